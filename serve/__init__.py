@@ -1,1 +1,1 @@
-"""Entry points for ``serve run`` and ``serve deploy``; not part of the wheel."""
+"""Entry points for ``serve run`` and ``serve deploy``. They are not part of the wheel."""

@@ -9,7 +9,7 @@
         archive.search(like=found[0], version=found.table_version)
 
 `AsyncClient` has the same methods with ``await``. The package needs httpx, pydantic and tenacity.
-It can be installed alone; skytext contains it as `skytext.client`.
+It can be installed without skytext. In skytext it is available as `skytext.client`.
 """
 
 from skytext_client.answers import (

@@ -1,4 +1,4 @@
-"""The service's responses as typed objects."""
+"""The responses of the service as typed objects."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
 
 class _Answer(BaseModel):
-    """Frozen; ignores unknown fields of a newer service."""
+    """A frozen model that also accepts fields that only a newer service sends."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Hit(_Answer):
-    """One image in the result.
+    """One image found by a search.
 
     Attributes:
-        image_id: the image.
-        score: fit of the image: a cosine, -1 to 1. In modes image and image+dense None if the
-            image has no vector of its own.
-        rank_score: orders the hits.
+        image_id: the id of the image.
+        score: how well the image matches the query: a cosine similarity, -1 to 1. In the modes
+            image and image+dense it is None if the image has no image vector.
+        rank_score: the value that sorts the hits.
         uri: the address of the image.
-        variant: index of the matching description.
-        one_sentence: of that description.
-        feature: of that description.
-        caption: of that description.
-        datetime: time of acquisition, or None.
+        variant: the index of the description nearest to the query.
+        one_sentence: the sentence of the nearest description.
+        feature: the features of the nearest description.
+        caption: the caption of the nearest description.
+        datetime: the time of acquisition, or None.
         bbox: west, south, east, north in degrees, or None.
-        gsd: metres, or None.
-        collection: or None.
-        cosine: of that description.
-        bm25: of the image's text; None if words were not compared.
-        image_cosine: of the query and the image's own vector; None without such a vector, or if
-            images were not compared.
-        duplicates: image_id of near-duplicates, if they are grouped.
-        table: name of its table; None if the service has one table.
+        gsd: the ground sample distance in metres, or None.
+        collection: the collection of the image, or None.
+        cosine: the cosine similarity of the query and the nearest description.
+        bm25: the BM25 score of the image's descriptions. None in modes that do not search words.
+        image_cosine: the cosine similarity of the query and the image vector. None if the image has
+            no image vector, or in modes that do not use image vectors.
+        duplicates: the ``image_id`` of each near-duplicate, if the search groups near-duplicates.
+        table: the name of the image's table. None if the service has one table.
     """
 
     image_id: str
@@ -63,16 +63,18 @@ class Hit(_Answer):
 
 
 class Found(_Answer):
-    """The hits of a search, best first; also a sequence of them.
+    """The hits of a search, best first. The object is also a sequence of hits.
 
     Attributes:
-        hits: at most k.
-        table_version: the searched version; a text with one per table if there are several.
-        table_versions: version of each table by name; None if the service has one table.
-        next_cursor: to get the next page; None at the end.
+        hits: at most k hits.
+        table_version: the version that was searched. If the service has several tables, this is a
+            string with the version of each table.
+        table_versions: the version of each table, by table name. None if the service has one table.
+        next_cursor: the cursor to get the next page. None if there are no more hits.
         mode: the search mode that was used.
-        note: why there are no hits, or that nothing fits well; None for nothing.
-        exact: whether every matching image was scored.
+        note: a note for the user if there are no hits, if no image matches well, or if there are no
+            more pages. Else None.
+        exact: whether every image that matches the filter was scored, without an approximate index.
     """
 
     hits: tuple[Hit, ...]
@@ -93,41 +95,41 @@ class Found(_Answer):
         return iter(self.hits)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each hit as a dictionary, with its rank from 1."""
+        """Yield each hit as a dictionary that also contains its rank, from 1."""
         for rank, hit in enumerate(self.hits, start=1):
             yield {"rank": rank, **hit.model_dump()}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the hits as a DataFrame, one row per hit; needs pandas."""
+        """Return the hits as a DataFrame, one row per hit. This needs pandas."""
         import pandas as pd
 
         columns = ["rank", *Hit.model_fields]
         return pd.DataFrame.from_records(list(self.rows()), columns=columns)
 
     def to_geojson(self) -> dict[str, Any]:
-        """Return the hits as a GeoJSON FeatureCollection of the images' footprints."""
+        """Return the hits as a GeoJSON FeatureCollection. The geometries are the bounding boxes."""
         from skytext_client.geojson import feature_collection
 
         return feature_collection(self.model_dump(mode="json"))
 
 
 class BatchAnswers(_Answer):
-    """One response per search, in order."""
+    """The result of each search, in the order of the searches."""
 
     answers: tuple[Found, ...]
 
 
 class FoundImage(_Answer):
-    """The table's row of one image, without its vectors.
+    """The table row of an image, without the vectors.
 
     Attributes:
-        image_id: the image.
-        table_version: the version of the row.
-        table: name of its table; None if the service has one table.
+        image_id: the id of the image.
+        table_version: the table version that was read.
+        table: the name of the image's table. None if the service has one table.
         uri: the address of the image.
         status: ``ok``, ``failed`` or ``withdrawn``.
-        captions: all descriptions; None for a failed image.
-        metadata: from its source.
+        captions: all descriptions of the image. None if the status is ``failed``.
+        metadata: the metadata of the image from the archive, or None.
     """
 
     image_id: str
@@ -151,7 +153,7 @@ class OneTable(_Answer):
 
 
 class TableInfo(_Answer):
-    """The served tables; counts are of all together."""
+    """Facts about the served tables. Each count is the sum over all tables."""
 
     table_version: int | str
     live_version: int | str | None
@@ -170,7 +172,7 @@ class TableInfo(_Answer):
 
 
 class Promotion(_Answer):
-    """The live version after a promotion or a roll-back."""
+    """The live version after a promotion or a rollback, and the live version before it."""
 
     live_version: int
     previous_version: int | None = None

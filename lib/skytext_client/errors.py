@@ -1,4 +1,4 @@
-"""The client's errors."""
+"""The errors of the client."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """The service cannot be reached, or the response is not from a skytext service."""
+    """A request failed, an argument is invalid, or a response is not from a skytext service."""
 
 
 class UnreachableError(ClientError):
-    """No service answers at the address, or the connection broke, after all retries.
+    """No service responds at the address, or the connection broke, after all retries.
 
     Attributes:
-        may_pass: a later request may succeed; False if no request can be sent to the address.
+        may_pass: whether the request is retried, because a later attempt may succeed. False after a
+            timeout, and if no request can be sent to the address.
     """
 
     def __init__(self, message: str, *, may_pass: bool) -> None:
@@ -22,13 +23,15 @@ class UnreachableError(ClientError):
 
 
 class ServiceError(ClientError):
-    """The service refused or failed; from its problem details (RFC 9457).
+    """The service refused a request, or could not process it.
+
+    The attributes are from the problem details (RFC 9457) of the response.
 
     Attributes:
-        status: HTTP status.
-        code: kind of the problem, e.g. ``bad-request``.
+        status: the HTTP status.
+        code: the kind of the problem, e.g. ``bad-request``.
         detail: the problem, and how to solve it.
-        request_id: identifies the request in the service's log.
+        request_id: the id of the request in the service's log.
     """
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
@@ -40,10 +43,12 @@ class ServiceError(ClientError):
 
 
 class TooBusyError(ServiceError):
-    """The service is overloaded, or this key exceeds its rate limit: 429 or 503 after all retries.
+    """The service still returned 429 or 503 after all retries.
+
+    The service is overloaded, or the requests of this key exceed the rate limit.
 
     Attributes:
-        retry_after_s: seconds to wait, from the response.
+        retry_after_s: the time to wait before the next request, in seconds, from the response.
     """
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after_s: float) -> None:

@@ -12,7 +12,8 @@ def feature_collection(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a search result as a FeatureCollection, best hit first.
 
     Args:
-        answer: with ``hits``, ``table_version`` and ``next_cursor``, as in the service's response.
+        answer: a result with ``hits``, ``table_version`` and ``next_cursor``, as in a response of
+            the service.
     """
     return {
         "type": "FeatureCollection",
@@ -33,16 +34,17 @@ def _feature(rank: int, hit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def geometry(west: float, south: float, east: float, north: float) -> dict[str, Any]:
-    """Return a box as a polygon; one that crosses the antimeridian as two, cut there.
+    """Return a box as a GeoJSON polygon.
 
-    A box of zero width or zero height becomes a line (two lines if it crosses the antimeridian). A
-    box of zero width and zero height becomes a point. Rings run counter-clockwise.
+    A box that crosses the antimeridian is cut at the antimeridian into two polygons. A box of zero
+    width or zero height becomes a line, or two lines if it crosses the antimeridian. A box of zero
+    width and zero height becomes a point. Rings are counter-clockwise.
     """
-    if (west, east) == (180, -180):  # the antimeridian, written in both ways
+    if (west, east) == (180, -180):  # both numbers mean the antimeridian
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    # A part without width is the antimeridian itself, which is an edge of the other part.
+    # Omit a part of zero width at the antimeridian. This part is an edge of the other part.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
     if west <= east:

@@ -1,4 +1,4 @@
-"""Requests and responses as plain values: the common part of both clients."""
+"""Functions that build requests and read responses, used by both clients."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from skytext_client.search_fields import Example, Image, Search
 A = TypeVar("A", bound=BaseModel)
 
 MAX_WAIT_S = 30.0
-"""The longest wait before a retry."""
+"""The maximum wait before a retry, in seconds."""
 SLOW_S = 75.0
-"""Longer than the service's own limit of 60 s for describing an image and for promotions."""
+"""The minimum timeout of slow requests, in seconds. The service itself allows 60 s to describe an
+image, and for a promotion."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
 _NO_PROBLEM = "no-problem"
@@ -34,11 +35,11 @@ class Call(NamedTuple):
     """One request.
 
     Attributes:
-        method: HTTP method.
-        path: relative to the service's address.
-        options: for httpx.
-        may_repeat: the request changes nothing.
-        min_timeout_s: the time that the service itself may need.
+        method: the HTTP method.
+        path: the path relative to the address of the service.
+        options: the options of the request for httpx.
+        may_repeat: whether the request may be repeated, because it changes nothing.
+        min_timeout_s: the minimum timeout, in seconds.
     """
 
     method: str
@@ -54,12 +55,16 @@ def make_options(
     """Return the options of the httpx client.
 
     Raises:
-        ClientError: invalid address or key.
+        ClientError: the address or the key is invalid.
     """
     if not _is_address(url):
-        raise ClientError(f"{url!r} is not the address of a service: write https://HOST")
+        raise ClientError(
+            f"{url!r} is not a valid address of a service: write the address as https://HOST"
+        )
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ClientError("invalid characters in the API key: copy the whole key, as one line")
+        raise ClientError(
+            "the API key contains invalid characters: copy the key again, without line breaks"
+        )
     headers = {"Accept": "application/json", "User-Agent": "skytext-client"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
@@ -67,7 +72,7 @@ def make_options(
         "base_url": url.rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
-        # Requests to this machine do not use a proxy from the environment.
+        # Requests to this machine must not use the proxy in the environment variables.
         "mounts": {f"all://{host}": None for host in _LOOPBACK},
     }
     return options if transport is None else {**options, "transport": transport}
@@ -82,14 +87,14 @@ def _is_address(url: str) -> bool:
 
 
 def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, Any]:
-    """Return the body of a search without unset fields.
+    """Return the body of a search request, without fields that are not set.
 
     Raises:
-        TypeError: an unknown field.
+        TypeError: a field is unknown.
     """
     unknown = fields.keys() - Search.__annotations__.keys()
     if unknown:
-        raise TypeError(f"a search has no field {min(unknown)!r}: see the arguments of `search`")
+        raise TypeError(f"unknown argument {min(unknown)!r}: see the arguments of `search`")
     like = fields.get("like") or ()
     body: dict[str, Any] = {
         "k": 10,
@@ -99,7 +104,7 @@ def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, A
         "positive": [_example(example) for example in fields.get("positive", ())],
         "negative": [_example(example) for example in fields.get("negative", ())],
     }
-    # The service reports mistakes such as an empty filter.
+    # Keep invalid values such as an empty filter, so that the service reports them.
     return {name: v for name, v in body.items() if v is not None and v is not False and v != []}
 
 
@@ -110,12 +115,12 @@ def _example(example: Example) -> dict[str, str]:
 
 
 def id_of(image: Image) -> str:
-    """Return the ``image_id`` of an image, given as id or as a hit."""
+    """Return the ``image_id`` of an image that is given as an id or as a hit."""
     return image if isinstance(image, str) else image.image_id
 
 
 def image_call(image: Image, what: str = "", **params: int | str | None) -> Call:
-    """Return the request for an image's row, or for ``/bytes`` or ``/thumbnail``."""
+    """Return the request for the row of an image, or for its ``/bytes`` or ``/thumbnail``."""
     table = image.table if isinstance(image, Hit) else None
     given = {k: v for k, v in {**params, "table": table}.items() if v is not None}
     return Call("GET", f"/v1/images/{quote(id_of(image), safe='')}{what}", {"params": given})
@@ -140,7 +145,7 @@ def admin_call(what: str, **body: Any) -> Call:
 
 
 def upload(image: bytes | str | Path) -> bytes:
-    """Return the bytes of an image, given as bytes or as a file.
+    """Return the bytes of an image that is given as bytes or as the path of a file.
 
     Raises:
         ClientError: the file cannot be read.
@@ -156,9 +161,10 @@ def upload(image: bytes | str | Path) -> bytes:
 def asking_again(call: Call, retries: int) -> dict[str, Any]:
     """Return the retry rules as arguments of tenacity's ``Retrying``.
 
-    A request that changes something is sent once. Other requests are repeated after 429 and 503
-    (with the wait that the response asks for), after a broken connection, after no answer, and
-    when Serve's proxy reports a lost replica. A restarted service is back within seconds.
+    A request that changes something is sent only once. Other requests are repeated after 429 and
+    503, after a connection error, and if Ray Serve's proxy reports a lost replica. After 429 and
+    503, the first wait is the time in ``Retry-After``. A restarted service is available again
+    within seconds.
     """
     return {
         "retry": tenacity.retry_if_exception(lambda error: call.may_repeat and _may_pass(error)),
@@ -172,7 +178,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, UnreachableError):
         return error.may_pass
     if isinstance(error, ServiceError) and (error.status, error.code) == (500, _NO_PROBLEM):
-        return True  # from Serve's proxy: the service itself sends problem details
+        return True  # from Ray Serve's proxy, because the service always sends problem details
     return isinstance(error, TooBusyError)
 
 
@@ -183,10 +189,10 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return a successful response.
+    """Return the response if it is successful.
 
     Raises:
-        ServiceError: not successful.
+        ServiceError: the response is not successful.
     """
     if answer.is_success:
         return answer
@@ -194,10 +200,10 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 
 def parsed(kind: type[A], answer: httpx.Response) -> A:
-    """Parse a response.
+    """Parse the body of a response.
 
     Raises:
-        ClientError: it does not have the expected form.
+        ClientError: the body does not have the expected form.
     """
     try:
         return kind.model_validate_json(answer.content)
@@ -209,10 +215,10 @@ def image_of(answer: httpx.Response) -> bytes:
     """Return the image in a response.
 
     Raises:
-        ClientError: not an image.
+        ClientError: the response is not an image.
     """
     kind = answer.headers.get("content-type", "").lower()
-    # application/octet-stream: an image whose format has no known media type.
+    # The service sends application/octet-stream if the image format has no known media type.
     if not kind.startswith(("image/", "application/octet-stream")):
         raise _foreign(answer)
     return answer.content
@@ -222,7 +228,7 @@ def _foreign(answer: httpx.Response) -> ClientError:
     said = " ".join(answer.text.split())[:100]
     return ClientError(
         f"the response of {answer.url} is not from a skytext service ({said!r}): check the "
-        "address, and whether a login page is in between"
+        "address, and check whether a proxy returned a login page"
     )
 
 
@@ -233,7 +239,7 @@ def failure(answer: httpx.Response) -> ServiceError:
     except ValueError:
         problem = None
     if not isinstance(problem, dict):
-        # Not from the service itself: from a proxy in between.
+        # The response is from a proxy, because the service sends its errors as JSON objects.
         problem = {"type": f":{_NO_PROBLEM}", "detail": answer.text[:200]}
     if answer.status_code in _BUSY:
         return TooBusyError(answer.status_code, problem, _retry_after(answer))
@@ -242,15 +248,20 @@ def failure(answer: httpx.Response) -> ServiceError:
 
 def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
     """Return the error of a failed connection."""
-    # A timeout is not retried: the service would need as long again.
+    # Do not retry after a timeout, because the service would probably need the same time again.
     may_pass = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return UnreachableError(
-        f"cannot reach {url}: {error or type(error).__name__}", may_pass=may_pass
+        f"cannot reach {url} ({error or type(error).__name__}): check the address, and whether the "
+        "service is running",
+        may_pass=may_pass,
     )
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Return the seconds to wait from Retry-After: a number or a date (RFC 9110, 10.2.3)."""
+    """Return the time to wait, in seconds, from ``Retry-After``.
+
+    The header contains a number of seconds or a date (RFC 9110, 10.2.3).
+    """
     said = answer.headers.get("retry-after", "")
     try:
         wait_s = float(said)

@@ -1,6 +1,7 @@
 """The client for programs and notebooks.
 
-`skytext_client.synchronous` is generated from `skytext_client.asynchronous`: ``make client``.
+`skytext_client.synchronous` is generated from `skytext_client.asynchronous`. To generate it, run:
+``make client``.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ class Client:
     """A client of one service.
 
     Args:
-        url: its address, e.g. ``https://search.example.org``.
-        key: API key; None if the service needs none.
-        timeout_s: timeout in seconds; for searches by an uploaded image and for promotions at
-            least 75.
-        retries: number of retries if the service is too busy (429, 503; after its Retry-After) or
-            the connection breaks.
-        transport: of httpx, for tests.
+        url: the address of the service, e.g. ``https://search.example.org``.
+        key: the API key. None if the service requires no key.
+        timeout_s: the timeout of a request, in seconds. Searches by an uploaded image, promotions
+            and rollbacks have a timeout of at least 75 s.
+        retries: the maximum number of retries if the service is overloaded (429, 503) or the
+            connection breaks. The client first waits for the time in ``Retry-After``.
+        transport: an httpx transport, for tests.
 
     Raises:
-        ClientError: invalid address or key.
+        ClientError: the address or the key is invalid.
     """
 
     def __init__(
@@ -82,28 +83,32 @@ class Client:
         self._http.close()
 
     def search(self, text: str | Sequence[str] | None = None, **search: Unpack[Search]) -> Found:
-        """Find the images that fit best.
+        """Find the images that match the query best.
 
         Args:
-            text: the query in plain words; several texts are several queries.
-            like: hits, or ``image_id`` of images, to find similar images.
-            combine: how several queries give one result, ``max`` or ``mean``; None for ``max``.
-            positive: texts, hits, or ``{"image_id": …}``, to move the query towards.
-            negative: the same, to move the query away from.
-            mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``; None for the
-                service's default.
-            k: number of hits, by default 10.
-            filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
+            text: the query in plain words. Several texts are several queries.
+            like: one or more images, each as a hit or an ``image_id``. The search finds similar
+                images.
+            combine: how the scores of several queries are combined, ``max`` or ``mean``. None means
+                ``max``.
+            positive: examples that the query is moved towards: texts, hits, or
+                ``{"image_id": …}``.
+            negative: examples that the query is moved away from, in the same forms as ``positive``.
+            mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``. None means the
+                default mode of the service.
+            k: the number of hits. The default is 10.
+            filter: a filter as CQL2 text, such as ``gsd < 1``, or as CQL2 JSON.
             intersects: a GeoJSON geometry that images must intersect.
-            cursor: `Found.next_cursor` of the same search.
-            min_score: the least score of a hit.
-            version: `Found.table_version` of an earlier search; None for the live one.
-            group_duplicates: near-duplicates become one hit.
-            exact: score every image.
+            cursor: the `Found.next_cursor` of the same search, to get the next page.
+            min_score: the minimum score of a hit.
+            version: the `Found.table_version` of an earlier search. None means the live version.
+            group_duplicates: whether to return near-duplicates as one hit.
+            exact: whether to score every image, without an approximate index.
 
         Raises:
-            TypeError: an unknown argument.
-            ServiceError: the request is invalid, or the service refuses it.
+            TypeError: an argument is unknown.
+            ServiceError: the request is invalid, or the service refuses the request.
+            ClientError: the response is not from a skytext service.
             UnreachableError: the service cannot be reached.
         """
         body = search_body(text, search)
@@ -112,7 +117,7 @@ class Client:
     def pages(
         self, text: str | Sequence[str] | None = None, **search: Unpack[Search]
     ) -> Iterator[Found]:
-        """Yield the pages of a search, all of one version of the table; see `search`."""
+        """Yield all pages of a search, in the same version of the table. See `search`."""
         found = self.search(text, **search)
         yield found
         while found.next_cursor is not None:
@@ -121,7 +126,11 @@ class Client:
             yield found
 
     def search_batch(self, searches: Sequence[str | Mapping[str, Any]]) -> tuple[Found, ...]:
-        """Run several searches in one version; each is a text, or the body of a search."""
+        """Run several searches in the same version of the table.
+
+        Args:
+            searches: for each search its text, or the JSON body of a search request.
+        """
         bodies = [{"text": s} if isinstance(s, str) else dict(s) for s in searches]
         call = Call("POST", "/v1/search/batch", {"json": {"searches": bodies}})
         return parsed(BatchAnswers, self._ask(call)).answers
@@ -129,43 +138,62 @@ class Client:
     def search_image(
         self, image: bytes | str | Path, *, k: int = 10, filter: str | None = None
     ) -> Found:
-        """Find images that look like an uploaded image, by its description."""
+        """Find images that are similar to an uploaded image, by the image's descriptions.
+
+        Args:
+            image: the encoded image, or the path of a file.
+            k: the number of hits.
+            filter: a filter as CQL2 text.
+
+        Raises:
+            ClientError: the file cannot be read.
+            ServiceError: the service has no captioner (501), or refuses the request.
+        """
         return parsed(Found, self._ask(image_search_call(image, k, filter)))
 
     def image(self, image: Image, *, version: int | str | None = None) -> FoundImage:
-        """Return an image's row, of the live version or of the given one."""
+        """Return the row of an image, in the given version or else in the live version."""
         return parsed(FoundImage, self._ask(image_call(image, version=version)))
 
     def read_image(self, image: Image, *, version: int | str | None = None) -> bytes:
-        """Return an image's original bytes from the archive."""
+        """Return the original bytes of an image from the archive."""
         return image_of(self._ask(image_call(image, "/bytes", version=version)))
 
     def thumbnail(
         self, image: Image, size_px: int = 256, *, version: int | str | None = None
     ) -> bytes:
-        """Return an image as WebP; in a notebook: ``IPython.display.Image(…)``."""
+        """Return a thumbnail of an image as encoded WebP.
+
+        In a notebook, ``IPython.display.Image`` shows the result.
+
+        Args:
+            image: the image.
+            size_px: the maximum length of the longer side: 128, 256, 512 or 1024.
+            version: the table version. None means the live version.
+        """
         call = image_call(image, "/thumbnail", size=size_px, version=version)
         return image_of(self._ask(call))
 
     def table(self) -> TableInfo:
-        """Return the facts about the served table."""
+        """Return facts about the served tables."""
         return parsed(TableInfo, self._ask(Call("GET", "/v1/table", {})))
 
     def promote(self, version: int | None = None, *, table: str | None = None) -> int:
-        """Make a version live, by default the latest; needs an admin key.
+        """Make a version of a table live, and return its number. This needs an admin key.
 
         Args:
-            version: version of the table.
-            table: name of the table (`TableInfo.tables`); required if the service has several.
+            version: the version of the table. None means the latest version.
+            table: the name of the table (see `TableInfo.tables`). It is required if the service has
+                several tables.
         """
         call = admin_call("promote", version=version, table=table)
         return parsed(Promotion, self._ask(call)).live_version
 
     def rollback(self, *, table: str | None = None) -> int:
-        """Make the previous version live again; needs an admin key.
+        """Make the previous version live again, and return its number. This needs an admin key.
 
         Args:
-            table: see `promote`.
+            table: as `promote`.
         """
         return parsed(Promotion, self._ask(admin_call("rollback", table=table))).live_version
 

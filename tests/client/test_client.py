@@ -138,7 +138,7 @@ def test_errors_say_what_the_service_said(archive: Client) -> None:
     assert none.value.status == 501
     with pytest.raises(ClientError, match="cannot read"):
         archive.search_image("/nowhere.jpg")
-    with pytest.raises(ClientError, match="is not the address"):
+    with pytest.raises(ClientError, match="is not a valid address"):
         Client("search.example.org")
 
 
@@ -247,7 +247,7 @@ def test_an_unreachable_service_is_reported(no_waits: list[float]) -> None:
     nobody = Failing(9)
     with (
         Client("http://localhost:1", transport=nobody) as ours,
-        pytest.raises(UnreachableError, match="cannot reach http://localhost:1: refused"),
+        pytest.raises(UnreachableError, match=r"cannot reach http://localhost:1 \(refused\)"),
     ):
         ours.search("a")
     assert nobody.asked == 4
@@ -304,13 +304,13 @@ def test_a_response_from_a_foreign_service_is_reported(answer: httpx.Response) -
     "url", ["search.example.org", "http://", "http://[", "http://x:999999", ""]
 )
 def test_an_invalid_address_is_reported(url: str) -> None:
-    with pytest.raises(ClientError, match="is not the address"):
+    with pytest.raises(ClientError, match="is not a valid address"):
         Client(url)
 
 
 @pytest.mark.parametrize("key", ["skytext_é", "skytext_0\n"])
 def test_a_malformed_key_is_reported(key: str) -> None:
-    with pytest.raises(ClientError, match="as one line") as caught:
+    with pytest.raises(ClientError, match="without line breaks") as caught:
         Client("http://localhost", key=key)
     assert key not in str(caught.value)
 
@@ -481,7 +481,7 @@ def test_a_search_takes_what_its_body_has() -> None:
 
 def test_an_argument_that_no_search_has_is_refused() -> None:
     with (
-        pytest.raises(TypeError, match="no field 'colour'"),
+        pytest.raises(TypeError, match="unknown argument 'colour'"),
         Client("https://search.example.org") as ours,
     ):
         ours.search("a", colour="red")  # type: ignore[call-arg]

@@ -56,7 +56,7 @@ def _address(terminal: int) -> str:
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1.0)[0]:
             told += os.read(terminal, 65536).decode(errors="replace")
-            found = re.search(r"the page: (http://127\.0\.0\.1:\d+/)", told)
+            found = re.search(r"web page: (http://127\.0\.0\.1:\d+/)", told)
             if found:
                 return found[1]
     raise AssertionError(told[-2000:])

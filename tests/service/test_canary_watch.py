@@ -143,7 +143,9 @@ def test_a_canary_without_trouble_becomes_live_at_its_end(own: TableLocation) ->
     last = promotions(own, 1)[0]
     assert (last.action, last.previous_version) == ("promote", live)
     assert last.why.startswith("canary passed: ")
-    assert "not compared: this needs 50 searches of each" in last.why
+    assert (
+        "not compared, because a comparison needs at least 50 searches in each version" in last.why
+    )
 
 
 def test_a_canary_that_fails_searches_is_stopped_and_no_caller_notices(
@@ -235,7 +237,7 @@ def test_a_version_that_does_not_answer_gets_no_search_and_is_stopped_after_its_
     last = promotions(own, 1)[0]
     assert (last.action, last.version) == ("stop", live)
     assert last.why == (
-        f"version {canary}: it does not answer: 503 table-unreadable: version {canary} is broken"
+        f"version {canary}: a test search fails: 503 table-unreadable: version {canary} is broken"
     )
 
 

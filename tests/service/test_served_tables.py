@@ -39,7 +39,7 @@ def test_tables_are_named_once_and_by_their_names() -> None:
     tables = TableSet.parse(["/data/aerial", "/data/sea"])
     with pytest.raises(CallError, match="table must be one of aerial, sea"):
         tables.place("/data/aerial")
-    with pytest.raises(CallError, match="name the table: one of aerial, sea"):
+    with pytest.raises(CallError, match="table is required, and must be one of aerial, sea"):
         tables.place_or_only(None)
     assert tables.place_or_only("sea") == 1
     assert TableSet.parse(["/data/aerial"]).place_or_only(None) == 0

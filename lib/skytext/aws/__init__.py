@@ -1,1 +1,1 @@
-"""The AWS settings of this process, resolved once for all S3 access."""
+"""AWS credentials and settings, resolved once per process for all S3 access."""

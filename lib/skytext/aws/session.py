@@ -1,11 +1,12 @@
 """S3 access of this process: one boto3 session for shards, state files and Lance.
 
-The settings are AWS's own variables and files: ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``,
-``AWS_ENDPOINT_URL``, single sign-on, roles, ``credential_process`` and so on. Two more variables
-have GDAL's names: ``AWS_NO_SIGN_REQUEST`` (YES, true or 1) for public buckets, and
-``AWS_REQUEST_PAYER`` (requester) for requester-pays buckets.
+The session is configured by AWS's standard variables and files: ``AWS_PROFILE``,
+``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, single sign-on, roles, ``credential_process`` and so
+on. This module also reads two variables that GDAL defines. ``AWS_NO_SIGN_REQUEST`` (YES, true or
+1) is for public buckets. ``AWS_REQUEST_PAYER`` (requester) is for requester-pays buckets.
 
-boto3 is imported on the first use of S3: its import takes 0.3 s, and other stores do not need it.
+boto3 is imported on the first use of S3, because the import takes 0.3 s and other stores do not
+need boto3.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _YES = frozenset({"yes", "true", "1"})
 class S3Access:
     """A boto3 session for the current AWS settings of the environment.
 
-    It contains secrets: it is neither pickled nor logged, and each process makes its own.
+    The session contains secrets. Never pickle or log a session: each process creates its own.
 
     Attributes:
-        is_anonymous: requests are not signed.
-        is_requester_pays: requests declare that the requester pays.
+        is_anonymous: whether requests are sent without a signature.
+        is_requester_pays: whether requests declare that the requester pays.
 
     Raises:
-        BotoCoreError: the settings are not usable; ``NoCredentialsError`` without credentials.
+        BotoCoreError: the AWS settings are invalid. If there are no credentials, the error is
+            ``NoCredentialsError``.
     """
 
     def __init__(self) -> None:
@@ -40,8 +42,8 @@ class S3Access:
 
         self.is_anonymous = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
         self.is_requester_pays = os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester"
-        # boto3 reads AWS_DEFAULT_REGION only; Lance and other AWS tools read AWS_REGION too.
-        # A separate session: boto3's default session is not thread-safe.
+        # boto3 reads AWS_DEFAULT_REGION only. Lance and other AWS tools also read AWS_REGION.
+        # Use a separate session, because boto3's default session is not thread-safe.
         self._session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
         self._making_client = threading.Lock()
         self._credentials = None if self.is_anonymous else self._session.get_credentials()
@@ -52,7 +54,7 @@ class S3Access:
         """Return an S3 client.
 
         Args:
-            config: arguments of `botocore.config.Config`.
+            config: keyword arguments for `botocore.config.Config`.
         """
         from botocore import UNSIGNED
         from botocore.config import Config
@@ -67,15 +69,15 @@ class S3Access:
 
     @functools.cached_property
     def endpoint(self) -> str | None:
-        """The configured URL of the store; None for AWS itself."""
+        """The configured URL of the store, or None for AWS S3."""
         configured = self.client().meta.endpoint_url
         default = self.client(ignore_configured_endpoint_urls=True).meta.endpoint_url
         return None if configured == default else configured
 
     def settings(self, bucket: str) -> dict[str, str]:
-        """Return options for Rust's object_store, the base of Lance and obstore.
+        """Return options for the Rust library object_store, which Lance and obstore use.
 
-        They contain no secrets.
+        The options contain no secrets.
         """
         options = {"aws_region": self._session.region_name or self._region_of(bucket)}
         if self.endpoint:
@@ -89,15 +91,16 @@ class S3Access:
         return options
 
     def keys(self) -> dict[str, Any]:
-        """Return currently valid keys in obstore's format.
+        """Return access keys that are valid now, in obstore's format.
 
         Returns:
-            ``access_key_id``, ``secret_access_key``, ``token`` (or None), and ``expires_at``: the
-            time of the next request; None for permanent keys. Keys in their last five minutes must
-            be requested before each use.
+            The items ``access_key_id``, ``secret_access_key``, ``token`` (or None), and
+            ``expires_at``. ``expires_at`` is the time when the caller must call this method again:
+            at most five minutes from now, or None for permanent keys. If the keys expire within
+            five minutes, ``expires_at`` is now, so that the caller gets the keys for each use.
 
         Raises:
-            BotoCoreError: the keys could not be renewed.
+            BotoCoreError: temporary keys could not be renewed.
         """
         from botocore.credentials import RefreshableCredentials
 
@@ -116,15 +119,16 @@ class S3Access:
         }
 
     def _region_of(self, bucket: str) -> str:
-        """Return the region of a bucket; boto3 finds it itself, object_store does not."""
+        """Return the region of a bucket, because object_store cannot find the region itself."""
         return _DEFAULT_REGION if self.endpoint else _ask_region(self, bucket)
 
 
 def s3_access() -> S3Access:
-    """Return this process's access for the current AWS settings.
+    """Return the S3 access of this process for the current AWS settings.
 
     Raises:
-        BotoCoreError: the settings are not usable; ``NoCredentialsError`` without credentials.
+        BotoCoreError: the AWS settings are invalid. If there are no credentials, the error is
+            ``NoCredentialsError``.
     """
     settings = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
     return _make_access(tuple(sorted(settings.items())))
@@ -142,7 +146,7 @@ def _ask_region(access: S3Access, bucket: str) -> str:
     try:
         answer = access.client().head_bucket(Bucket=bucket)
     except ClientError as error:
-        # An error response also has the region.
+        # An error response also contains the region.
         answer = error.response
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     return str(headers.get("x-amz-bucket-region", _DEFAULT_REGION))
@@ -153,7 +157,7 @@ def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
 
 
 def access_problem(error: Exception) -> str:
-    """Return one line about the cause of missing access, with advice."""
+    """Return one line that says why access to the store failed and what to do."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
@@ -161,4 +165,4 @@ def access_problem(error: Exception) -> str:
             "no complete credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES for a public bucket"
         )
-    return " ".join(f"the store's settings do not work ({error}): check the AWS settings".split())
+    return " ".join(f"S3 access does not work ({error}): check the AWS settings".split())

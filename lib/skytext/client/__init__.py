@@ -1,4 +1,4 @@
-"""The client of the HTTP service. It can also be installed alone: see `skytext_client`."""
+"""The client of the HTTP service. `skytext_client` is the same client as a separate package."""
 
 from skytext_client import *  # noqa: F403
 from skytext_client import __all__ as __all__

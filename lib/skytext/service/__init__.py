@@ -1,1 +1,1 @@
-"""The HTTP service: the API, its deployments on Ray Serve, and the page."""
+"""The HTTP service: the API, its deployments on Ray Serve, and the web page."""

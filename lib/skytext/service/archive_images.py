@@ -1,9 +1,10 @@
-"""Serve images from the archive, whole or as thumbnails, by reading their shards again.
+"""Serve archive images, whole or as thumbnails. Each image is read from its shard on request.
 
-Only images below the configured archive roots are read, whatever address the table has. If the
-bytes differ from the captioned ones, the answer is 410 (gone). The same applies to cached images,
-here or in a browser that revalidates: the shard is checked first. The image is read again only if
-the shard changed.
+The service reads only images below the configured archive roots, and refuses other addresses in
+the table. If the bytes differ from the captioned bytes, the response is 410 (gone).
+
+Cached images are checked too, both thumbnails cached here and images that a browser revalidates.
+The service first checks whether the shard changed, and reads the image only if it did.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ _MEDIA_TYPES = {
 _WEBP_QUALITY = 80
 _RETRY_S = 5.0
 LOOK_AGAIN_S = 5.0
-"""A shard checked less than this long ago counts as unchanged: a page shows many images."""
+"""A shard is not checked again within this time, because one page shows many images."""
 _MAX_LOOKED_AT = 10_000
 _THUMBNAIL_VERSION = 1
-"""Part of a thumbnail's ETag: raise it when the same image would look different."""
+"""Part of a thumbnail's ETag. Increase it when a code change alters how thumbnails look."""
 
 
 class Encoded(NamedTuple):
-    """An image in a response.
+    """An encoded image for a response.
 
     Attributes:
-        data: encoded.
-        media_type: its media type.
-        etag: strong, with its quotes.
+        data: the encoded bytes.
+        media_type: the media type of ``data``.
+        etag: a strong ETag, including the quotes.
     """
 
     data: bytes
@@ -67,13 +68,13 @@ class Encoded(NamedTuple):
 
 
 class Images:
-    """Reads images of the tables' rows."""
+    """Reads the images that the rows of the served tables describe."""
 
     def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
         service = config.service
         self._roots = [_root(root) for root in service.archive_roots]
         self._max_bytes = service.limits.max_image_bytes
-        # A user waits for the answer, so report an unavailable archive quickly.
+        # A user waits for the response, so report an unavailable archive quickly.
         retry_s = min(config.sources.retry_s, _RETRY_S)
         self._options = ReadOptions(config.sources.image_column, retry_s)
         self._tables = tables
@@ -85,7 +86,7 @@ class Images:
         self._looked_at: TTLCache[tuple[str, str], None] = TTLCache(_MAX_LOOKED_AT, LOOK_AGAIN_S)
 
     def etag(self, row: Mapping[str, Any], size_px: int | None = None) -> str:
-        """Return the ETag of an image, or of a thumbnail, without reading it."""
+        """Return the ETag of an image, or of its thumbnail, without reading the image."""
         kind = "" if size_px is None else f"-{_THUMBNAIL_VERSION}-{size_px}"
         if size_px is not None and self._limits.bands is not None:
             kind += "-" + ".".join(map(str, self._limits.bands))
@@ -95,8 +96,8 @@ class Images:
         """Return an image's original bytes.
 
         Args:
-            row: a row with all columns except the vectors; with the table's name if several tables
-                are served.
+            row: a row with all columns except the vectors. If several tables are served, it also
+                contains the name of its table.
 
         Raises:
             ProblemError: 403, 404, 410, 422 or 502.
@@ -107,7 +108,7 @@ class Images:
         return Encoded(data, media_type, self.etag(row))
 
     async def thumbnail(self, row: Mapping[str, Any], size_px: int) -> Encoded:
-        """Return an image as WebP whose longer side is at most ``size_px``.
+        """Return an image as WebP. Its longer side is at most ``size_px``.
 
         Raises:
             ProblemError: 403, 404, 410, 422 or 502.
@@ -125,9 +126,10 @@ class Images:
         return Encoded(data, "image/webp", etag)
 
     async def check_unchanged(self, row: Mapping[str, Any]) -> None:
-        """Refuse an image that its shard no longer contains.
+        """Refuse an image if its shard no longer contains it.
 
-        Reads one byte of an unchanged shard, and the whole image of a changed one.
+        If the shard is unchanged, this reads one byte. If the shard changed, this reads the whole
+        image.
 
         Raises:
             ProblemError: 410 or 502.
@@ -143,7 +145,7 @@ class Images:
             self._looked_at[image] = None
 
     def check(self, row: Mapping[str, Any]) -> None:
-        """Refuse an image that is not readable or not allowed.
+        """Refuse an image that this service cannot read or may not read.
 
         Raises:
             ProblemError: 403, 404 or 422.
@@ -154,12 +156,14 @@ class Images:
             raise ProblemError(
                 403,
                 "outside-archive",
-                "this image is outside the archive roots that this service may read "
-                "(service.archive_roots)",
+                "this image is outside the archive roots that this service may read: the setting "
+                "service.archive_roots lists the roots",
             )
         if (row["byte_length"] or 0) > self._max_bytes:
             raise ProblemError(
-                422, "image-too-large", f"images above {self._max_bytes:,} bytes are not served"
+                422,
+                "image-too-large",
+                f"this image has more than {self._max_bytes:,} bytes, the limit of this service",
             )
 
     def _is_allowed(self, uri: str) -> bool:
@@ -170,7 +174,7 @@ class Images:
         if place.scheme == "file":
             path = os.path.realpath(place.path)
         elif any(part in (".", "..") for part in place.path.split("/")):
-            return False  # a client library may resolve them to another path
+            return False  # a client library may resolve "." and ".." to another path
         else:
             path = place.path
         return any(_is_below(Location(place.scheme, place.bucket, path), r) for r in self._roots)
@@ -189,7 +193,7 @@ class Images:
         location = self._tables.locations[self._tables.place_or_only(row.get("table"))]
         with _archive_errors(), timed(self._meter, "read"):
             data = fetch_row(row, self._options, partial(moved_row, location))
-        # A shard that was overwritten in place may keep its size and time.
+        # A shard that was overwritten in place may keep its size and modification time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
         return data
@@ -220,7 +224,7 @@ def _archive_errors() -> Iterator[None]:
         raise _gone() from error
     except (OSError, JobError) as error:
         raise ProblemError(
-            502, "archive-unreadable", "the archive did not return this image"
+            502, "archive-unreadable", "the archive did not return this image: try again later"
         ) from error
 
 
@@ -230,7 +234,9 @@ def _shard_uri(row: Mapping[str, Any]) -> str:
 
 def _gone() -> ProblemError:
     return ProblemError(
-        410, "changed", "the archive no longer contains the described image: caption it again"
+        410,
+        "changed",
+        "the archive no longer contains the image that was captioned: run the captioning job again",
     )
 
 
@@ -248,9 +254,9 @@ def _is_below(place: Location, root: Location) -> bool:
 
 
 def archive_roots(roots: Sequence[str]) -> tuple[str, ...]:
-    """Return roots in a form for comparison; local ones are made absolute.
+    """Return roots in a comparable form. Local paths become absolute.
 
     Raises:
-        AddressError: an invalid address.
+        AddressError: an address is invalid.
     """
     return tuple(_root(root).uri for root in roots)

@@ -1,4 +1,4 @@
-"""The operations behind the API, the same for local workers and workers on a cluster."""
+"""The operations of the API. They work with local workers and with workers on a cluster."""
 
 from __future__ import annotations
 
@@ -37,28 +37,31 @@ class SearchPort(Protocol):
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches; return `OtherModel` for those embedded with the wrong model."""
+        """Run searches. Return `OtherModel` for each query embedded with the wrong model."""
 
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return a row from the first table that has it; by default in the live version."""
+        """Return an image's row from the first table that contains the image, or None.
+
+        The default version is the live one.
+        """
 
     async def table(self) -> dict[str, Any]:
         """Return facts about the served tables."""
 
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live; without a name, of the only table."""
+        """Make a version of a table live. ``table`` may be None if there is only one table."""
 
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Go back to the previous version of a table; without a name, of the only table."""
+        """Make a table's previous version live. ``table`` is None or a name, as in `promote`."""
 
 
 class EmbedPort(Protocol):
     """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
-        """Embed a query with the model of a version, by default the live one."""
+        """Embed a query with the model of a version. The default is the live version."""
 
     async def documents(
         self, texts: Sequence[str], version: VersionOfEach | None = None
@@ -66,12 +69,12 @@ class EmbedPort(Protocol):
         """Embed descriptions."""
 
     async def image_model(self) -> ImageModel:
-        """Return the state of the image vectors' model."""
+        """Return the state of the model of the image vectors."""
 
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Embed queries in the space of the image vectors; unit length."""
+        """Embed queries in the space of the image vectors. The vectors have unit length."""
 
 
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
@@ -83,9 +86,10 @@ class Backend:
     Args:
         embed: the embedding worker.
         searches: the search worker.
-        describe: captions an image for a search; None without a configured captioner.
+        describe: captions an uploaded image. None if no captioner is configured.
         metrics: returns all metrics in Prometheus' text format.
-        canary: chooses the searches for the canary, and counts those of both versions.
+        canary: selects the searches that the canary answers, and counts the searches of both
+            versions.
     """
 
     def __init__(
@@ -105,16 +109,17 @@ class Backend:
     async def search(
         self, requests: Sequence[SearchRequest], versions: Sequence[VersionOfEach | None]
     ) -> list[dict[str, Any]]:
-        """Run searches, all in one version, except searches that name another version.
+        """Run searches, all in the same version, except searches that name another version.
 
         If a canary runs, it answers its share of the searches that name no version.
 
         Args:
             requests: the searches.
-            versions: the version for each request; None: the live one, or the cursor's.
+            versions: the version for each request. None means the version of the request's cursor,
+                or the live version if the request has no cursor.
 
         Raises:
-            CallError: an invalid search.
+            CallError: a search is invalid.
             ProblemError: 410, 501, 503.
         """
         named = (*versions, *(request.cursor for request in requests))
@@ -131,7 +136,7 @@ class Backend:
     async def _by_canary(
         self, requests: Sequence[SearchRequest], version: VersionOfEach
     ) -> list[dict[str, Any]] | None:
-        """Return the canary's answers, or None if the live version must answer instead."""
+        """Return the canary's results, or None if the live version must run the searches."""
         try:
             with self._canary.counting("canary"):
                 return await self._search(
@@ -142,16 +147,20 @@ class Backend:
         except Exception as error:
             if isinstance(error, ProblemError) and error.status < 500:
                 raise
-            _log.warning("the canary failed a search", extra={"error": str(error)})
+            _log.warning(
+                "a search failed in the canary, so the live version answers it",
+                extra={"error": str(error)},
+            )
             return None
 
     async def try_out(self, version: VersionOfEach | None) -> dict[str, Any]:
-        """Run a test search through the whole path, without counting it; return the answer.
+        """Embed and run a test search, do not count it, and return the result.
 
         Args:
-            version: the version to search; None: the live one.
+            version: the version to search. None means the live version.
 
-        Raises: as `search`.
+        Raises:
+            ProblemError: as `search`.
         """
         (answer,) = await self._search([_TRIAL], [version], version)
         return answer
@@ -172,14 +181,14 @@ class Backend:
 
         Args:
             requests: the searches.
-            versions: the version for each request; None: the live one, or the cursor's.
-            by: the version whose models embed the searches; None: the live one.
+            versions: the version for each request, as in `search`.
+            by: the version whose models embed the searches. None means the live version.
             only_if_open: see `Query`.
         """
         embedded = await self._embedded(requests, versions, by)
         queries = [query._replace(only_if_open=only_if_open) for query in embedded]
         found = await self.searches.search(queries, carrier() or None)
-        # Searches of a version with another model: embed them again with that model.
+        # Some searches may use a version with another model. Embed these again with that model.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
             places = [i for i, one in enumerate(found) if one == OtherModel(version)]
             some = [requests[i] for i in places]
@@ -197,7 +206,7 @@ class Backend:
         versions: Sequence[VersionOfEach | None],
         by: VersionOfEach | None = None,
     ) -> list[Query]:
-        """Return queries with the vectors of their texts, from the models of version ``by``."""
+        """Embed the texts of requests with the models of version ``by``, and return queries."""
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
@@ -215,8 +224,8 @@ class Backend:
         ]
 
     async def _queries(self, texts: Sequence[str], by: VersionOfEach | None) -> list[Embedded]:
-        """Embed texts concurrently; a failure or a cancellation cancels all of them."""
-        if len(texts) == 1:  # the usual case; tasks are not needed
+        """Embed texts concurrently. If one embedding fails or is cancelled, cancel all."""
+        if len(texts) == 1:  # the usual case, which needs no tasks
             return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
@@ -229,7 +238,7 @@ class Backend:
     async def _image_queries(
         self, requests: Sequence[SearchRequest], by: VersionOfEach | None
     ) -> ImageQueries | None:
-        """Embed the texts of requests in image modes; None if there are no such requests."""
+        """Embed the texts of all requests in image modes. Return None if there are none."""
         some = [request for request in requests if request.mode in IMAGE_MODES]
         if not some:
             return None
@@ -251,9 +260,9 @@ class Backend:
         return {**about, "no_image_search": problem}
 
     async def no_image_search(self) -> str | None:
-        """Return why the table's image vectors are not searched.
+        """Return why the image vectors of the table cannot be searched.
 
-        None if they are searched, or if the table has no image vectors.
+        The result is None if they can be searched, or if the table has no image vectors.
         """
         return (await self._embed.image_model()).problem
 
@@ -264,28 +273,31 @@ class Backend:
         return dict(zip(request.described, vectors, strict=True))
 
     def describer(self) -> Describe:
-        """Return the captioner for uploaded images; it may refuse an image with 422.
+        """Return the captioner for uploaded images. The captioner may refuse an image with 422.
 
         Raises:
-            ProblemError: 501: none is configured.
+            ProblemError: 501: no captioner is configured.
         """
         if self._describe is None:
             raise ProblemError(
                 501,
                 "no-captioner",
-                "searches by an uploaded image need a captioner, and none is configured "
-                "(service.captioner)",
+                "a search by an uploaded image needs a captioner, but no captioner is configured: "
+                "start the service with service.captioner set to true",
             )
         return self._describe
 
 
 def _why_no_images(served: str | None, model: ImageModel) -> str | None:
-    """Return why the image vectors of the live version are not searched.
+    """Return why the image vectors of the live version cannot be searched, or None.
 
     Args:
-        served: the fingerprint of its image vector column; None if it has none.
+        served: the fingerprint of the live version's image vector column. None if the version has
+            no image vectors.
         model: the loaded model for queries.
     """
     if served is None or served == model.fingerprint:
         return None
-    return model.problem or "their model is not loaded yet: try again in a few seconds"
+    return model.problem or (
+        "the model of the image vectors is not loaded yet: try again in a few seconds"
+    )

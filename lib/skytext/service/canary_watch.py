@@ -1,9 +1,9 @@
-"""Run a canary from an ingress process: choose its searches, count them, and end the canary.
+"""Run a canary from an ingress process: select its searches, count them, and end the canary.
 
-Every ingress process counts its own searches and writes the counts beside the table. Each process
-adds up all counts and compares the two versions. The log of promotions ensures that exactly one
-process ends a canary. So no single process is required, and the counts of a killed process are
-still used.
+Every ingress process counts its own searches and stores the counts in the table's state folder.
+Each process adds up the counts of all processes and compares the two versions. The promotion log
+ensures that exactly one process ends a canary. So a canary does not depend on one process, and the
+counts of a killed process are still used.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from skytext.table.promote_rollback import Promotion, end_canary, last_promotion
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)
-"""A canary that fails at its end time is retried for this time, and then stopped."""
+"""If the test search of a canary fails after the end time, the test search is retried for this
+time. If the test search still fails, the canary is stopped."""
 
 TryOut = Callable[[VersionOfEach], Awaitable[object]]
-"""Runs a search in a version; raises if it fails."""
+"""Runs a search in a version, and raises an error if the search fails."""
 Which = Literal["live", "canary"]
 
 
 class CanaryWatch:
-    """Follows the canary of a table, counts searches of both versions, and ends it.
+    """Follows the canary of a table, counts the searches of both versions, and ends the canary.
 
     Args:
-        tables: the served tables; with several tables there is no canary.
+        tables: the served tables. Several tables cannot have a canary.
         config: the pinned version, the poll interval, and the limits of a canary.
-        meter: receives the counts and times of both versions.
+        meter: receives the number and the duration of searches in each version.
     """
 
     def __init__(self, tables: TableSet, config: ServiceConfig, meter: Meter) -> None:
@@ -59,10 +60,10 @@ class CanaryWatch:
         self._saved: dict[str, Any] | None = None
 
     def version_for(self, requests: Sequence[SearchRequest]) -> VersionOfEach | None:
-        """Return the canary's version if it should answer a request, else None.
+        """Return the canary's version if the canary should answer a request, else None.
 
-        The same searches go to the same version in every process. The hash covers the content of
-        the searches and the canary's record; it does not cover the page.
+        Every process sends the same searches to the same version, because the choice depends on a
+        hash of the searches and of the canary's record. All pages of a search have the same hash.
         """
         canary, last = self._ready, self._last
         if canary is None or last is None:
@@ -72,10 +73,10 @@ class CanaryWatch:
         return (canary.version,) if place < canary.share else None
 
     def counting(self, which: Which) -> ExitStack:
-        """Count and time a request, the block; errors of the caller are not failures.
+        """Return a context manager that counts and times the request in its block.
 
-        A cancelled request counts with the time until the cancellation. A request is not counted
-        if its version is not ready.
+        An invalid request does not count as a failure. A cancelled request counts with the time
+        until its cancellation. A request is not counted if its version is not ready.
         """
         started, block = time.perf_counter(), ExitStack()
         block.push(lambda _, error, __: self._count(which, time.perf_counter() - started, error))
@@ -91,7 +92,7 @@ class CanaryWatch:
             getattr(self._counted, which).add(seconds, failed=failed)
 
     async def follow(self, try_out: TryOut) -> None:
-        """Run `step` periodically; continue after store errors.
+        """Run `step` periodically, and continue after store errors.
 
         Args:
             try_out: runs a search in a version.
@@ -103,12 +104,15 @@ class CanaryWatch:
                 is_failing = False
             except (SkytextError, OSError, ValueError) as error:
                 if not is_failing:
-                    _log.warning("cannot follow the canary", extra={"error": str(error)})
+                    _log.warning(
+                        "cannot read or update the state of the canary, and will try again",
+                        extra={"error": str(error)},
+                    )
                 is_failing = True
             await asyncio.sleep(self._config.poll_interval_s)
 
     async def step(self, try_out: TryOut) -> None:
-        """Check for a canary; start, compare or end it.
+        """Check whether a canary exists, then start it, compare its counts, or end it.
 
         Raises:
             SkytextError: a store request failed.
@@ -121,12 +125,12 @@ class CanaryWatch:
             problem = await _problem_with(try_out, (last.canary.version,))
             if problem is None:
                 self._ready = last.canary
-        # Copy the counts in the event loop: they do not change during the copy.
+        # Copy the counts in the event loop, so that they do not change during the copy.
         counted = self._counted.to_json()
         await asyncio.to_thread(self._judge, last, last.canary, problem, counted)
 
     def _look(self) -> Promotion | None:
-        """Return the last record of the log; after a new one, reset the state of the canary."""
+        """Return the last record of the promotion log. Reset the counts if the record is new."""
         last = last_promotion(self._location)
         before = self._last
         if last is not None and (before is None or before.number != last.number):
@@ -150,7 +154,7 @@ class CanaryWatch:
         found = all_searches(self._location, last.number)
         worse = problem_of(found, self._config.canary)
         if worse is None and problem is not None and _is_lost(canary):
-            worse = f"it does not answer: {problem}"
+            worse = f"a test search fails: {problem}"
         if worse is not None:
             self._end(last, passed=False, why=worse)
         elif canary.is_over and problem is None:
@@ -159,7 +163,7 @@ class CanaryWatch:
     def _end(self, last: Promotion, *, passed: bool, why: str) -> None:
         self._ready = None
         if end_canary(self._location, last.number, passed=passed, why=why):
-            said = "a canary became live" if passed else "a canary was stopped"
+            said = "the canary became live" if passed else "the canary was stopped"
             _log.warning(said, extra={"why": why})
 
 
@@ -170,10 +174,10 @@ def _is_failure(error: BaseException | None) -> bool:
 
 
 async def _problem_with(try_out: TryOut, version: VersionOfEach) -> str | None:
-    """Run a search in a version; return the reason of its failure, or None."""
+    """Run a search in a version. Return why the search failed, or None if it succeeded."""
     try:
         await try_out(version)
-    except Exception as error:  # noqa: BLE001  (after any error, this version is not served)
+    except Exception as error:  # noqa: BLE001  (any error means that the version cannot be served)
         return str(error) or type(error).__name__
     return None
 
@@ -186,4 +190,7 @@ def _passed(found: Compared, config: ServiceConfig) -> str:
     said = f"canary passed: {found.canary.described}; live version: {found.live.described}"
     if is_comparable(found, config.canary):
         return said
-    return f"{said}; not compared: this needs {config.canary.min_requests:,} searches of each"
+    return (
+        f"{said}; the versions were not compared, because a comparison needs at least "
+        f"{config.canary.min_requests:,} searches in each version"
+    )

@@ -1,4 +1,4 @@
-"""Compare a canary with the live version by the counts and times of their searches."""
+"""Compare a canary with the live version by the numbers and durations of their searches."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from skytext.config.service import CanaryConfig
 from skytext.table.canary import Compared
 
 _DEVIATIONS = 3.0
-"""Standard deviations allowed for chance. Comparisons are repeated many times. At two deviations
-each of them could stop a good version by chance; at three this is rare."""
+"""A difference below this number of standard deviations is treated as random. The comparison is
+repeated many times. With two deviations, random differences would often stop a good version. With
+three deviations this is rare."""
 _SLOW = 0.05
-"""Durations are compared at the live version's 95 % quantile: this share of them is longer."""
+"""A search is slow if its duration exceeds the 95 % quantile of the live version's durations,
+multiplied by ``max_slowdown``. At most this share of the canary's searches may be slow."""
 
 
 def problem_of(found: Compared, limits: CanaryConfig) -> str | None:
-    """Return why a canary is worse, or None.
+    """Return why a canary is worse than the live version, or None if it is not worse.
 
     Args:
-        found: the counts of both versions.
+        found: the numbers and durations of both versions' searches.
         limits: the allowed differences.
     """
     live, canary = found
@@ -41,7 +43,7 @@ def is_comparable(found: Compared, limits: CanaryConfig) -> bool:
 
 
 def _at_least(number: int, total: int) -> float:
-    """Return the lower bound of a share, allowing for chance (Wilson's interval)."""
+    """Return the lower bound of a share's confidence interval (Wilson score interval)."""
     z2, share = _DEVIATIONS**2, number / total
     centre = share + z2 / (2 * total)
     spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, the form of all error responses."""
+"""RFC 9457 problem details, the format of all error responses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NOT_LOADED = "other-model"
 
 
 class FieldProblem(BaseModel):
-    """One mistake in the request.
+    """One invalid field of the request.
 
     Attributes:
-        field: its place, e.g. ``body.k``.
-        message: the mistake.
+        field: the path of the field, e.g. ``body.k``.
+        message: what is wrong with the field.
     """
 
     field: str
@@ -35,7 +35,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457)."""
+    """An error response (RFC 9457)."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -50,23 +50,23 @@ class Problem(BaseModel):
         }
     )
 
-    type: str = Field(description="Identifies the kind of problem; does not change.")
+    type: str = Field(description="A stable identifier of the kind of problem.")
     title: str
     status: int
     detail: str = Field(description="The problem, and how to solve it.")
     instance: str = Field(description="The requested path.")
-    request_id: str = Field(description="Also in the server's log.")
-    errors: list[FieldProblem] = Field(default=[], description="Every wrong field, if known.")
+    request_id: str = Field(description="The id of the request, also in the server's log.")
+    errors: list[FieldProblem] = Field(default=[], description="The invalid fields, if known.")
 
 
 class ProblemError(Exception):
-    """Ends a request with a problem.
+    """Ends a request with an error response in the problem details format.
 
     Args:
-        status: HTTP status.
+        status: the HTTP status.
         code: the last part of the problem's ``type``.
         detail: the problem, and how to solve it.
-        headers: further headers, e.g. ``Retry-After``.
+        headers: additional response headers, e.g. ``Retry-After``.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the arguments: Ray moves these errors between processes."""
+        """Pickle the constructor's arguments, because Ray sends these errors between processes."""
         return ProblemError, (self.status, self.code, self.detail, self.headers)
 
     def __str__(self) -> str:
@@ -87,24 +87,24 @@ class ProblemError(Exception):
 
 
 def too_busy(detail: str, retry_after_s: int) -> ProblemError:
-    """Return the 503 of an overloaded service."""
+    """Return the 503 error of an overloaded service."""
     return ProblemError(503, "overloaded", detail, {"Retry-After": str(retry_after_s)})
 
 
 def model_not_loaded() -> ProblemError:
-    """Return the 503 of a search in a version whose embedding model is not loaded."""
+    """Return the 503 error of a search in a version whose embedding model is not loaded."""
     return ProblemError(
         503,
         NOT_LOADED,
-        "the embedding model of this version is not loaded yet: try again, or search without a "
-        "version and a cursor",
+        "the embedding model of this version is not loaded yet: try again, or search without "
+        "version and cursor",
         {"Retry-After": "5"},
     )
 
 
 def not_found(headers: Mapping[str, str] | None = None) -> ProblemError:
-    """Return the 404 of an unknown path."""
-    return ProblemError(404, "not-found", "there is nothing at this address", headers)
+    """Return the 404 error of an unknown path."""
+    return ProblemError(404, "not-found", "this path does not exist", headers)
 
 
 def problem_response(
@@ -112,7 +112,7 @@ def problem_response(
     error: ProblemError,
     errors: list[FieldProblem] | None = None,
 ) -> Response:
-    """Return a problem as a response to the request of ``scope``."""
+    """Return the error response to the request of ``scope``."""
     problem = Problem(
         type=f"urn:skytext:problem:{error.code}",
         title=HTTPStatus(error.status).phrase,
@@ -131,10 +131,10 @@ def problem_response(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Convert every error of an application to a problem."""
+    """Make an application return every error in the problem details format."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
-        if not isinstance(error, ProblemError):  # registered for nothing else
+        if not isinstance(error, ProblemError):  # the handler is registered only for this type
             raise TypeError(type(error))
         return problem_response(request.scope, error)
 
@@ -153,13 +153,14 @@ def add_problem_handlers(app: FastAPI) -> None:
             raise TypeError(type(error))
         problem = _from_http(request.scope, error)
         if problem.status == 405:
-            # If several routes share a path, the framework names only the methods of the first.
+            # If several routes have the same path, the framework lists only the methods of the
+            # first route.
             problem.headers["Allow"] = _methods_of(app, request.scope)
         return problem_response(request.scope, problem)
 
     async def on_failure(request: Request, error: Exception) -> Response:
         # The framework also raises the error again, so that the middleware logs it.
-        failed = ProblemError(500, "internal", "the service failed at this request")
+        failed = ProblemError(500, "internal", "the service failed to process this request")
         return problem_response(request.scope, failed)
 
     app.add_exception_handler(Exception, on_failure)
@@ -174,21 +175,21 @@ def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
     if error.status_code == 404:
         return not_found(headers)
     if error.status_code == 405:
-        said = f"{scope['method']} is not allowed here"
+        said = f"this path does not support the method {scope['method']}"
         return ProblemError(405, "method-not-allowed", said, headers)
-    if error.status_code == 400:  # nested too deep, a broken form, …
+    if error.status_code == 400:  # e.g. JSON that is nested too deep, or an invalid form
         return ProblemError(422, "bad-request", "the body cannot be read", headers)
     code = "bad-request" if error.status_code == 422 else "refused"
     return ProblemError(error.status_code, code, str(error.detail), headers)
 
 
 def _methods_of(app: FastAPI, scope: Scope) -> str:
-    """Return the methods of all routes that a request's path leads to."""
+    """Return the methods of all routes that match a request's path."""
     found: set[str] = set()
     for route in app.router.routes:
         if route.matches(scope)[0] != Match.NONE:
             found |= getattr(route, "methods", None) or set()
-    # None if the request is already inside the folder of static files.
+    # The set is empty if the path belongs to the mounted folder of static files.
     if "GET" in found or not found:
         found |= {"GET", "HEAD"}
     return ", ".join(sorted(found))
@@ -196,12 +197,12 @@ def _methods_of(app: FastAPI, scope: Scope) -> str:
 
 def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
     where = ".".join(str(part) for part in item["loc"])
-    # Leave out the input: it may be long, or a secret in the wrong field.
+    # Omit the value of the field, because it may be long or contain a secret.
     return FieldProblem(field=where[:200], message=str(item["msg"])[:500])
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the ``responses`` of a route that may return these statuses."""
+    """Return the ``responses`` argument for a route that may return these error statuses."""
     return {
         status: {
             "model": Problem,

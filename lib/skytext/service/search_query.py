@@ -1,4 +1,4 @@
-"""The types that the API and search replicas exchange for a search."""
+"""The types that the API and the search replicas exchange for a search."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from skytext.service.served_tables import VersionOfEach
 
 
 class Embedded(NamedTuple):
-    """A text with its vector.
+    """The vector of a text.
 
     Attributes:
-        fingerprint: of the vector column that it fits.
+        fingerprint: the fingerprint of the vector column that ``vector`` can be compared with.
         vector: float32, shape (dim,), unit length.
     """
 
@@ -24,17 +24,17 @@ class Embedded(NamedTuple):
 
 
 Vectors = dict[str, Embedded]
-"""Vectors by text."""
+"""The vector of each text."""
 
 TRIAL = "a river"
-"""Queries that replicas run before they accept requests, because the first query is slow."""
+"""The query that replicas run before they accept requests, because the first query is slow."""
 
 
 class OtherModel(NamedTuple):
-    """Returned instead of an answer if the search was embedded with the wrong model.
+    """Returned instead of a result if the search was embedded with the wrong model.
 
     Attributes:
-        version: the version to search.
+        version: the version to search, whose model must embed the search.
     """
 
     version: VersionOfEach
@@ -44,8 +44,10 @@ class ImageModel(NamedTuple):
     """The state of the image vectors' model in the embedding worker.
 
     Attributes:
-        fingerprint: of the vector column that its queries fit; None if no model is loaded.
-        problem: why none is loaded although the table has image vectors; else None.
+        fingerprint: the fingerprint of the vector column that the model's vectors can be compared
+            with. None if no model is loaded.
+        problem: why no model is loaded although the table has image vectors. None if a model is
+            loaded or the table has no image vectors.
     """
 
     fingerprint: str | None
@@ -56,8 +58,8 @@ class ImageQueries(NamedTuple):
     """Queries as vectors in the space of the image vectors.
 
     Attributes:
-        fingerprint: of the vector column that they fit.
-        vectors: by text of `texts_of`, float32, shape (dim,), unit length.
+        fingerprint: the fingerprint of the vector column that ``vectors`` can be compared with.
+        vectors: the vector of each text of `texts_of`. float32, shape (dim,), unit length.
     """
 
     fingerprint: str
@@ -69,11 +71,13 @@ class Query(NamedTuple):
 
     Attributes:
         request: the request.
-        vectors: by text of `texts_of`, embedded as queries.
-        documents: of `SearchRequest.described`, embedded as descriptions.
-        version: the version to search; None for the live one, or the cursor's.
-        images: the same texts in the space of the images; None in modes that do not compare these.
-        only_if_open: refuse rather than open the version first.
+        vectors: the vector of each text of `texts_of`, embedded as a query.
+        documents: the vector of each text of `SearchRequest.described`, embedded as a description.
+        version: the version to search. None means the version of the request's cursor, or the live
+            version if the request has no cursor.
+        images: the texts of ``vectors`` in the space of the image vectors. None in modes that do
+            not use image vectors.
+        only_if_open: whether to refuse the search if the version is not open yet.
     """
 
     request: SearchRequest
@@ -85,9 +89,9 @@ class Query(NamedTuple):
 
 
 def texts_of(request: SearchRequest) -> list[str]:
-    """Return the distinct texts of a request; all are embedded.
+    """Return the distinct texts of a request that must be embedded as queries.
 
-    A search by words needs vectors, too: they select the variant nearest to the query.
+    A search by words also needs vectors. They select the caption variant nearest to the query.
     """
     examples = (*request.positive, *request.negative)
     texts = (*request.all_texts, *(e.text for e in examples if e.text is not None))

@@ -1,4 +1,4 @@
-"""The tables that the service searches as one: their names and versions."""
+"""The names and versions of the tables that the service searches together."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class TableSet:
     """The addresses and names of the tables that one service searches.
 
     Attributes:
-        locations: the addresses, at least one.
-        names: for each table the shortest unique end of its address. Answers contain names instead
-            of addresses.
+        locations: the addresses of the tables, at least one.
+        names: the name of each table: the shortest end of its address that is unique. Responses
+            contain these names instead of addresses.
     """
 
     locations: tuple[TableLocation, ...]
@@ -33,8 +33,8 @@ class TableSet:
         """Parse the addresses of tables.
 
         Raises:
-            AddressError: an invalid address.
-            CallError: no table, or a table is given twice.
+            AddressError: an address is invalid.
+            CallError: no table is given, or a table is given twice.
             TableError: as `TableLocation.parse`.
         """
         locations = tuple(map(TableLocation.parse, tables))
@@ -43,7 +43,10 @@ class TableSet:
 
     @property
     def private_names(self) -> dict[str, str]:
-        """Names by address, in this package's form and in Lance's form; longest address first."""
+        """The name that replaces each address in error messages, longest address first.
+
+        Each table has two keys: its address as this package writes it, and as Lance writes it.
+        """
         shown = ("TABLE",) if len(self.names) == 1 else self.names
         found: dict[str, str] = {}
         for location, name in zip(self.locations, shown, strict=True):
@@ -61,29 +64,30 @@ class TableSet:
         return self.names.index(name)
 
     def place_or_only(self, name: str | None) -> int:
-        """Return the index of a table; None means the only table.
+        """Return the index of a table. None means the only table.
 
         Raises:
             CallError: no table has this name, or no name is given and there are several tables.
         """
         if name is None and len(self.names) > 1:
-            raise CallError(f"name the table: one of {', '.join(self.names)}")
+            raise CallError(f"table is required, and must be one of {', '.join(self.names)}")
         return 0 if name is None else self.place(name)
 
     def open_served(self, version: int | None = None) -> list[ImagesTable]:
         """Open the promoted version of each table, or the latest if none is promoted.
 
         Args:
-            version: a version of the only table, instead of the promoted one.
+            version: a version of the only table. It is opened instead of the promoted version.
 
         Raises:
             ConfigError: a version is given, and there are several tables.
-            TableError: there is no such table or version, or tables have vectors of several models.
+            TableError: a table or the version does not exist, or the tables have vectors of
+                different models.
         """
         if version is not None and len(self.locations) > 1:
             raise ConfigError(
-                "--version (service.version) needs a single table: omit it to serve the live "
-                "versions of several tables"
+                "--version (service.version) needs a single table: omit the version to serve the "
+                "live versions of several tables"
             )
         tables = [ImagesTable.open_served(location, version) for location in self.locations]
         check_same_models(tables, with_images=False)
@@ -93,7 +97,7 @@ class TableSet:
         """Open a version of each table.
 
         Raises:
-            TableError: there is no such version, or tables have vectors of several models.
+            TableError: a version does not exist, or the tables have vectors of different models.
         """
         tables = [
             ImagesTable.open(location, version)
@@ -115,16 +119,16 @@ def _names(uris: Sequence[str]) -> tuple[str, ...]:
 
 
 def promoted_versions(tables: Sequence[ImagesTable], served: VersionOfEach) -> VersionOfEach:
-    """Return the promoted version of each table, or the served one if none is promoted."""
+    """Return each table's promoted version. If none is promoted, use the version in ``served``."""
     return tuple(table.live_version() or one for table, one in zip(tables, served, strict=True))
 
 
 def followed_canary(tables: Sequence[ImagesTable], pinned: int | None) -> VersionOfEach | None:
-    """Return the canary that the service tries, or None.
+    """Return the version of the canary that the service must answer searches with, or None.
 
     Args:
-        tables: the served tables; with several tables there is no canary.
-        pinned: the version that the service is pinned to; then there is no canary.
+        tables: the served tables. Several tables cannot have a canary.
+        pinned: the version that the service is pinned to, or None. A pinned service has no canary.
     """
     version = tables[0].canary_version() if pinned is None and len(tables) == 1 else None
     return None if version is None else (version,)
@@ -140,10 +144,10 @@ def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
 
 
 def version_token(versions: VersionOfEach) -> int | str:
-    """Return versions in the form of the API: a number, or numbers with commas."""
+    """Return versions as the API writes them: a number, or several numbers joined by commas."""
     return versions[0] if len(versions) == 1 else ",".join(map(str, versions))
 
 
 def parse_version(token: int | str | None) -> VersionOfEach | None:
-    """Parse the result of `version_token`; None for None."""
+    """Parse the result of `version_token`. None stays None."""
     return None if token is None else tuple(map(int, str(token).split(",")))

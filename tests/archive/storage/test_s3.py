@@ -197,7 +197,7 @@ def test_a_listing_of_many_pages_is_complete(monkeypatch: pytest.MonkeyPatch) ->
         ("s3://maps/nothing.tar", "does not exist"),
         ("s3://maps/aerial/*.zip", "matches nothing"),
         ("s3://maps/aerial/README.md", "unknown format"),
-        ("s3://Not_A_Bucket!/x", "settings do not work"),
+        ("s3://Not_A_Bucket!/x", "S3 access does not work"),
     ],
 )
 def test_a_source_that_is_not_there_says_so(source: str, message: str) -> None:

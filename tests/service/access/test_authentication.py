@@ -134,7 +134,7 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
         http._transport.client = ("192.0.2.7", 1234)
         far = ask(http)
         assert far.status_code == 403
-        assert "on this machine" in far.json()["detail"]
+        assert "on the same machine" in far.json()["detail"]
         # Whatever a header says of where it comes from.
         assert ask(http, headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
 
@@ -277,7 +277,9 @@ def test_something_else_among_the_keys_is_passed_over(
     assert keys.find(key) is None
     assert keys.find(other) is not None
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{own.uri}/state/keys/{name} is no API key")
+    assert record.getMessage().startswith(
+        f"{own.uri}/state/keys/{name} is not a valid API key file"
+    )
 
 
 @pytest.mark.parametrize(

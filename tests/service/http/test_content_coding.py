@@ -52,7 +52,7 @@ def test_another_coding_is_a_415(http: Any, coding: str) -> None:
 def test_an_incomplete_gzip_body_is_refused(http: Any, body: bytes) -> None:
     answer = post(http, body, "gzip")
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "the body is not a complete gzip file"
+    assert answer.json()["detail"] == "the body is incomplete or is not gzip data"
 
 
 def test_the_limit_counts_what_is_in_a_body(http: Any) -> None:
@@ -60,7 +60,7 @@ def test_the_limit_counts_what_is_in_a_body(http: Any) -> None:
     assert len(bomb) < 65_536
     answer = post(http, bomb, "gzip")
     assert answer.status_code == 413
-    assert answer.json()["detail"] == "the body may have 65,536 bytes"
+    assert answer.json()["detail"] == "the body may have at most 65,536 bytes"
 
 
 def test_several_gzip_files_are_one() -> None:

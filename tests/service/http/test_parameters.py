@@ -35,12 +35,13 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(http: Any) -> Non
         for method in operations:
             address = path.replace("{image_id}", RIVER)
             said = refusal(http.request(method, address, params={"colour": "red"}))
-            assert said.startswith("query.colour: there is no such parameter; known here: "), path
+            unknown = "query.colour: this parameter is unknown; the known ones are: "
+            assert said.startswith(unknown), path
 
 
 def test_a_refused_parameter_is_named_beside_those_that_are_known(http: Any) -> None:
     answer = http.get(f"/v1/images/{RIVER}/thumbnail", params={"width": "512"})
-    said = "there is no such parameter; known here: size, table, version"
+    said = "this parameter is unknown; the known ones are: size, table, version"
     assert refusal(answer) == f"query.width: {said}"
     assert answer.json()["errors"] == [{"field": "query.width", "message": said}]
 
@@ -69,14 +70,15 @@ def test_a_key_of_a_body_that_is_given_twice_is_refused(
 ) -> None:
     headers = {"Content-Type": "application/json"}
     answer = http.post(f"/v1/{path}", content=body, headers=headers)
-    assert refusal(answer) == f"body: {key!r} is given more than once; one value counts"
+    said = f"body: {key!r} is given more than once, but only one value is allowed"
+    assert refusal(answer) == said
     assert answer.json()["type"] == "urn:skytext:problem:bad-request"
 
 
 @pytest.mark.parametrize("text", ["flu%DF", "%FF", "a%C3", "%ED%A0%80"])
 def test_escaped_bytes_that_are_not_utf_8_are_refused(http: Any, text: str) -> None:
     answer = http.get(f"/v1/search?text={text}")
-    assert refusal(answer) == "the parameters of the address must be UTF-8"
+    assert refusal(answer) == "the query string must be encoded in UTF-8"
 
 
 def test_unescaped_bytes_are_read_as_utf_8(http: Any) -> None:
@@ -108,7 +110,7 @@ def form(**fields: bytes) -> tuple[bytes, dict[str, str]]:
 def test_a_field_of_a_form_that_is_not_utf_8_is_refused(http: Any) -> None:
     latin, headers = form(filter="collection = 'M\u00fcnchen' or gsd < 1".encode("latin-1"))
     answer = http.post("/v1/search/image", content=latin, headers=headers)
-    assert refusal(answer) == "the filter must be UTF-8"
+    assert refusal(answer) == "the filter must be encoded in UTF-8"
     utf_8, headers = form(filter=b"gsd < 1 or gsd > 1")
     assert http.post("/v1/search/image", content=utf_8, headers=headers).status_code == 200
 
@@ -116,6 +118,6 @@ def test_a_field_of_a_form_that_is_not_utf_8_is_refused(http: Any) -> None:
 def test_a_field_of_a_form_that_is_not_known_is_refused(http: Any) -> None:
     body, headers = form(gsd_max=b"1")
     answer = http.post("/v1/search/image", content=body, headers=headers)
-    assert refusal(answer).startswith("body.gsd_max: there is no such parameter")
+    assert refusal(answer).startswith("body.gsd_max: this parameter is unknown")
     files = [("file", ("a.jpg", encoded("brown"))), ("file", ("b.jpg", encoded("blue")))]
     assert "given more than once" in refusal(http.post("/v1/search/image", files=files))

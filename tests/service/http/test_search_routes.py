@@ -246,7 +246,8 @@ def test_the_texts_of_one_request_are_bounded(served: Path) -> None:
         four = {"searches": [three, {"text": "d"}]}
         answer = http.post("/v1/search/batch", json=four)
         assert answer.status_code == 413
-        assert answer.json()["detail"] == "one request may name 3 different texts (given: 4)"
+        said = "a request may contain at most 3 different texts (given: 4)"
+        assert answer.json()["detail"] == said
 
 
 @pytest.mark.parametrize("number", [33, 1000, 1001, 4000])

@@ -151,7 +151,7 @@ def test_one_table_is_promoted_while_the_other_stays(two: list[Path]) -> None:
         for path in ("promote", "rollback"):
             unnamed = http.post(f"/v1/admin/{path}", json={})
             assert unnamed.status_code == 422
-            assert "name the table: one of north, south" in unnamed.json()["detail"]
+            assert "table is required, and must be one of north, south" in unnamed.json()["detail"]
         done = answer(http.post("/v1/admin/promote", json={"table": "north"}))
         assert done == {"live_version": last[0], "previous_version": last[0] - 1}
         now = answer(http.post("/v1/search", json=ASKED))

@@ -142,7 +142,7 @@ def test_footprints_and_hits_point_at_each_other(page: Page) -> None:
 def test_hits_without_a_place_are_counted(page: Page) -> None:
     page.goto("/")
     search(page, "dense forest")
-    expect(page.locator("#map-note")).to_contain_text("have no place")
+    expect(page.locator("#map-note")).to_contain_text("have no location")
 
 
 def test_a_phone_shows_it_all_in_its_width(browser: Browser, site: str) -> None:

@@ -179,7 +179,7 @@ def test_details_show_every_variant_and_where_they_come_from(page: Page) -> None
     expect(dialog.locator(".variants li")).to_have_count(3)
     expect(dialog.locator(".one-sentence")).to_have_text(DESCRIBED["river.jpg"])
     expect(dialog.locator(".matching")).to_contain_text("water in fields")
-    expect(dialog.locator(".matching")).to_contain_text("nearest: cosine 1.0")
+    expect(dialog.locator(".matching")).to_contain_text("nearest to the query: cosine 1.0")
     for said in ("fake-llava (r1)", "demo-1", "vLLM 0.32.0", "-60°, -5°, -59°, -4°", "2024-01-31"):
         expect(dialog.locator("#detail-rest")).to_contain_text(said)
     expect(dialog.locator("pre")).to_contain_text('"cloud": 30')
@@ -214,7 +214,7 @@ def test_more_like_this_searches_by_the_image(page: Page) -> None:
     expect(page.locator("#detail")).to_be_hidden()
     expect(page.locator("#like")).to_contain_text("More like river.jpg")
     assert set(link(page)) == {"like", "mode", "version"}
-    page.get_by_role("button", name="Stop searching like this image").click()
+    page.get_by_role("button", name="Stop the search for similar images").click()
     expect(page.locator("#welcome")).to_be_visible()
 
 
@@ -241,7 +241,7 @@ def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Brows
     with serving(table) as url, open_page(browser, url) as page:
         page.goto(f"/?text=a+ploughed+field&mode=dense&version={last - 1}")
         page.wait_for_selector(".hit")
-        expect(page.locator("#stale")).to_contain_text(f"Version {last} is live")
+        expect(page.locator("#stale")).to_contain_text(f"The live version is {last}")
         assert link(page)["version"] == str(last - 1)
         with page.expect_response("**/v1/search"):
             page.get_by_role("button", name=f"Search version {last}").click()

@@ -50,7 +50,7 @@ def test_a_busy_service_is_asked_again_by_the_person(page: Page) -> None:
     page.route("**/v1/search", lambda route: route.fulfill(**refuse))
     page.goto("/?text=a+brown+river")
     expect(page.locator("#failure")).to_contain_text("too many requests <b>wait</b>")
-    expect(page.locator("#failure")).to_contain_text("It asks to wait 2 s.")
+    expect(page.locator("#failure")).to_contain_text("Wait 2 s before you try again.")
     page.unroute("**/v1/search")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector(".hit")
@@ -119,7 +119,7 @@ def test_thumbnails_are_retried_and_errors_are_shown(page: Page) -> None:
 
     page.route("**/thumbnail*", answer)
     page.goto("/?text=a+brown+river&mode=dense&bbox=-70,-10,-50,0")
-    expect(page.locator(".hit .reason")).to_have_text("the archive has changed since")
+    expect(page.locator(".hit .reason")).to_have_text("this image has changed in the archive")
     assert list(tried.values()) == [2]
 
 
@@ -147,7 +147,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
         expect(page.locator("#key-value")).to_be_focused()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-said")).to_have_text("this API key is not known here")
+        expect(page.locator("#key-said")).to_have_text("this API key is unknown or was revoked")
         page.fill("#key-value", key)
         page.keyboard.press("Enter")
         page.wait_for_selector(".hit img")
@@ -182,7 +182,7 @@ def test_a_late_refusal_of_the_key_before_changes_nothing(
         page.goto("/?text=a+brown+river")
         page.fill("#key-value", "wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-said")).to_have_text("this API key is not known here")
+        expect(page.locator("#key-said")).to_have_text("this API key is unknown or was revoked")
         page.fill("#key-value", key)
         if when == "while the person types":
             _refuse(page, late)

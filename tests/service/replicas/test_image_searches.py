@@ -116,7 +116,7 @@ def test_a_service_works_without_the_image_model(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         application = Application(table, other_pixels(table))
-    (logged,) = [r for r in caplog.records if "are not offered" in r.message]
+    (logged,) = [r for r in caplog.records if "are not available" in r.message]
     with TestClient(application.asgi, base_url="http://localhost", client=("127.0.0.1", 1)) as http:
         about = http.get("/v1/table").json()
         assert about["modes"] == ["dense"]
@@ -132,7 +132,7 @@ def test_a_service_works_without_the_image_model(
             assert "images.max_side_px or images.bands has changed" in refused.json()["detail"]
         with (
             Client("http://localhost", transport=Through(http)) as ours,
-            pytest.raises(ServiceError, match="are not searched by their own vectors"),
+            pytest.raises(ServiceError, match="this service cannot search the image vectors"),
         ):
             ours.search("red", mode="image")
 

@@ -88,7 +88,7 @@ def test_a_failed_application_start_is_reported() -> None:
 
     with (
         listening("127.0.0.1", 0) as path,
-        pytest.raises(JobError, match="does not start"),
+        pytest.raises(JobError, match="did not start"),
     ):
         asyncio.run(start(path))
 
@@ -98,7 +98,7 @@ def test_an_address_in_use_is_reported() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with (
-            pytest.raises(CallError, match="choose others with --host and --port"),
+            pytest.raises(CallError, match="another port with --port"),
             listening("127.0.0.1", taken.getsockname()[1]),
         ):
             pass

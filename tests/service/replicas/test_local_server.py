@@ -35,7 +35,7 @@ def test_keys_are_asked_for_where_there_are_any(own: TableLocation) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "search.example.org", ""])
 def test_other_machines_need_a_key(own: TableLocation, host: str) -> None:
     KeyStore(own).add("a", Right.SEARCH)
-    with pytest.raises(ConfigError, match="without API keys only this machine"):
+    with pytest.raises(ConfigError, match="without API keys other machines could search"):
         asks_for_keys(own, host, False)
 
 
@@ -54,7 +54,7 @@ def test_a_port_in_use_is_reported_before_the_start() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(CallError, match="choose others with --host and --port"):
+        with pytest.raises(CallError, match="another port with --port"):
             bound("127.0.0.1", taken.getsockname()[1])
 
 

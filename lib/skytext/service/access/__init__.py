@@ -1,1 +1,1 @@
-"""Access control: API keys, addresses, host names, rates."""
+"""Access control: API keys, client addresses, host names and rate limits."""

@@ -1,8 +1,8 @@
-"""API keys with different rights; only a hash of each key is stored.
+"""API keys with different permissions. Only a hash of each key is stored.
 
-Each key is a small object under ``T/state/keys`` in the table's folder. So every replica on every
-machine knows it, and a revoked key is refused everywhere within seconds. A key has 256 random bits,
-so a salt or a slow hash would not make it harder to guess.
+Each key has a small object under ``T/state/keys`` in the table's folder. Every replica on every
+machine reads these objects, so a revoked key is refused everywhere within seconds. A key has 256
+random bits, so a salt or a slow hash would not make a key harder to guess.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger("skytext.service.access.api_keys")
 
 
 class Right(StrEnum):
-    """The right of a key; an admin key may also search."""
+    """The permission of a key. An admin key may also search."""
 
     SEARCH = "search"
     ADMIN = "admin"
@@ -46,11 +46,11 @@ class StoredKey:
     """The stored record of a key.
 
     Attributes:
-        key_id: its middle part, used to find it; not secret.
-        name: name of its owner.
-        right: its right.
+        key_id: the middle part of the key. It identifies the record and is not secret.
+        name: the name of the key's owner.
+        right: the permission of the key.
         digest: SHA-256 of the whole key, hexadecimal.
-        created_at: time of creation, ISO 8601.
+        created_at: the time of creation, ISO 8601.
     """
 
     key_id: str
@@ -60,7 +60,7 @@ class StoredKey:
     created_at: str
 
     def may(self, right: Right) -> bool:
-        """Return whether the key has a right."""
+        """Return whether the key has a permission."""
         return self.right in (right, Right.ADMIN)
 
 
@@ -83,9 +83,10 @@ class Keys:
         return len(self._keys)
 
     def find(self, given: str) -> StoredKey | None:
-        """Return the record of a key, or None for an unknown key.
+        """Return the record of a key, or None if the key is unknown.
 
-        The time does not depend on how close a guess was.
+        The time of the comparison does not depend on how many characters are correct, so that an
+        attacker cannot guess a key step by step.
         """
         match = _KEY.fullmatch(given) if len(given) <= MAX_KEY_CHARS else None
         known = _NOBODY if match is None else self._keys.get(match["key_id"], _NOBODY)
@@ -104,19 +105,22 @@ class KeyStore:
     location: TableLocation
 
     def add(self, name: str, right: Right) -> str:
-        """Make a key and return it; it is never shown again.
+        """Create a key and return it. The key cannot be read again later.
 
         Raises:
-            TableError: no such table.
-            CallError: an invalid name, or a name that another key has.
+            TableError: the table does not exist.
+            CallError: the name is invalid, or a key with this name exists.
         """
         if not _NAME.fullmatch(name):
             raise CallError(
-                f"the name {name!r} of a key must be 1 to 64 letters, digits, blanks or . _ - @"
+                f"the key name {name!r} is invalid: use 1 to 64 letters, digits, spaces or the "
+                "characters . _ - @, and begin with a letter, a digit or _"
             )
         ImagesTable.open(self.location)
         if any(key.name == name for key in self.list()):
-            raise CallError(f"there is a key named {name!r} already: revoke it first")
+            raise CallError(
+                f"a key named {name!r} already exists: revoke that key first, or use another name"
+            )
         key_id = secrets.token_hex(6)
         key = f"{_PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -127,13 +131,13 @@ class KeyStore:
         return key
 
     def list(self) -> list[StoredKey]:
-        """Return all keys, the oldest first.
+        """Return all keys, oldest first.
 
-        Other files in the folder are skipped with a warning, because they must not prevent the
+        Files in the folder that are not keys are skipped with a warning. They must not prevent the
         revocation of a key.
 
         Raises:
-            JobError: the store refuses.
+            JobError: the store refuses the request.
         """
         state = StateStore(self.location)
         found = []
@@ -142,7 +146,7 @@ class KeyStore:
             key = None if data is None else _read(data)
             if key is not None:
                 found.append(key)
-            elif data is not None:  # None: revoked meanwhile
+            elif data is not None:  # None means that the key was revoked after the listing
                 _warn(f"{self.location.uri}/state/{path}")
         return sorted(found, key=lambda key: (key.created_at, key.name))
 
@@ -155,12 +159,13 @@ class KeyStore:
         keys = [key for key in self.list() if key.name == name]
         if not keys:
             raise CallError(
-                f"there is no key named {name!r}: skytext keys list {self.location.uri} shows all"
+                f"there is no key named {name!r}. To list the keys, run: "
+                f"skytext keys list {self.location.uri}"
             )
         StateStore(self.location).delete([f"{_FOLDER}/{key.key_id}.json" for key in keys])
 
     def load(self) -> Keys:
-        """Return all keys, for lookups."""
+        """Return a snapshot of all keys, for lookups."""
         return Keys(self.list())
 
 
@@ -171,6 +176,6 @@ def _read(data: bytes) -> StoredKey | None:
         return None
 
 
-@functools.lru_cache(maxsize=100)  # warn once, not at every refresh
+@functools.lru_cache(maxsize=100)  # warn once per file, not at every reload
 def _warn(path: str) -> None:
-    _log.warning("%s is no API key, and is ignored: delete it", path)
+    _log.warning("%s is not a valid API key file and is ignored: delete the file", path)

@@ -1,4 +1,4 @@
-"""Authentication and authorisation: keys, addresses and host names."""
+"""Authentication and authorisation by API key, client address and host name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from skytext.service.problem_details import ProblemError
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _FOREIGN = frozenset({"cross-site", "same-site"})
-"""Values of ``Sec-Fetch-Site`` for foreign pages, including other ports of this machine."""
+"""Values of ``Sec-Fetch-Site`` for requests from pages of other origins. Another port of this
+machine is another origin."""
 _log = logging.getLogger("skytext.service.access.authentication")
 
 
@@ -27,8 +28,9 @@ class Caller:
     """The sender of a request.
 
     Attributes:
-        who: the key's name, or ``address:…`` without keys; for counts and logs.
-        address: the client's address.
+        who: the name of the key, or ``address:…`` if no keys are required. Used for rate limits
+            and logs.
+        address: the client's IP address.
     """
 
     who: str
@@ -36,7 +38,7 @@ class Caller:
 
 
 class Keyring:
-    """The keys of a table, reloaded every few seconds."""
+    """The API keys of a table, reloaded every few seconds."""
 
     def __init__(self, store: KeyStore, refresh_s: float) -> None:
         self._store = store
@@ -47,18 +49,21 @@ class Keyring:
         """Read the keys.
 
         Raises:
-            JobError: the store refuses.
+            JobError: the store refuses the request.
         """
         self.keys = await asyncio.to_thread(self._store.load)
 
     async def keep_fresh(self) -> None:
-        """Reload the keys periodically; if that fails, the known keys stay valid."""
+        """Reload the keys periodically. If a reload fails, keep the keys of the last reload."""
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
                 await self.load()
             except SkytextError as error:
-                _log.warning("cannot read the keys", extra={"error": str(error)})
+                _log.warning(
+                    "cannot reload the API keys, so the keys of the last reload stay valid",
+                    extra={"error": str(error)},
+                )
 
 
 class Guard:
@@ -66,8 +71,8 @@ class Guard:
 
     Args:
         config: the access settings.
-        keyring: None if no keys are required.
-        rates: counts requests and wrong keys.
+        keyring: the API keys. None if no keys are required.
+        rates: counts requests and wrong keys, and limits their rates.
     """
 
     def __init__(self, config: AccessConfig, keyring: Keyring | None, rates: Rates) -> None:
@@ -90,7 +95,9 @@ class Guard:
         if self._keyring is None:
             if not _is_loopback(address):
                 raise ProblemError(
-                    403, "forbidden", "without API keys only clients on this machine are allowed"
+                    403,
+                    "forbidden",
+                    "this service has no API keys, so only clients on the same machine are allowed",
                 )
             self._check_page(scope["method"], headers)
             caller = Caller(f"address:{address}", address)
@@ -100,7 +107,9 @@ class Guard:
         return caller
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Refuse unknown host names: a foreign page may have pointed its own name to this service.
+        """Refuse unknown host names, as a protection against DNS rebinding.
+
+        An attacker's page can make its own host name resolve to the address of this service.
 
         Raises:
             ProblemError: 421.
@@ -110,13 +119,19 @@ class Guard:
         host = headers.get("host", "").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if name not in self._hosts:
-            raise ProblemError(421, "wrong-host", "unknown host name in the Host header")
+            raise ProblemError(
+                421,
+                "wrong-host",
+                "the Host header contains an unknown host name: the setting "
+                "service.access.allowed_hosts lists the allowed names",
+            )
 
     def _check_page(self, method: str, headers: Mapping[str, str]) -> None:
-        """Refuse requests that a foreign page makes a browser on this machine send.
+        """Refuse requests from pages of other origins (cross-site request forgery).
 
-        Without keys such a browser is allowed. It hides the answer from the foreign page, but the
-        request would still take effect. Only browsers send these headers.
+        If no keys are required, every browser on this machine may send requests, also for a page
+        of another origin. The browser hides the response from that page, but the request would
+        still take effect. Only browsers send the headers that this method checks.
 
         Raises:
             ProblemError: 403.
@@ -124,14 +139,14 @@ class Guard:
         origin = headers.get("origin")
         if method in ("GET", "HEAD") or origin in self._origins:
             return
-        # https if a proxy on this machine terminates TLS.
+        # The scheme is https if a proxy on this machine terminates TLS.
         ours = {None, *(f"{scheme}://{headers['host'].lower()}" for scheme in ("http", "https"))}
         if origin not in ours or headers.get("sec-fetch-site") in _FOREIGN:
             raise ProblemError(
                 403,
                 "forbidden",
-                "without API keys only this service's own page may send this "
-                "(service.access.cors_origins allows others)",
+                "this service has no API keys, so only its own web page may send this request: to "
+                "allow other pages, set service.access.cors_origins",
             )
 
     async def _by_key(
@@ -140,17 +155,21 @@ class Guard:
         await self._rates.check_failures(address)
         given = _given_key(headers)
         if given is None:
-            raise _unauthorised("this service requires an API key: Authorization: Bearer KEY")
+            raise _unauthorised(
+                "this service requires an API key: send the header Authorization: Bearer KEY"
+            )
         key = keys.find(given)
         if key is None:
             await self._rates.count_failure(address)
-            raise _unauthorised("this API key is not known here")
+            raise _unauthorised("this API key is unknown or was revoked")
         if not key.may(right):
-            raise ProblemError(403, "forbidden", f"this needs a key with the right {right}")
+            raise ProblemError(
+                403, "forbidden", f"this request needs an API key with the permission {right}"
+            )
         return Caller(key.name, address)
 
     def address(self, scope: Scope, headers: Mapping[str, str]) -> str:
-        """Return the client's address, taking trusted proxies into account."""
+        """Return the client's address. Trusted proxies report it in ``X-Forwarded-For``."""
         client = scope.get("client")
         address = client[0] if client else "unknown"
         if not self._proxies or not self._is_proxy(address):

@@ -1,4 +1,4 @@
-"""The access policy of each path. A path without an entry requires a key."""
+"""The access policy of each path. A path without an entry has the policy of searches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skytext.service.access.rate_limits import Turns
 _IMAGE_SEARCH = "/v1/search/image"
 _OPEN = frozenset({"/", "/page.json", "/openapi.json"})
 _MULTIPART_BYTES = 64 * 2**10
-"""Bytes that a form adds to the file in it."""
+"""The maximum size of a multipart form without its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,15 @@ class Policy:
     """The policy of a path.
 
     Attributes:
-        right: the required right; None: public.
-        turns: queue to wait in after the body was read; None: no queue.
-        body_turns: queue to wait in before the body is read, because large bodies fill the memory.
-        max_body_bytes: a larger body is refused.
-        timeout_s: time limit of a response.
-        is_health: called by machines all the time, with any host name.
-        while_ending: also answered during a shutdown.
+        right: the required permission. None means that the path is public.
+        turns: the queue in which a request waits after its body was read. None means no queue.
+        body_turns: the queue in which a request waits before its body is read, because large
+            bodies need much memory. None means no queue.
+        max_body_bytes: the maximum size of the body, also after decompression.
+        timeout_s: the time limit of a response, in seconds.
+        is_health: whether the path is a health check. Any host name is allowed, and successful
+            requests are not logged.
+        while_ending: whether requests are also answered during a shutdown.
     """
 
     right: Right | None
@@ -43,10 +45,10 @@ class Policies:
     """The policies of all paths.
 
     Args:
-        limits: sizes and times.
-        searches: queue of searches.
-        images: queue of images.
-        uploads: queue of uploads.
+        limits: the limits of sizes and times.
+        searches: the queue of searches.
+        images: the queue of requests for images.
+        uploads: the queue of uploads.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Admission control: queues for a bounded number of requests, and rate limits."""
+"""Admission control: queues of limited length, and rate limits."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from skytext.service.telemetry.metrics import Meter
 
 
 class Drain:
-    """Counts the running requests, and refuses new ones during a shutdown.
+    """Counts the running requests, and refuses new requests during a shutdown.
 
     Attributes:
-        is_asked: whether new requests are refused.
-        running: number of running requests.
+        is_asked: whether a shutdown was requested, so that new requests are refused.
+        running: the number of running requests.
     """
 
     def __init__(self) -> None:
@@ -38,10 +38,10 @@ class Drain:
         """Count a request while it runs.
 
         Raises:
-            ProblemError: 503: new requests are refused.
+            ProblemError: 503: the service is shutting down.
         """
         if self.is_asked:
-            raise too_busy("this service is shutting down", retry_after_s)
+            raise too_busy("this service is shutting down: try again later", retry_after_s)
         self.running += 1
         try:
             yield
@@ -54,7 +54,14 @@ class Drain:
             self._empty.set()
 
     async def drain(self, seconds: float) -> int:
-        """Refuse new requests; return the number that still run after the time limit."""
+        """Refuse new requests and wait for the running requests to end.
+
+        Args:
+            seconds: the maximum waiting time.
+
+        Returns:
+            The number of requests that are still running.
+        """
         self.is_asked = True
         if self.running:
             with contextlib.suppress(TimeoutError):
@@ -64,10 +71,10 @@ class Drain:
 
 
 class Turns:
-    """Runs a limited number of requests at once; some wait for a short time, others are refused.
+    """A queue that limits how many requests run at the same time.
 
-    The number of waiting requests and their waiting time are limited, so an admitted request is
-    answered soon under any load.
+    The number of waiting requests and their waiting time are also limited. Further requests are
+    refused. So an admitted request is answered soon, even under high load.
     """
 
     def __init__(self, what: str, max_running: int, limits: LimitsConfig, meter: Meter) -> None:
@@ -80,10 +87,10 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn and hold it.
+        """Wait until the request may run, and occupy a place while the block runs.
 
         Raises:
-            ProblemError: 503: too many requests are waiting, or the wait was too long.
+            ProblemError: 503: too many requests are waiting, or the waiting time is over.
         """
         await self._wait()
         self._count(1)
@@ -100,7 +107,10 @@ class Turns:
         limits = self._limits
         if self.waiting >= limits.max_waiting:
             self._meter.count("skytext_refused_total", reason="queue")
-            raise too_busy("too many requests are waiting already", limits.retry_after_s)
+            raise too_busy(
+                "the service is overloaded, because too many requests are waiting: try again later",
+                limits.retry_after_s,
+            )
         self.waiting += 1
         started = time.perf_counter()
         try:
@@ -109,7 +119,9 @@ class Turns:
         except TimeoutError:
             self._meter.count("skytext_refused_total", reason="wait")
             raise too_busy(
-                f"no free place within {limits.max_wait_s:g} s", limits.retry_after_s
+                f"the service is overloaded, because this request waited {limits.max_wait_s:g} s "
+                "and could not start: try again later",
+                limits.retry_after_s,
             ) from None
         finally:
             self.waiting -= 1
@@ -121,10 +133,10 @@ class Turns:
 
 
 class Rates:
-    """Counts requests and wrong keys by sender.
+    """Counts requests and wrong keys per sender, and limits their rates.
 
     Raises:
-        ConfigError: the storage does not exist, or its package is missing.
+        ConfigError: the configured storage type does not exist, or its package is not installed.
     """
 
     def __init__(self, config: AccessConfig, retry_after_s: int, meter: Meter) -> None:
@@ -133,35 +145,40 @@ class Rates:
         self._retry_after_s = retry_after_s
         self._meter = meter
         try:
-            # The package's default for redis://, coredis, does not work from its version 6 on.
+            # By default limits uses coredis for redis://. It does not work with coredis 6 or later.
             storage = storage_from_string(
                 f"async+{config.rate_storage}", wrap_exceptions=True, implementation="redispy"
             )
         except ConfigurationError as error:
             raise ConfigError(
-                f"service.access.rate_storage: {config.rate_storage} cannot be used: {error} "
-                "(redis:// needs `pip install redis` on every node)"
+                f"service.access.rate_storage: {config.rate_storage} cannot be used: {error}. "
+                "If the address begins with redis://, run on every node: pip install redis"
             ) from error
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def take(self, who: str) -> None:
-        """Count a request.
+        """Count a request of a sender.
 
         Raises:
-            ProblemError: 429: too many requests.
+            ProblemError: 429: the sender made too many requests. 503: the storage of the counts
+                cannot be reached.
         """
         if self._requests is None or await self._hit(self._requests, "request", who):
             return
         self._meter.count("skytext_refused_total", reason="rate")
         raise await self._too_many(
-            self._requests, "request", who, f"more than {self._requests} with this key or address"
+            self._requests,
+            "request",
+            who,
+            f"the rate limit is {self._requests} for each API key or address",
         )
 
     async def check_failures(self, address: str) -> None:
-        """Refuse an address that sent too many wrong keys, even with a valid key now.
+        """Refuse an address that sent too many wrong keys, even if it now sends a valid key.
 
         Raises:
-            ProblemError: 429.
+            ProblemError: 429: too many wrong keys. 503: the storage of the counts cannot be
+                reached.
         """
         try:
             more = await self._limiter.test(self._failures, "failure", address)
@@ -170,11 +187,15 @@ class Rates:
         if not more:
             self._meter.count("skytext_refused_total", reason="guessing")
             raise await self._too_many(
-                self._failures, "failure", address, "too many wrong keys from this address"
+                self._failures, "failure", address, "this address sent too many wrong API keys"
             )
 
     async def count_failure(self, address: str) -> None:
-        """Count a wrong key."""
+        """Count a wrong key from an address.
+
+        Raises:
+            ProblemError: 503: the storage of the counts cannot be reached.
+        """
         await self._hit(self._failures, "failure", address)
 
     async def _hit(self, item: RateLimitItem, *names: str) -> bool:
@@ -189,4 +210,7 @@ class Rates:
         return ProblemError(429, "too-many-requests", said, {"Retry-After": str(wait)})
 
     def _unreachable(self) -> ProblemError:
-        return too_busy("the requests cannot be counted right now", self._retry_after_s)
+        return too_busy(
+            "the service cannot reach the storage of its rate limits: try again later",
+            self._retry_after_s,
+        )

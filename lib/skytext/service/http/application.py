@@ -1,4 +1,4 @@
-"""The HTTP application: a FastAPI application with a `Backend`, wrapped by a `Gate`."""
+"""The HTTP application: a FastAPI application that uses a `Backend` and is wrapped by a `Gate`."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from skytext.service.telemetry.metrics import Meter
 _METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
 _DESCRIPTION = """Search a remote-sensing archive in plain words.
 
-Every answer contains the table version that it comes from. Errors are problem details (RFC 9457).
-Bodies may be sent with `Content-Encoding: gzip`; the limits apply to the decompressed body.
-Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+Every response contains the table version that was read. Errors are problem details (RFC 9457).
+A request body may be compressed with `Content-Encoding: gzip`. The size limits also apply to the
+decompressed body. Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 """
 
 
@@ -58,12 +58,13 @@ def make_app(
 
     Args:
         tables: the served tables.
-        backend: answers the requests.
-        config: limits, access, archive roots.
+        backend: performs the operations of the API.
+        config: the settings, with the limits, the access rules and the archive roots.
         meter: receives the metrics.
-        keyring: the keys; None if none are required.
-        drain: ends the application.
-        tells_request_id: add the request id to responses; Serve's own HTTP server does that itself.
+        keyring: the API keys. None if no keys are required.
+        drain: counts the running requests, and refuses new requests during a shutdown.
+        tells_request_id: whether to add the header ``X-Request-ID`` to responses. False with Ray
+            Serve's own HTTP server, which adds the header itself.
     """
     app = make_api(tables, backend, config, meter, keyring)
     limits = config.service.limits
@@ -101,7 +102,7 @@ def make_api(
     meter: Meter,
     keyring: Keyring | None,
 ) -> FastAPI:
-    """Return the inner application, without the `Gate`: its routes and its OpenAPI document."""
+    """Return the application without the `Gate`. It has the routes and the OpenAPI document."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -119,14 +120,15 @@ def make_api(
         version=skytext.__version__,
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        # Swagger's page would load scripts from another host.
+        # The Swagger page would load scripts from another host.
         docs_url=None,
         redoc_url=None,
-        # A redirect would contain the host name from the request.
+        # A redirect would contain the host name of the request, which the client controls.
         redirect_slashes=False,
         lifespan=lifespan,
         dependencies=[
-            # Only for the OpenAPI document: the `Gate` checks the key before the application.
+            # These are only for the OpenAPI document. The `Gate` checks the key before the
+            # application receives the request.
             Security(HTTPBearer(auto_error=False, description="An API key.")),
             Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
         ],
@@ -140,7 +142,10 @@ def make_api(
 
 
 def _complete_document(app: FastAPI) -> None:
-    """Add the GeoJSON models to the OpenAPI document: FastAPI supports one model per response."""
+    """Add the GeoJSON models to the OpenAPI document.
+
+    FastAPI adds only one model per response, and the GeoJSON models would be the second.
+    """
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -164,7 +169,7 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
 
     @router.get(
         "/readyz",
-        summary="Check that searches are answered at full speed",
+        summary="Check that the service can answer searches without delay",
         responses=problem_responses(500, 503),
     )
     async def readyz() -> ReadyModel:
@@ -180,7 +185,7 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
         },
     )
     async def metrics() -> Any:
-        """Metrics of all replicas of the cluster. Needs an admin key."""
+        """Return the metrics of all replicas in the cluster. This needs an admin key."""
         text = await backend.metrics()
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

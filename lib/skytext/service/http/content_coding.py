@@ -7,24 +7,25 @@ import zlib
 from skytext.service.problem_details import ProblemError
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""The window size with which zlib accepts gzip only."""
+"""The window size that makes zlib accept only gzip."""
 
 
 class TooLongError(Exception):
-    """The body is longer than allowed once it is decompressed."""
+    """The decompressed body is longer than allowed."""
 
 
 def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Return a decompressed body.
+    """Return the decompressed body.
 
     Args:
         body: the received bytes.
-        coding: the value of ``Content-Encoding``; empty: none.
-        max_bytes: limit; at most one more byte is decompressed.
+        coding: the value of ``Content-Encoding``. Empty if the body is not compressed.
+        max_bytes: the maximum size of the result. At most one byte more is decompressed.
 
     Raises:
-        ProblemError: 415: another coding than gzip. 422: not a complete gzip.
-        TooLongError: it has more than ``max_bytes``.
+        ProblemError: 415: the content encoding is not gzip. 422: the body is not complete, valid
+            gzip data.
+        TooLongError: the decompressed body has more than ``max_bytes``.
     """
     name = coding.strip().lower()
     if name in ("", "identity"):
@@ -48,10 +49,10 @@ def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
             raise TooLongError
         if not one.eof:
             raise _damaged()
-        # Several gzip members in a row are one file (RFC 1952, 2.2).
+        # A gzip file may consist of several members (RFC 1952, 2.2).
         body = one.unused_data
     return b"".join(parts)
 
 
 def _damaged() -> ProblemError:
-    return ProblemError(422, "bad-request", "the body is not a complete gzip file")
+    return ProblemError(422, "bad-request", "the body is incomplete or is not gzip data")

@@ -1,4 +1,4 @@
-"""CORS: Starlette's middleware, with problem details for refusals."""
+"""CORS: Starlette's middleware, changed to refuse requests with problem details."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class Cors(CORSMiddleware):
             ProblemError(
                 answer.status_code,
                 "cors",
-                f"{said}: service.access.cors_origins names the pages that may call this service",
+                f"{said}: the setting service.access.cors_origins lists the origins of pages that "
+                "may call this service",
                 {name: value for name, value in answer.headers.items() if _is_of_cors(name)},
             )
         )
 
 
 class _Refused(Response):
-    """A problem response that is built once the request is known."""
+    """A problem response that is built when it is sent, because it contains the request's path."""
 
     def __init__(self, problem: ProblemError) -> None:
         super().__init__(status_code=problem.status)

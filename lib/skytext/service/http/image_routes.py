@@ -21,16 +21,16 @@ Id = Annotated[str, Path(pattern=IMAGE_ID, examples=[EXAMPLE_ID], alias="image_i
 AskedVersion = Annotated[
     VersionToken | None,
     Query(
-        description="The `table_version` of the search that found the image. 410 "
-        "if it is no longer held. Default: the live one.",
+        description="The `table_version` of the search that found the image. The status is 410 "
+        "if the service no longer holds this version. Default: the live version.",
         examples=[42],
     ),
 ]
 AskedTable = Annotated[
     str | None,
     Query(
-        description="If several tables are served: the `table` of the hit. Default: the first "
-        "table that has the image.",
+        description="The `table` of the hit, if several tables are served. Default: the first "
+        "table that contains the image.",
         examples=["aerial-2024"],
     ),
 ]
@@ -54,7 +54,7 @@ async def _row_of(
     row = await backend.searches.image(image_id, parse_version(version), table)
     if row is None:
         raise ProblemError(
-            404, "no-image", "no image of this version of the table has this image_id"
+            404, "no-image", "this version of the table contains no image with this image_id"
         )
     return row
 
@@ -72,7 +72,7 @@ def _not_modified(etag: str, max_age_s: int) -> Response:
 def _handed_out(image: Encoded, version: int | str, max_age_s: int) -> Response:
     headers = _cache_headers(image.etag, max_age_s)
     headers["X-Table-Version"] = str(version)
-    # Prevents a browser from treating the bytes as a page of this service.
+    # Prevent a browser from treating the bytes as a page of this service.
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     if not image.media_type.startswith("image/"):
         headers["Content-Disposition"] = "attachment"
@@ -90,7 +90,7 @@ def _add_row(router: APIRouter, backend: Backend) -> None:
     async def image(
         image_id: Id, version: AskedVersion = None, table: AskedTable = None
     ) -> Response:
-        """The row: the address of the image, its descriptions, and the models and settings."""
+        """Return an image's row: its address, its descriptions, and the models and settings."""
         return ApiJson(await _row_of(backend, image_id, version, table))
 
 
@@ -112,7 +112,11 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
         version: AskedVersion = None,
         table: AskedTable = None,
     ) -> Response:
-        """One ranged read of the shard; 410 if the shard no longer contains the image."""
+        """Return the stored bytes of an image.
+
+        The service reads only the image's part of the shard. The status is 410 if the shard no
+        longer contains the image.
+        """
         row = await _row_of(backend, image_id, version, table)
         images.check(row)
         etag = images.etag(row)
@@ -135,14 +139,15 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
         request: Request,
         size: Annotated[
             Literal["128", "256", "512", "1024"],
-            Query(description="Longer side, in pixels.", examples=["512"]),
+            Query(description="Maximum length of the longer side, in pixels.", examples=["512"]),
         ] = "256",
         version: AskedVersion = None,
         table: AskedTable = None,
     ) -> Response:
-        """WebP, 8-bit RGB, upright; 16-bit and float images by a percentile stretch.
+        """Return a thumbnail of an image: WebP, 8-bit RGB, upright.
 
-        410 if the image's shard no longer contains it.
+        Images with 16-bit or floating-point values are scaled to 8 bits by a percentile stretch.
+        The status is 410 if the shard no longer contains the image.
         """
         row = await _row_of(backend, image_id, version, table)
         images.check(row)

@@ -21,7 +21,7 @@ from skytext_client.search_fields import Mode, Version, VersionedFields, Version
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 SCHEMAS = "#/components/schemas/{model}"
-"""Path of the models in the OpenAPI document."""
+"""The reference to a model in the OpenAPI document."""
 
 EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
 _HIT: dict[str, Any] = {
@@ -98,30 +98,34 @@ class SearchBody(VersionedFields):
     )
 
     text: Query | None = Field(None, description="What to look for, in plain words.")
-    texts: tuple[Query, ...] = Field((), max_length=MAX_QUERIES, description="Further texts.")
+    texts: tuple[Query, ...] = Field(
+        (), max_length=MAX_QUERIES, description="More texts to look for."
+    )
     like: tuple[ImageId, ...] = Field(
-        (), max_length=MAX_QUERIES, description="Images of the table; finds similar images."
+        (),
+        max_length=MAX_QUERIES,
+        description="Ids of images in the table. The search finds similar images.",
     )
     positive: tuple[Example, ...] = Field(
-        (), max_length=MAX_EXAMPLES, description="Move the query towards these texts or images …"
+        (), max_length=MAX_EXAMPLES, description="Move the query towards these texts or images."
     )
     negative: tuple[Example, ...] = Field(
-        (), max_length=MAX_EXAMPLES, description="… and away from these."
+        (), max_length=MAX_EXAMPLES, description="Move the query away from these texts or images."
     )
     filter: FilterText | dict[str, Any] | None = Field(
         None,
-        description="Only images that match this filter: CQL2 JSON, or CQL2 text such as "
-        "`gsd < 1 AND metadata.cloud <= 10`.",
+        description="Find only images that match this filter. The filter is CQL2 JSON or CQL2 "
+        "text, for example `gsd < 1 AND metadata.cloud <= 10`.",
     )
     intersects: dict[str, Any] | None = Field(
-        None, description="Only images that intersect this GeoJSON geometry."
+        None, description="Find only images that intersect this GeoJSON geometry."
     )
 
     def to_request(self) -> SearchRequest:
         """Return the search request, without its version.
 
         Raises:
-            ConfigError: an invalid request.
+            ConfigError: the request is invalid.
         """
         where = make_filter(where=self.filter, intersects=self.intersects)
         own = ("filter", "intersects", "version")
@@ -130,7 +134,7 @@ class SearchBody(VersionedFields):
 
 
 class BatchBody(BaseModel):
-    """Several searches, all run in one version of the table."""
+    """Several searches. All of them run in the same version of the table."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -139,51 +143,63 @@ class BatchBody(BaseModel):
     )
 
     searches: tuple[SearchBody, ...] = Field(
-        min_length=1, description="At most `service.limits.max_batch`; 413 for more."
+        min_length=1,
+        description="At most `service.limits.max_batch` searches. The status is 413 for more.",
     )
 
 
 class HitModel(BaseModel):
-    """One image in the result."""
+    """One image found by a search."""
 
     model_config = ConfigDict(extra="allow")
 
     image_id: str
     score: float | None = Field(
-        description="How well the image fits: cosine of the query and the nearest description. In "
-        "modes image and image+dense: cosine of the query and the image vector; null without one."
+        description="How well the image matches the query: the cosine similarity of the query and "
+        "the nearest description. In the modes image and image+dense: the cosine similarity of the "
+        "query and the image vector, or null if the image has no image vector."
     )
     rank_score: float = Field(
-        description="Sorts the hits. Hybrid: relative to the best hit. Image+dense: from ranks."
+        description="The value that sorts the hits. In the mode hybrid it is relative to the best "
+        "hit. In the mode image+dense it is computed from ranks."
     )
     uri: str
     variant: int = Field(description="Index of the description nearest to the query.")
-    cosine: float = Field(description="Cosine of that description, in every mode.")
+    cosine: float = Field(
+        description="Cosine similarity of the query and the nearest description, in every mode."
+    )
     bm25: float | None = Field(
-        None, description="BM25 score of the image's text; null in modes without words."
+        None,
+        description="BM25 score of the image's descriptions. Null in modes that do not search "
+        "words.",
     )
     image_cosine: float | None = Field(
         None,
-        description="Cosine of the query and the image vector; null without one, and in modes "
-        "without image vectors.",
+        description="Cosine similarity of the query and the image vector. Null if the image has no "
+        "image vector, and in modes that do not use image vectors.",
     )
     one_sentence: str
     feature: str
     caption: str
     datetime: dt.datetime | None = None
     bbox: tuple[float, float, float, float] | None = Field(
-        None, description="West, south, east, north in degrees; west > east: antimeridian."
+        None,
+        description="West, south, east, north in degrees. If west > east, the box crosses the "
+        "antimeridian.",
     )
     gsd: float | None = None
     collection: str | None = None
-    duplicates: list[str] = Field(default=[], description="Near-duplicates, if grouped.")
+    duplicates: list[str] = Field(
+        default=[],
+        description="Ids of near-duplicates of this image, if the search groups near-duplicates.",
+    )
     table: str | None = Field(
-        None, description="Name of the image's table; only if several are served."
+        None, description="Name of the image's table. Only if several tables are served."
     )
 
 
 class SearchAnswer(BaseModel):
-    """The hits of a search, best first, and the searched version."""
+    """The hits of a search, best first, and the table version that was searched."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -193,21 +209,25 @@ class SearchAnswer(BaseModel):
     hits: list[HitModel]
     table_version: VersionToken
     table_versions: dict[str, int] | None = Field(
-        None, description="The version of each table by name; only if several are served."
+        None,
+        description="The searched version of each table, by table name. Only if several tables are "
+        "served.",
     )
     mode: Mode = Field(description="The mode of the search.")
     next_cursor: str | None = None
     note: str | None = Field(
         None,
-        description="A hint: why there are no hits, that no image fits well, or why pages end.",
+        description="A note for the user, if there are no hits, if no image matches well, or if "
+        "there are no more pages.",
     )
     exact: bool = Field(
-        description="Whether all matching images were scored, without an approximate index."
+        description="Whether every image that matches the filter was scored, without an "
+        "approximate index."
     )
 
 
 class BatchAnswer(BaseModel):
-    """One response per search, in order."""
+    """One result for each search, in the order of the searches."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"answers": [_ANSWER]}})
 
@@ -215,13 +235,15 @@ class BatchAnswer(BaseModel):
 
 
 class ImageSearchAnswer(SearchAnswer):
-    """The hits of a search by image, and the descriptions of the image."""
+    """The hits of a search by an uploaded image, and the descriptions of the uploaded image."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {**_ANSWER, "queries": ["Ships lie in a harbour."]}}
     )
 
-    queries: list[str] = Field(description="The descriptions used as queries.")
+    queries: list[str] = Field(
+        description="Descriptions of the uploaded image that were used as queries."
+    )
 
 
 class VariantModel(BaseModel):
@@ -234,7 +256,7 @@ class VariantModel(BaseModel):
 
 
 class ImageModel(BaseModel):
-    """The table's row of one image, without its vectors."""
+    """The table row of an image, without the vectors."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -264,7 +286,7 @@ class ImageModel(BaseModel):
     image_id: str
     table_version: VersionToken
     table: str | None = Field(
-        None, description="Name of the image's table; only if several are served."
+        None, description="Name of the image's table. Only if several tables are served."
     )
     uri: str
     status: Literal["ok", "failed", "withdrawn"]
@@ -278,7 +300,8 @@ class OneTableModel(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": _TABLE})
 
     name: str = Field(
-        description="The end of its address; also `table` of hits, if several are served."
+        description="The name of the table: the end of its address. If several tables are served, "
+        "the field `table` of a hit contains this name."
     )
     table_version: int
     live_version: int | None
@@ -292,7 +315,7 @@ class OneTableModel(BaseModel):
 
 
 class TableModel(BaseModel):
-    """The served table."""
+    """The served tables."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -322,37 +345,48 @@ class TableModel(BaseModel):
 
     table_version: VersionToken
     live_version: VersionToken | None = Field(
-        description="The promoted version; null: a table has none."
+        description="The promoted version. Null if no version of a table is promoted."
     )
-    pinned: bool = Field(description="The version is fixed by configuration.")
-    created_at: dt.datetime = Field(description="Time of this version's commit.")
+    pinned: bool = Field(
+        description="Whether the configuration fixes the version (`service.version`)."
+    )
+    created_at: dt.datetime = Field(description="Time when the served version was committed.")
     num_ok: int
     num_failed: int
-    num_unindexed: int | None = Field(description="Rows outside the vector index; null: no index.")
+    num_unindexed: int | None = Field(
+        description="Number of rows that the vector index does not contain. Null if there is no "
+        "vector index."
+    )
     latest_version: VersionToken = Field(
-        description="Latest version of the table; above table_version: not promoted yet."
+        description="Latest version of the table. A version above table_version is not promoted "
+        "yet."
     )
     canary_version: int | None = Field(
-        description="The version that answers a share of the searches; null: no canary runs."
+        description="The version that answers a share of the searches before it becomes live. "
+        "Null if there is no such version."
     )
     embedding_model: str
-    image_model: str | None = Field(description="Model of the image vectors; null: there are none.")
+    image_model: str | None = Field(
+        description="Model of the image vectors. Null if there are no image vectors."
+    )
     no_image_search: str | None = Field(
-        description="Why modes image and image+dense are not offered although images have vectors."
+        description="Why the modes image and image+dense are not available although the table has "
+        "image vectors. Null if they are available, or if there are no image vectors."
     )
     caption_models: list[str]
     max_k: int
     has_captioner: bool
     modes: list[Mode] = Field(
-        description="Available modes; text and hybrid need a full-text index, image and "
+        description="Available modes. text and hybrid need a full-text index. image and "
         "image+dense need image vectors."
     )
-    default_mode: Mode = Field(description="The mode of a search without `mode`.")
+    default_mode: Mode = Field(description="The mode of a search that does not set `mode`.")
     filter_columns: list[str] = Field(
-        description="Those of datetime, bbox, gsd and collection that have a value in some row."
+        description="The columns among datetime, bbox, gsd and collection that have a value in at "
+        "least one row."
     )
     tables: list[OneTableModel] = Field(
-        description="Each table; the other fields are about all tables together."
+        description="The fields of each table. All other fields describe the tables together."
     )
 
 
@@ -363,22 +397,22 @@ class PromoteBody(BaseModel):
 
     version: Version | None = Field(None, description="Version of the table. Default: the latest.")
     table: str | None = Field(
-        None, description="Name of the table; required if several are served."
+        None, description="Name of the table. Required if several tables are served."
     )
 
 
 class RollbackBody(BaseModel):
-    """Which table to roll back."""
+    """The table to roll back."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
     table: str | None = Field(
-        None, description="Name of the table; required if several are served."
+        None, description="Name of the table. Required if several tables are served."
     )
 
 
 class PromotionModel(BaseModel):
-    """The live version after a promotion or a roll-back."""
+    """The live version after a promotion or a rollback, and the live version before it."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"live_version": 42, "previous_version": 40}}
@@ -389,7 +423,7 @@ class PromotionModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """The process runs."""
+    """The response of a running process."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
 
@@ -397,7 +431,7 @@ class HealthModel(BaseModel):
 
 
 class ReadyModel(BaseModel):
-    """The service answers searches at full speed; with the searched version."""
+    """The response of a service that can answer searches without delay."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -409,7 +443,8 @@ class ReadyModel(BaseModel):
     table_version: VersionToken
     no_image_search: str | None = Field(
         None,
-        description="Why modes image and image+dense are not offered although images have vectors.",
+        description="Why the modes image and image+dense are not available although the table has "
+        "image vectors. Null if they are available, or if there are no image vectors.",
     )
 
 
@@ -421,7 +456,7 @@ class GeometryModel(BaseModel):
 
 
 class FeatureModel(BaseModel):
-    """A hit as a GeoJSON Feature; its footprint is the image's bbox."""
+    """A hit as a GeoJSON Feature. Its geometry is the bounding box of the image."""
 
     type: Literal["Feature"] = "Feature"
     id: str

@@ -1,12 +1,13 @@
-"""The middleware around the application (ASGI).
+"""The ASGI middleware around the application.
 
-The steps are: a request id, authentication, the rate limit, the body, the queue, and the
-application with a time limit. The body is limited in size and time. It is read before any work
-begins, so that a slow client delays only itself. If the client disconnects, its request ends at
-any step.
+A request has these steps: assign a request id, authenticate, check the rate limit, read the body,
+wait in the queue, and run the application with a time limit. The body has a maximum size and a
+time limit. It is read before the request waits in the queue, so that a slow client delays no other
+request. If the client disconnects, the request ends at any step.
 
-Uploads are too large to read them all at once. They wait in their own queue before the body is
-read, and keep their place until the response. So slow uploads delay only other uploads.
+The bodies of all waiting uploads together may be larger than the memory. Uploads therefore wait in
+a separate queue before their body is read. They keep their place in this queue until the response,
+so slow uploads delay only other uploads.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from skytext.service.telemetry.tracing import span
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _CLIENT_GONE = 499
-"""The status that nginx logs for a client that disconnected."""
+"""The status that nginx logs if a client disconnects."""
 _log = logging.getLogger("skytext.service.requests")
 
 
@@ -42,12 +43,12 @@ class ClientGoneError(Exception):
 
 
 class _Answer:
-    """Sends a response on, and records its status.
+    """Forwards a response to the server, and records its status.
 
     Args:
-        send: of the server.
-        headers: for every response that does not set them itself.
-        has_body: False for a request of the headers only.
+        send: the ``send`` function of the server.
+        headers: headers to add to the response if the response does not set them itself.
+        has_body: whether to send the body. False for HEAD requests.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class _Answer:
 
 
 class Gate:
-    """Wraps the application; see the module docstring."""
+    """The middleware around the application. The module docstring describes its steps."""
 
     def __init__(
         self,
@@ -114,8 +115,9 @@ class Gate:
         method = scope["method"]
         answer = _Answer(send, self._headers(request_id), has_body=method != "HEAD")
         if method == "HEAD":
-            # HEAD works at every address with GET (RFC 9110, 9.3.2). Change only this copy of the
-            # scope: the server must know that the response has no body.
+            # Every path with GET also supports HEAD (RFC 9110, 9.3.2). Change only this copy of
+            # the scope. The server needs the original method, because a response to HEAD has no
+            # body.
             scope["method"] = "GET"
         started = time.perf_counter()
         status = 500
@@ -134,7 +136,7 @@ class Gate:
     async def _answer(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
     ) -> int:
-        """Answer a request after any error; return the status."""
+        """Run a request, send a problem response after any error, and return the status."""
         try:
             await self._go(scope, headers, receive, answer)
             return answer.status or 500
@@ -144,11 +146,12 @@ class Gate:
             problem = error
         except Exception:  # noqa: BLE001  (the service continues; the error is in the log)
             _log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
-            problem = ProblemError(500, "internal", "the service failed at this request")
+            problem = ProblemError(500, "internal", "the service failed to process this request")
         if answer.status is None:
             await problem_response(scope, problem)(scope, receive, answer)
         elif not answer.is_done:
-            # A problem can no longer be sent; a truncated response must not look complete.
+            # The response has begun, so a problem response can no longer be sent. Raise the error,
+            # so that the server closes the connection and the client sees an incomplete response.
             raise problem
         return answer.status or problem.status
 
@@ -157,7 +160,8 @@ class Gate:
     ) -> None:
         self._check_head(scope)
         if not scope["path"].isprintable():
-            # Refuse newlines: `$` in the routes' regular expressions also matches before a newline.
+            # Refuse newlines, because `$` in the routes' regular expressions also matches before a
+            # newline at the end.
             raise not_found()
         policy = self._policies.of(scope)
         if policy.right is not None:
@@ -176,7 +180,7 @@ class Gate:
             await self._run(scope, body, receive, answer, policy.timeout_s)
 
     def _check_head(self, scope: Scope) -> None:
-        """Refuse a request whose address and headers are too long.
+        """Refuse a request if its address and headers are too long.
 
         Raises:
             ProblemError: 431.
@@ -187,7 +191,9 @@ class Gate:
         if size > max_bytes:
             self._meter.count("skytext_refused_total", reason="size")
             raise ProblemError(
-                431, "head-too-large", f"address and headers may have {max_bytes:,} bytes together"
+                431,
+                "head-too-large",
+                f"the address and the headers together may have at most {max_bytes:,} bytes",
             )
 
     async def _body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
@@ -195,7 +201,7 @@ class Gate:
 
         Raises:
             ProblemError: 408, 413, 415 or 422.
-            ClientGoneError: the client disconnected before the end.
+            ClientGoneError: the client disconnected before the end of the body.
         """
         body = await self._sent_body(headers, receive, max_bytes)
         coding = headers.get("content-encoding", "")
@@ -211,7 +217,7 @@ class Gate:
 
         Raises:
             ProblemError: 408 or 413.
-            ClientGoneError: the client disconnected before the end.
+            ClientGoneError: the client disconnected before the end of the body.
         """
         said = headers.get("content-length", "")
         if said.isascii() and said.isdigit() and int(said) > max_bytes:
@@ -232,17 +238,17 @@ class Gate:
         except TimeoutError:
             limit = self._limits.body_timeout_s
             raise ProblemError(
-                408, "slow-body", f"the body did not arrive within {limit:g} s"
+                408, "slow-body", f"the request body did not arrive within {limit:g} s"
             ) from None
 
     def _too_large(self, max_bytes: int) -> ProblemError:
         self._meter.count("skytext_refused_total", reason="size")
-        return ProblemError(413, "too-large", f"the body may have {max_bytes:,} bytes")
+        return ProblemError(413, "too-large", f"the body may have at most {max_bytes:,} bytes")
 
     async def _run(
         self, scope: Scope, body: bytes, receive: Receive, answer: _Answer, timeout_s: float
     ) -> None:
-        """Run the application until it is done, the client disconnects, or the time is over."""
+        """Run the application until it ends, the client disconnects, or the time limit is over."""
         given = False
 
         async def replay() -> Message:
@@ -250,15 +256,15 @@ class Gate:
             if not given:
                 given = True
                 return {"type": "http.request", "body": body, "more_body": False}
-            return await asyncio.Future()  # a further read waits until the request ends
+            return await asyncio.Future()  # another read waits until the request ends
 
         work = asyncio.ensure_future(self._app(scope, replay, answer))
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if answer.is_done:
-                # Servers report a disconnect also after a complete response. Let the application
-                # finish its clean-up.
+                # Servers also report a disconnect after a complete response. Wait, so that the
+                # application can finish its clean-up.
                 await asyncio.wait({work}, timeout=timeout_s)
             if work.done():
                 work.result()
@@ -267,7 +273,11 @@ class Gate:
                 raise ClientGoneError
             else:
                 self._meter.count("skytext_refused_total", reason="timeout")
-                raise too_busy(f"no answer within {timeout_s:g} s", self._limits.retry_after_s)
+                raise too_busy(
+                    f"the service could not finish this request within {timeout_s:g} s: try again "
+                    "later",
+                    self._limits.retry_after_s,
+                )
         finally:
             for task in (work, gone):
                 if not task.done():
@@ -307,7 +317,7 @@ class Gate:
 
 
 def _route(scope: Scope) -> str:
-    """Return the route's pattern; the number of different paths is unlimited."""
+    """Return the pattern of the route, not the path: the number of different paths is unlimited."""
     return str(getattr(scope.get("route"), "path", "") or "other")
 
 

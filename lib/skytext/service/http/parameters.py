@@ -1,6 +1,7 @@
-"""Check parameters of a link, fields of a form, and keys of a JSON body: known, unique, UTF-8.
+"""Check the names and values in a query string, a form and a JSON body.
 
-Unknown parameters and fields are refused here; unknown keys of a body are refused by its model.
+This module refuses repeated names, values that are not UTF-8, and unknown names in a query string
+or a form. The pydantic model of a JSON body refuses unknown keys.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from skytext.service.problem_details import ProblemError
 
 
 class _StrictRequest(Request):
-    """A request whose JSON body must be unambiguous."""
+    """A request whose JSON body must not repeat a key."""
 
     async def json(self) -> Any:
         """Return the value of the body.
 
         Raises:
-            ValueError: not JSON.
-            HTTPException: 422: an object has a key twice (RFC 8259, section 4).
+            ValueError: the body is not JSON.
+            HTTPException: 422: an object contains a key twice (RFC 8259, section 4).
         """
         return json.loads(await self.body(), object_pairs_hook=_object)
 
@@ -35,7 +36,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            said = f"body: {name[:100]!r} is given more than once; one value counts"
+            said = f"body: {name[:100]!r} is given more than once, but only one value is allowed"
             raise HTTPException(422, said)
         found[name] = value
     return found
@@ -44,13 +45,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class StrictRoute(APIRoute):
     """A route that refuses unknown parameters and repeated names with 422.
 
-    A hyphen in a name means an underscore, as on the command line.
+    A parameter name may contain hyphens instead of underscores, as on the command line.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the request handler."""
         answer = super().get_route_handler()
-        # Whether each parameter may be repeated. No route reads a header or a cookie.
+        # For each parameter: whether it may be repeated. No route reads a header or a cookie.
         known = {
             field.alias: get_origin(field.field_info.annotation) in (list, tuple)
             for field in get_flat_params(self.dependant)
@@ -60,10 +61,10 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             given = _pairs(request.scope["query_string"])
             check_names([name for name, _ in given], known, "query")
-            # Encode it again: the framework would read unescaped bytes as Latin-1.
+            # Encode the pairs again, because the framework reads unescaped bytes as Latin-1.
             request.scope["query_string"] = urlencode(given).encode()
             request = _StrictRequest(request.scope, request.receive)
-            # Keep the body: a form's bytes are then available after it was parsed.
+            # Read the body now, so that its bytes are still available after a form was parsed.
             await request.body()
             return await answer(request)
 
@@ -74,34 +75,36 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError as error:
-        raise not_utf8("the parameters of the address") from error
+        raise not_utf8("the query string") from error
     return [(name.replace("-", "_"), value) for name, value in pairs]
 
 
 def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> None:
-    """Refuse unknown names, and repeated values where only one is allowed.
+    """Refuse unknown names, and repeated names if only one value is allowed.
 
     Args:
-        given: the names in the request, with repeats.
-        known: names, and whether each may be repeated.
+        given: the names in the request, including repeated names.
+        known: for each allowed name, whether it may be repeated.
         where: ``query`` or ``body``.
 
     Raises:
-        RequestValidationError: with the first wrong name and the known names.
+        RequestValidationError: a name is unknown or repeated. The error contains the first such
+            name.
     """
     seen: set[str] = set()
     for name in given:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise _wrong(where, name, f"there is no such parameter; known here: {names}")
+            raise _wrong(where, name, f"this parameter is unknown; the known ones are: {names}")
         if name in seen and not known[name]:
-            raise _wrong(where, name, "given more than once; one value counts")
+            said = "this parameter is given more than once, but only one value is allowed"
+            raise _wrong(where, name, said)
         seen.add(name)
 
 
 def not_utf8(what: str) -> ProblemError:
-    """Return the 422 for bytes that are not UTF-8."""
-    return ProblemError(422, "bad-request", f"{what} must be UTF-8")
+    """Return the 422 error for bytes that are not UTF-8."""
+    return ProblemError(422, "bad-request", f"{what} must be encoded in UTF-8")
 
 
 def _wrong(where: str, name: str, said: str) -> RequestValidationError:

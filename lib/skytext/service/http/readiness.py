@@ -1,4 +1,4 @@
-"""Check by a trial search whether the service answers at full speed."""
+"""Check with a test search whether the service can answer searches without delay."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from skytext.service.problem_details import too_busy
 
 _TIMEOUT_S = 2.0
 _FRESH_S = 1.0
-"""Time for which a result is reused: frequent checks cause at most one search per second."""
+"""A result is reused for this time, so that frequent checks cause at most one search per second."""
 
 
 class Readiness:
-    """Makes a trial search when a client asks; concurrent requests share it.
+    """Runs a test search when a client requests the readiness. Concurrent requests share a search.
 
-    Embedding and search replicas run trial searches before they accept requests. So if this search
-    succeeds, the next one is as fast as any other.
+    Embedding and search replicas run test searches before they accept requests. So if the test
+    search here succeeds, the first search of a user is not slower than later searches.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -35,7 +35,7 @@ class Readiness:
         found = self._found
         if found is None or (found.done() and time.monotonic() >= self._found_at + _FRESH_S):
             found = self._found = asyncio.create_task(self._search())
-        # A client that disconnects must not cancel the search of the others.
+        # If one client disconnects, the search must continue for the other clients.
         return await asyncio.shield(found)
 
     async def _search(self) -> ReadyModel:
@@ -44,7 +44,7 @@ class Readiness:
                 answer = await self._backend.try_out(None)
                 problem = await self._backend.no_image_search()
         except TimeoutError:
-            raise too_busy(f"a search is not answered within {_TIMEOUT_S:g} s", 1) from None
+            raise too_busy(f"a test search took longer than {_TIMEOUT_S:g} s", 1) from None
         finally:
             self._found_at = time.monotonic()
         return ReadyModel(table_version=answer["table_version"], no_image_search=problem)

@@ -1,4 +1,4 @@
-"""Responses that are already in their final form."""
+"""Response classes that write JSON without validation by a model."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from skytext_client import geojson
 
 
 class ApiJson(Response):
-    """JSON of plain values and times, without validation."""
+    """A JSON response of plain values and times, without validation by a model."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Return the encoded body."""
+        """Return the encoded body. NaN and infinity become null."""
         return to_json(content, inf_nan_mode="null")
 
 
 class GeoJson(ApiJson):
-    """The same for GeoJSON."""
+    """A GeoJSON response, without validation by a model."""
 
     media_type = geojson.MEDIA_TYPE
 
 
 def prefers_geojson(accepted: Sequence[str]) -> bool:
-    """Return whether ``Accept`` contains GeoJSON, and JSON with no higher quality.
+    """Return whether ``Accept`` contains GeoJSON with at least the quality of JSON.
 
     Args:
-        accepted: the values of all ``Accept`` lines.
+        accepted: the values of all ``Accept`` headers.
     """
     qualities: dict[str, float] = {}
     for item in ",".join(accepted).split(","):
@@ -43,7 +43,7 @@ def prefers_geojson(accepted: Sequence[str]) -> bool:
 
 
 def _quality(parameters: Sequence[str]) -> float:
-    """Return the ``q`` of a media type, 0 to 1; 1 if it is missing or invalid."""
+    """Return the parameter ``q`` of a media type, 0 to 1. Return 1 if it is missing or invalid."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":

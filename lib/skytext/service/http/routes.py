@@ -29,7 +29,7 @@ def make_routes(backend: Backend, images: Images, config: Config) -> APIRouter:
 def _add_table(router: APIRouter, backend: Backend) -> None:
     @router.get("/table", response_model=TableModel, tags=["table"], summary="The served tables")
     async def table() -> Response:
-        """Versions, numbers of rows, models, and the state of the index."""
+        """Return the versions, the numbers of rows, the models and the state of the index."""
         return ApiJson(await backend.table())
 
     @router.post(
@@ -39,7 +39,10 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve another version",
     )
     async def promote(body: PromoteBody) -> PromotionModel:
-        """Needs a key with the right admin. All replicas change within seconds."""
+        """Make a version live. All replicas serve this version within seconds.
+
+        This needs an API key with the permission admin.
+        """
         done = await backend.searches.promote(body.version, body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)
 
@@ -50,6 +53,9 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve the previous version",
     )
     async def rollback(body: RollbackBody | None = None) -> PromotionModel:
-        """Needs a key with the right admin. Each further call goes one version back."""
+        """Make the previous live version live again. Each call goes back by one more version.
+
+        This needs an API key with the permission admin.
+        """
         done = await backend.searches.rollback(None if body is None else body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)

@@ -1,4 +1,4 @@
-"""A search as a link: the parameters of ``GET /v1/search``."""
+"""The parameters of ``GET /v1/search``, which is a search as a link."""
 
 from __future__ import annotations
 
@@ -19,65 +19,98 @@ Gsd = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SearchLink(VersionedFields):
-    """One search; the parameters have the names of the options of ``skytext search``."""
+    """One search. The parameters have the names of the options of ``skytext search``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: Texts = Field(
         [],
-        description="What to look for, in plain words; may be repeated: each is a separate query.",
+        description="What to look for, in plain words. May be repeated: each text is a separate "
+        "query.",
         examples=[["ships in a harbour"]],
     )
-    also: Texts = Field([], description="The same as a further `text`.", examples=[["a quay"]])
+    also: Texts = Field(
+        [],
+        description="Another text, in addition to `text`. May be repeated.",
+        examples=[["a quay"]],
+    )
     like: Images = Field(
-        [], description="More like this image; may be repeated.", examples=[[EXAMPLE_ID]]
+        [],
+        description="Id of an image in the table. The search finds similar images. May be "
+        "repeated.",
+        examples=[[EXAMPLE_ID]],
     )
     positive: Texts = Field(
-        [], description="Move the query towards these words …", examples=[["a pier"]]
+        [],
+        description="Move the query towards this text. May be repeated.",
+        examples=[["a pier"]],
     )
-    negative: Texts = Field([], description="… and away from these.", examples=[["clouds"]])
+    negative: Texts = Field(
+        [],
+        description="Move the query away from this text. May be repeated.",
+        examples=[["clouds"]],
+    )
     positive_image: Images = Field(
-        [], description="Towards this image of the table …", examples=[[EXAMPLE_ID]]
+        [],
+        description="Move the query towards this image of the table. May be repeated.",
+        examples=[[EXAMPLE_ID]],
     )
     negative_image: Images = Field(
-        [], description="… and away from this one.", examples=[[EXAMPLE_ID]]
+        [],
+        description="Move the query away from this image of the table. May be repeated.",
+        examples=[[EXAMPLE_ID]],
     )
     filter: FilterText | None = Field(
-        None, description="Only images that match this filter.", examples=["gsd < 1"]
+        None,
+        description="Find only images that match this filter (CQL2 text).",
+        examples=["gsd < 1"],
     )
     where: FilterText | None = Field(
-        None, description="Another name of `filter`; use one of them.", examples=["gsd < 1"]
+        None,
+        description="Another name of `filter`. Give only one of the two.",
+        examples=["gsd < 1"],
     )
     bbox: str | None = Field(
         None,
         max_length=200,
-        description="Only images that intersect this box: west,south,east,north in degrees.",
+        description="Find only images that intersect this box: west,south,east,north in degrees.",
         examples=["3,51,5,53"],
     )
     intersects: FilterText | None = Field(
         None,
-        description="Only images that intersect this geometry, in GeoJSON or WKT.",
+        description="Find only images that intersect this geometry, in GeoJSON or WKT.",
         examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
     )
     polygon: FilterText | None = Field(
         None,
-        description="Another name of `intersects`; use one of them.",
+        description="Another name of `intersects`. Give only one of the two.",
         examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
     )
     after: str | None = Field(
-        None, description="From this day or time on (UTC).", examples=["2024-05-01"]
+        None,
+        description="Find only images taken at or after this day or time (UTC).",
+        examples=["2024-05-01"],
     )
     before: str | None = Field(
-        None, description="Before this day or time (UTC).", examples=["2024-06-01T12:00:00Z"]
+        None,
+        description="Find only images taken before this day or time (UTC).",
+        examples=["2024-06-01T12:00:00Z"],
     )
     collection: list[str] = Field(
-        [], description="Only images of this collection; may be repeated.", examples=[["naip"]]
+        [],
+        description="Find only images of this collection. May be repeated.",
+        examples=[["naip"]],
     )
-    gsd_min: Gsd | None = Field(None, description="Metres, inclusive.", examples=[0.3])
-    gsd_max: Gsd | None = Field(None, description="Metres, inclusive.", examples=[1])
+    gsd_min: Gsd | None = Field(
+        None, description="Minimum `gsd` of the images, in metres, inclusive.", examples=[0.3]
+    )
+    gsd_max: Gsd | None = Field(
+        None, description="Maximum `gsd` of the images, in metres, inclusive.", examples=[1]
+    )
     format: Literal["json", "geojson"] | None = Field(
         None,
-        description="Default: the format that `Accept` prefers, else json.",
+        description="The format of the response. Default: geojson if the header `Accept` prefers "
+        "GeoJSON, else json.",
         examples=["geojson"],
     )
 
@@ -85,7 +118,7 @@ class SearchLink(VersionedFields):
         """Return the search request, without its version.
 
         Raises:
-            ConfigError: an invalid request.
+            ConfigError: the request is invalid.
         """
         geometry = self._one_of("intersects", "polygon")
         options = dict(self) | {
@@ -99,7 +132,7 @@ class SearchLink(VersionedFields):
         value, same = getattr(self, name), getattr(self, other)
         if value is not None and same is not None:
             raise ConfigError(
-                f"{name} and {other} are names of the same parameter: use one of them"
+                f"{name} and {other} are names of the same parameter: give only one of the two"
             )
         given: str | None = same if value is None else value
         return given

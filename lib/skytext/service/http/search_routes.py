@@ -47,7 +47,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
 
 
 class _Searches:
-    """Runs searches within the limits of the service, and records facts for the log."""
+    """Runs searches within the limits of the service, and records values for the request log."""
 
     def __init__(self, backend: Backend, config: Config) -> None:
         self.backend = backend
@@ -59,10 +59,10 @@ class _Searches:
         requests: list[SearchRequest],
         versions: Sequence[int | str | None],
     ) -> list[dict[str, Any]]:
-        """Return a response for each request.
+        """Return a result for each search.
 
         Raises:
-            ConfigError: an invalid search.
+            ConfigError: a search is invalid.
             ProblemError: 410, 413, 501 or 503.
         """
         self._check(requests)
@@ -74,14 +74,15 @@ class _Searches:
         limits = self.config.service.limits
         for one in requests:
             if one.k > limits.max_k:
-                raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {one.k})")
-        # Each text is a call to the embedding deployment, whose queue all requests share.
+                raise ConfigError(f"k must be 1 to {limits.max_k} in this service (given: {one.k})")
+        # Each text causes a call to the embedding deployment. All requests share its queue.
         num_texts = len({text for one in requests for text in texts_of(one)})
         if num_texts > limits.max_texts:
             raise ProblemError(
                 413,
                 "too-large",
-                f"one request may name {limits.max_texts} different texts (given: {num_texts})",
+                f"a request may contain at most {limits.max_texts} different texts "
+                f"(given: {num_texts})",
             )
 
     def _note(self, request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
@@ -115,7 +116,7 @@ def _add_search(router: APIRouter, searches: _Searches) -> None:
         summary="Search in plain words",
     )
     async def search(body: SearchBody, request: Request) -> Response:
-        """Find the images that fit best.
+        """Find the images that match the query best.
 
         With `Accept: application/geo+json` the response is a GeoJSON FeatureCollection.
         """
@@ -132,16 +133,23 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
         summary="Search by a link",
     )
     async def search_by_link(request: Request, link: Annotated[SearchLink, Query()]) -> Response:
-        """The same search as a link, for QGIS (`format=geojson`), web maps and bookmarks.
+        """Run a search given as a link, for QGIS (`format=geojson`), web maps and bookmarks.
 
-        The parameters have the names of the options of `skytext search`; others are refused.
+        The parameters have the names of the options of `skytext search`. Unknown parameters are
+        refused.
         """
         (found,) = await searches.answer(request, [link.to_request()], [link.version])
         return _shown(request, found, link.format)
 
 
 def _shown(request: Request, found: dict[str, Any], wanted: str | None = None) -> Response:
-    """Return a response as GeoJSON if a parameter, or else ``Accept``, requests it."""
+    """Return the result of a search as GeoJSON or JSON.
+
+    Args:
+        request: the HTTP request.
+        found: the result.
+        wanted: ``json`` or ``geojson``. If None, the header ``Accept`` decides.
+    """
     if wanted is None:
         wanted = "geojson" if prefers_geojson(request.headers.getlist("accept")) else "json"
     return GeoJson(geojson.feature_collection(found)) if wanted == "geojson" else ApiJson(found)
@@ -187,12 +195,15 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
         k: Annotated[int, Form(ge=1, le=MAX_K, description="Number of hits.", examples=[20])] = 10,
         filter: Annotated[
             FilterText | None,
-            Form(description="Only images that match this filter.", examples=["gsd < 1"]),
+            Form(
+                description="Find only images that match this filter (CQL2 text).",
+                examples=["gsd < 1"],
+            ),
         ] = None,
     ) -> Response:
         """Describe an uploaded image, and search with its descriptions.
 
-        Needs a captioner: 501 without a configured one.
+        This needs a captioner. The status is 501 if no captioner is configured.
         """
         check_names(
             [name for name, _ in (await request.form()).multi_items()], _FORM_FIELDS, "body"

@@ -18,7 +18,10 @@ FOLDER = Path(str(files("skytext.service"))) / "web"
 
 
 def content_security_policy(config: ServiceConfig) -> str:
-    """Return the page's policy: its own files only, and map tiles if they are configured."""
+    """Return the page's Content-Security-Policy.
+
+    The page may load only its own files, and map tiles if they are configured.
+    """
     tiles = ""
     if config.map_tiles_url is not None:
         parts = urlsplit(config.map_tiles_url)
@@ -31,7 +34,10 @@ def content_security_policy(config: ServiceConfig) -> str:
 
 
 class _Files(StaticFiles):
-    """Static files that browsers revalidate each time, so that they show a new version at once."""
+    """Static files that a browser must revalidate before each use.
+
+    So the browser shows a new version of the page immediately after an upgrade.
+    """
 
     def file_response(self, *arguments: Any, **named: Any) -> Response:
         response = super().file_response(*arguments, **named)
@@ -40,12 +46,14 @@ class _Files(StaticFiles):
 
 
 def add_page(app: FastAPI, config: ServiceConfig) -> None:
-    """Serve the page at ``/``, its files below ``/page``, its settings at ``/page.json``."""
+    """Serve the page at ``/``, its files below ``/page`` and its settings at ``/page.json``."""
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         if not (FOLDER / "index.html").is_file():
-            raise ProblemError(404, "no-page", "this build has no page; the API is below /v1")
+            raise ProblemError(
+                404, "no-page", "this installation contains no web page: use the API below /v1"
+            )
         return FileResponse(FOLDER / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/page.json", include_in_schema=False)

@@ -23,20 +23,20 @@ _TRIES = 3
 async def call(
     method: Any, *arguments: Any, retry_after_s: int = 1, may_repeat: bool = True
 ) -> Any:
-    """Call a method of a deployment; repeat the call once if its replica dies during it.
+    """Call a method of a deployment, and retry if the replica's process exits during the call.
 
-    If the caller is cancelled, the call is cancelled too. An error or refusal of the method is
-    raised here unchanged.
+    There are at most three attempts. If the caller is cancelled, the call is cancelled too. If the
+    method raises an error of this package or returns a refusal, this function raises that error.
 
     Args:
-        method: of a handle.
-        arguments: of the method.
-        retry_after_s: Retry-After of a refusal.
-        may_repeat: whether the method changes nothing.
+        method: a method of a deployment handle.
+        arguments: the arguments of the method.
+        retry_after_s: the value of ``Retry-After`` if the deployment is overloaded.
+        may_repeat: whether the call may be repeated, because the method changes nothing.
 
     Raises:
-        ProblemError: 503: the deployment is overloaded or unavailable. 500: the replica died, and
-            the change may or may not have happened.
+        ProblemError: 503: the deployment is overloaded or unavailable, or the replica exited in
+            each attempt. 500: the replica exited during a call that must not be repeated.
     """
     for _ in range(_TRIES):
         response = method.remote(*arguments)
@@ -46,21 +46,26 @@ async def call(
             response.cancel()
             raise
         except (BackPressureError, DeploymentUnavailableError) as error:
-            raise too_busy("too many requests are waiting already", retry_after_s) from error
+            raise too_busy(
+                "the service is overloaded or not available: try again later", retry_after_s
+            ) from error
         except RayTaskError as error:
             raise _cause(error) from error
         except RayActorError as error:
             if not may_repeat:
                 raise _unknown() from error
-    raise too_busy("the replica died before its answer", retry_after_s)
+    raise too_busy(
+        "the process that ran this request exited before it responded: try again later",
+        retry_after_s,
+    )
 
 
 def _unknown() -> ProblemError:
     return ProblemError(
         500,
         "unknown-outcome",
-        "the replica died during this call, so the change may or may not have happened: "
-        "GET /v1/table shows the live version",
+        "the process that ran this request exited, so the change may or may not have happened. "
+        "To see the live version, send: GET /v1/table",
     )
 
 
@@ -70,7 +75,7 @@ def _cause(error: Exception) -> Exception:
     if isinstance(cause, ProblemError):
         return ProblemError(cause.status, cause.code, cause.detail, cause.headers)
     if isinstance(cause, SkytextError):
-        # Messages of this package are one line; Ray appends further lines.
+        # Error messages of this package have one line. Ray appends more lines.
         return type(cause)(str(cause).partition("\n")[0])
     return error
 
@@ -84,14 +89,14 @@ class SearchHandle:
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Answer searches."""
+        """Run searches."""
         found: list[dict[str, Any] | OtherModel] = await call(self._handle.search, queries, trace)
         return found
 
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return a row."""
+        """Return the row of an image, or None."""
         row: dict[str, Any] | None = await call(self._handle.image, image_id, version, table)
         return row
 
@@ -106,7 +111,7 @@ class SearchHandle:
         return done
 
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Go back to the previous version of a table."""
+        """Make the previous version of a table live."""
         done: Promotion = await call(self._handle.rollback, table, may_repeat=False)
         return done
 
@@ -118,7 +123,7 @@ class EmbedHandle:
         self._handle = handle
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
-        """Embed a query, in one batch with queries of other requests."""
+        """Embed a query, in a batch with queries of other requests."""
         embedded: Embedded = await call(self._handle.embed_one, (text, version))
         return embedded
 
@@ -130,25 +135,25 @@ class EmbedHandle:
         return found
 
     async def image_model(self) -> ImageModel:
-        """Return the state of the image vectors' model."""
+        """Return the state of the model of the image vectors."""
         model: ImageModel = await call(self._handle.image_model)
         return model
 
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Embed queries in the space of the image vectors; unit length."""
+        """Embed queries in the space of the image vectors. The vectors have unit length."""
         queries: ImageQueries = await call(self._handle.image_queries, list(texts), version)
         return queries
 
 
 class DescribeHandle:
-    """Describes images with workers on the cluster."""
+    """Describes uploaded images with workers on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     async def __call__(self, data: bytes, key: str) -> list[str]:
-        """Return descriptions as query texts."""
+        """Return the descriptions of an image, to use as query texts."""
         texts: list[str] = await call(self._handle.describe, data, key)
         return texts

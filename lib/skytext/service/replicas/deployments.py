@@ -1,11 +1,11 @@
-"""The deployments on Ray Serve, and their application.
+"""The deployments on Ray Serve, and the application that connects them.
 
 ingress ──► embedding (queries of many requests in one batch)
-        ──► search (one per node, so that the index cache exists once)
+        ──► search (one replica per node, so that each node has only one index cache)
         ──► captioning (only if searches by an uploaded image are configured)
 
-Each takes a fraction of a CPU, so that all fit on two CPUs. ``serve/config.yaml`` sets replicas,
-autoscaling and resources.
+The ingress, embedding and search deployments each reserve a fraction of a CPU, so that together
+they fit on two CPUs. ``serve/config.yaml`` sets replicas, autoscaling and resources.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ class Embedding(EmbeddingWorker):
 
     @serve.batch
     async def in_batch(self, items: list[Item]) -> list[Embedded | BaseException]:
-        """Return the vector of a text; Serve calls this with a batch of texts."""
+        """Return the vector of each text. Callers pass one text, and Serve collects a batch."""
         return await self.embed(items)
 
     def check_health(self) -> None:
-        """Raise if Serve must replace this replica."""
+        """Raise an error if Serve must replace this replica."""
         if not self.follower.is_alive():
             raise RuntimeError("the thread that checks for promotions has ended")
 
 
 class Search(SearchWorker):
-    """Searches the tables, and serves promoted versions."""
+    """Searches the promoted versions of the tables."""
 
     def __init__(self, tables: TableSet, settings: Mapping[str, Any]) -> None:
         super().__init__(tables, _start(SEARCH, settings), RayMeter())
@@ -76,7 +76,7 @@ class Search(SearchWorker):
         self.freshness.start()
 
     def check_health(self) -> None:
-        """Raise if Serve must replace this replica."""
+        """Raise an error if Serve must replace this replica."""
         if not self.follower.is_alive():
             raise RuntimeError("the thread that checks for promotions has ended")
 
@@ -88,7 +88,7 @@ class Captioning(CaptionWorker):
         super().__init__(_start(CAPTIONING, settings), RayMeter())
 
     async def check_health(self) -> None:
-        """Raise if Serve must replace this replica; the first call starts the engine."""
+        """Raise an error if Serve must replace this replica. The first call starts the engine."""
         await self.start()
 
     def __del__(self) -> None:
@@ -110,8 +110,9 @@ class Ingress:
         has_proxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
         if has_proxy and not self._config.service.access.require_keys:
             raise ConfigError(
-                "behind Serve's HAProxy every request seems to come from this machine: require "
-                "keys (service.access.require_keys), or unset RAY_SERVE_ENABLE_HA_PROXY"
+                "Ray Serve's HAProxy is enabled, and it hides the addresses of clients, so a "
+                "service without API keys would accept requests from every machine: set "
+                "service.access.require_keys to true, or unset RAY_SERVE_ENABLE_HA_PROXY"
             )
         self._tables = tables
         self._drain = Drain()
@@ -127,11 +128,16 @@ class Ingress:
         return self.make_app(tells_request_id=False)
 
     def make_app(self, *, tells_request_id: bool) -> ASGIApp:
-        """Return the application; Serve's own HTTP server adds the request id to responses."""
+        """Return the HTTP application.
+
+        Args:
+            tells_request_id: whether the application adds the request id to responses. False if
+                Ray Serve's own HTTP server adds it.
+        """
         access = self._config.service.access
         keyring = None
         if access.require_keys:
-            # Use the first table's keys: its owner decides who may search here.
+            # Use the keys of the first table: the owner of that table decides who may search.
             keyring = Keyring(KeyStore(self._tables.locations[0]), access.refresh_s)
         return make_app(
             self._tables,
@@ -144,19 +150,25 @@ class Ingress:
         )
 
     async def drain(self, seconds: float) -> int:
-        """Refuse new requests and wait for running ones; return the number that still run."""
+        """Refuse new requests, wait for the running requests, and return how many still run.
+
+        Args:
+            seconds: the maximum waiting time.
+        """
         return await self._drain.drain(seconds)
 
 
 class ListeningIngress:
-    """The HTTP API on a socket of this machine, without Serve's proxy.
+    """The HTTP API on a socket of this machine, without Ray Serve's proxy.
 
-    One machine has one ingress. A proxy would have no choice of replicas, and would read every
-    request a second time, for a tenth of its CPU time.
+    One machine runs only one ingress replica, so a proxy could not distribute requests. It would
+    only parse each request a second time, which costs a tenth of a request's CPU time.
 
     Args:
-        listener: path that offers the socket (`skytext.service.replicas.listening_socket`).
-        tables: this and the other arguments as `Ingress`.
+        listener: path from which to get the listening socket
+            (`skytext.service.replicas.listening_socket`).
+        tables: the first argument of `Ingress`.
+        rest: the other arguments of `Ingress`.
     """
 
     def __init__(self, listener: str, tables: TableSet, *rest: Any) -> None:
@@ -166,20 +178,27 @@ class ListeningIngress:
         self._answering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start to accept requests; further calls do nothing."""
+        """Start to accept requests. A second call does nothing."""
         if self._answering is None:
             app = self._ingress.make_app(tells_request_id=True)
             server = serving(app, take_socket(self._listener))
             self._answering = await self._held.enter_async_context(server)
 
     async def check_health(self) -> None:
-        """Raise if Serve must replace this replica; the first call starts to accept requests."""
+        """Raise an error if Serve must replace this replica.
+
+        The first call starts to accept requests.
+        """
         await self.start()
         if self._answering is None or self._answering.done():
-            raise JobError("the HTTP API has ended")
+            raise JobError("the HTTP server of the API has ended")
 
     async def drain(self, seconds: float) -> int:
-        """Refuse new requests and wait for running ones; return the number that still run."""
+        """Refuse new requests, wait for the running requests, and return how many still run.
+
+        Args:
+            seconds: the maximum waiting time.
+        """
         return await self._ingress.drain(seconds)
 
 
@@ -189,10 +208,10 @@ def build_application(
     """Return the application that ``serve.run`` or ``serve deploy`` starts.
 
     Args:
-        tables: addresses as the replicas see them.
+        tables: the tables, with addresses that are valid on the nodes of the replicas.
         config: all settings.
-        listener: path at which the ingress gets its listening socket; None: Serve's proxy forwards
-            requests to the ingress.
+        listener: path from which the ingress gets its listening socket. None means that Ray
+            Serve's proxy forwards requests to the ingress.
     """
     settings = config.model_dump(mode="json")
     behind = _behind(tables, settings, config)
@@ -202,7 +221,8 @@ def build_application(
     ingress = serve.deployment(
         name=INGRESS,
         ray_actor_options={"num_cpus": 0.2},
-        # Above the limit of the ingress itself, which refuses cheaply and with problem details.
+        # This limit is higher than the limits of `Gate`, so that `Gate` refuses first: with
+        # problem details, and at low cost.
         max_ongoing_requests=in_work + 256,
         max_queued_requests=256,
         **_life(config),
@@ -217,7 +237,8 @@ def _life(config: Config) -> dict[str, Any]:
     retry_after_s = float(config.service.limits.retry_after_s)
     return {
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=retry_after_s),
-        # Time until a dead replica is noticed; Ray's default of 10 s would be most of an outage.
+        # Serve detects an ended replica within this time. Ray's default is 10 s, which would be
+        # most of the duration of an outage.
         "health_check_period_s": 2.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.service.drain_s,
@@ -225,13 +246,13 @@ def _life(config: Config) -> dict[str, Any]:
 
 
 def _behind(tables: TableSet, settings: Mapping[str, Any], config: Config) -> tuple[Any, ...]:
-    """Return the deployments behind the ingress, in the order of its arguments."""
+    """Return the deployments that the ingress calls, in the order of its arguments."""
     limits, max_batch, life = config.service.limits, config.service.embed_max_batch, _life(config)
     embedding = serve.deployment(
         name=EMBEDDING,
         ray_actor_options={"num_cpus": 0.5},
         max_ongoing_requests=4 * max_batch,
-        # Each running request may embed the maximum number of texts.
+        # Each running request may need up to ``max_texts`` calls.
         max_queued_requests=max(8 * max_batch, limits.num_running * limits.max_texts),
         **life,
     )(Embedding).bind(tables, settings)
@@ -260,9 +281,9 @@ def _behind(tables: TableSet, settings: Mapping[str, Any], config: Config) -> tu
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:
-    # On a cluster the replicas have their nodes' environment.
+    # Call this in each replica, because on a cluster the environment of each node may differ.
     bypass_proxies()
-    # Use Serve's log files and rotation, because Ray's tools read them.
+    # Log to Serve's log files, with their rotation, because Ray's tools read these files.
     configure_logs(logging.getLogger("ray.serve").handlers)
     start_tracing(process)
     return Config.model_validate(settings)

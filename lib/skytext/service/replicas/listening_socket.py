@@ -1,8 +1,9 @@
-"""A listening socket that survives a crash of the process that uses it.
+"""A listening socket that stays open if the process that accepts its connections crashes.
 
-The serving command binds the port and keeps it. The ingress, a process that Ray starts and restarts
-after a crash, requests the socket and accepts connections on it. While no ingress runs, connections
-wait in the kernel's queue instead of being refused.
+The command ``skytext serve`` binds the port and keeps the socket open. The ingress runs in another
+process, which Ray restarts after a crash. The ingress requests the socket from the command and
+accepts connections on it. While no ingress runs, connections wait in the kernel's queue and are not
+refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def listening(host: str, port: int) -> Iterator[Path]:
     """Listen on an address, and pass the socket to each process of this user that requests it.
 
     Yields:
-        The path for `take_socket`.
+        The path to pass to `take_socket`.
 
     Raises:
         CallError: the address is in use, or is not an address of this machine.
@@ -60,8 +61,8 @@ def bound(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address.
 
     Args:
-        host: name or address.
-        port: 0 for any free port.
+        host: a host name or an IP address.
+        port: a port number. 0 means any free port.
 
     Raises:
         CallError: the address is in use, or is not an address of this machine.
@@ -69,23 +70,23 @@ def bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Allows a restart at once, while old connections of the port are still closing.
+        # Allow a restart while old connections of the port are still closing.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
     except OSError as error:
         made.close()
         raise CallError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose others with --host and "
-            "--port"
+            f"cannot listen on {host} port {port}: {error.strerror}. Choose another address with "
+            "--host or another port with --port"
         ) from error
     return made
 
 
 def take_socket(path: str) -> socket.socket:
-    """Return the listening socket that is available at ``path``.
+    """Get the listening socket from the process that offers it at ``path``.
 
     Raises:
-        JobError: no process offers it any more.
+        JobError: no process offers a socket at ``path``.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
@@ -99,14 +100,14 @@ def take_socket(path: str) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that reports its start, and leaves signals to its process."""
+    """A server that reports when it has started, and does not handle signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn would exit the whole process if the application does not start.
+        # uvicorn raises SystemExit if the application does not start. It must not end the process.
         with contextlib.suppress(SystemExit):
             await super().startup(sockets)
         self.should_exit = not self.started
@@ -118,10 +119,10 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """Answer the connections of a listening socket.
+    """Serve an application on a listening socket.
 
     Yields:
-        The serving task; it ends after a failure.
+        The task that serves requests. It ends if the server fails.
 
     Raises:
         JobError: the application does not start.
@@ -129,7 +130,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     config = uvicorn.Config(
         app,
         lifespan="on",
-        # `Guard` decides which proxies' X-Forwarded-For is trusted.
+        # `Guard` reads X-Forwarded-For, and decides which proxies are trusted.
         proxy_headers=False,
         server_header=False,
         access_log=False,
@@ -143,7 +144,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     try:
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
         if not server.started:
-            raise JobError("the HTTP API does not start: see its log for the reason")
+            raise JobError("the HTTP API did not start: see the reason in the log of the ingress")
         yield task
     finally:
         server.should_exit = True

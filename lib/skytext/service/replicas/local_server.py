@@ -1,4 +1,4 @@
-"""``skytext serve``: the whole application on this machine, with its own local Ray."""
+"""``skytext serve``: run the whole application on this machine, in a local Ray instance."""
 
 from __future__ import annotations
 
@@ -26,41 +26,45 @@ from skytext.service.served_tables import TableSet
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_AFTER_S = 14.0
-"""The process exits within this time after a signal; orchestrators kill it after 15 or 30 s."""
+"""The process exits at most this time after a signal. Orchestrators kill it after 15 or 30 s."""
 _NUM_CPUS = 2
-"""Enough for all deployments; Ray gets this number even on a machine with one core."""
-# Read when Ray and its workers start; docs/guides/serving.md lists the settings for clusters.
+"""Ray is started with at least this number of CPUs, even if the machine has only one core. This
+number is enough for all deployments."""
+# Ray and its workers read these variables when they start. docs/guides/serving.md lists the
+# variables for clusters.
 _SERVE_ENVIRONMENT = {
-    # The service writes its own log line for each request.
+    # The service writes a log line of its own for each request.
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    # gRPC between the deployments saves a sixth of a request's CPU time compared with Ray's own
-    # calls. By default it refuses messages above 4 MB.
+    # Calls between deployments over gRPC need a sixth less CPU time per request than Ray's own
+    # calls. By default gRPC refuses messages above 4 MB.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
 }
-# For Ray's workers, not for this process, whose handle of the ingress needs its own event loop. One
-# loop per replica is enough, because nothing blocks it, and each switch to a thread costs time.
+# These variables are for Ray's workers only. This process must not have them, because its handle of
+# the ingress needs a separate event loop. In a replica one event loop is enough: no code blocks it,
+# and switches between threads cost time.
 _WORKER_ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # Serve's controller checks for changes ten times per second, which costs a twentieth of a core.
-    # Nothing here changes that fast.
+    # By default Serve's controller checks for changes ten times per second. This costs a twentieth
+    # of a core. Two checks per second are enough here.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
 }
 
 
 def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config) -> Config:
-    """Return the settings, with the decision whether API keys are required.
+    """Decide whether API keys are required, and return the settings with this decision.
 
     Args:
-        tables: the served tables; the keys of the first table are used.
+        tables: the served tables. The keys of the first table are used.
         host: the address to listen on.
-        keys: the user's choice; None: if the table has a key, or if the address is not local.
+        keys: whether the user wants keys. None means that keys are required if the first table has
+            a key, or if other machines can reach the address.
         config: the settings.
 
     Raises:
-        ConfigError: other machines could search without a key; or a key is required, but the table
-            has none; or a version is given for several tables.
+        ConfigError: other machines could search without a key. Or a key is required, but the table
+            has no key. Or a version is given for several tables.
         TableError: a table does not exist, or the tables have vectors of different models.
         AddressError: an archive root is not a valid address.
     """
@@ -71,12 +75,12 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
     wanted = keys if keys is not None else (num_keys > 0 or not local)
     if not wanted and not local:
         raise ConfigError(
-            f"without API keys only this machine may search: listen on 127.0.0.1, not {host}, "
-            "or omit --no-keys"
+            f"without API keys other machines could search at {host}: listen on 127.0.0.1, or omit "
+            "--no-keys"
         )
     if wanted and num_keys == 0:
         raise ConfigError(
-            f"{location.uri} has no API key, so no client could search: make one with "
+            f"{location.uri} has no API key, so no client could search. To create a key, run: "
             f"skytext keys add {location.uri} NAME"
         )
     access = config.service.access.model_copy(update={"require_keys": wanted})
@@ -88,13 +92,13 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
 def serve_here(
     tables: TableSet, host: str, port: int, config: Config, say: Callable[[str], None]
 ) -> NoReturn:
-    """Serve tables until a signal; then exit this process with status 0.
+    """Serve tables until this process receives a signal, then exit it with status 0.
 
     Args:
         tables: the served tables.
-        host: address to listen on.
-        port: port to listen on.
-        config: settings; see `decide_access`.
+        host: the address to listen on.
+        port: the port to listen on.
+        config: the settings returned by `decide_access`.
         say: prints a message for the user.
 
     Raises:
@@ -120,23 +124,23 @@ def serve_here(
         except RuntimeError as error:
             message = " ".join(str(error).split())[:300]
             raise JobError(
-                f"the service did not start: {message} (details: the logs under {ray_logs()})"
+                f"the service did not start: {message}. See the logs in {ray_logs()}"
             ) from error
         for line in _told(host, port, config):
             say(line)
         while not stop.asked.wait(1.0):
             pass
-        say("draining: running requests are answered, new ones are refused")
+        say("shutting down: running requests are finished, new requests are refused")
         _drain(ingress, config.service.drain_s, say)
-    # Everything is closed. A normal exit takes seconds on a busy machine with Ray loaded, and the
-    # time limit could not stop it.
+    # Everything is closed now. Exit without the interpreter's normal clean-up, which takes seconds
+    # on a busy machine after Ray was imported and which the time limit could not interrupt.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
-    """Let running requests finish, refuse new ones with 503, and stop the replicas."""
+    """Refuse new requests with 503, wait for running requests, and stop the replicas."""
     from grpc import RpcError
     from ray import serve
     from ray.exceptions import RayError
@@ -148,28 +152,28 @@ def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
         ingress.drain.remote(seconds).result(timeout_s=seconds + 1)
         serve.delete(APPLICATION)
     except (RayError, RayServeException, RpcError, RuntimeError, TimeoutError) as error:
-        # The process and its Ray end now in any case.
+        # Do not raise the error: this process and its local Ray end now in any case.
         say(f"the service did not shut down cleanly: {type(error).__name__}: {error}")
 
 
 def _told(host: str, port: int, config: Config) -> Iterator[str]:
     shown = f"[{host}]" if ":" in host else host
-    yield f"serving http://{shown}:{port}/ (Ctrl-C ends it)"
+    yield f"serving http://{shown}:{port}/ (to stop, press Ctrl-C)"
     if (FOLDER / "index.html").is_file():
-        yield f"the page: http://{shown}:{port}/"
-    yield f"the API:  http://{shown}:{port}/openapi.json"
+        yield f"web page: http://{shown}:{port}/"
+    yield f"API description: http://{shown}:{port}/openapi.json"
     if not config.service.access.require_keys:
         yield "no API keys: every user of this machine may search, administer, and see the images"
     if not config.service.archive_roots:
-        yield "no images: name the archive with --archive-root to show them"
-    yield f"logs: {ray_logs()}/serve (replica_skytext_ingress_….log: the requests)"
+        yield "images cannot be shown: to show them, give the archive with --archive-root"
+    yield f"logs: {ray_logs()}/serve (requests: replica_skytext_ingress_….log)"
 
 
 class _Stop:
     """Converts SIGINT and SIGTERM to an event, and exits the process with 0 within 15 seconds.
 
-    A thread receives the signals. The main thread may be inside a Ray call, and Python runs signal
-    handlers only after that call, so the time limit would start too late.
+    A separate thread receives the signals. The main thread may be in a Ray call, and Python runs
+    signal handlers only after this call returns. The time limit would then start too late.
     """
 
     def __init__(self) -> None:
@@ -183,12 +187,12 @@ class _Stop:
         threading.Thread(target=self._listen, name="stop", daemon=True).start()
 
     def install(self) -> None:
-        """Handle the signals; call again if other code has replaced the handlers."""
+        """Install the signal handlers. Call this again if other code has replaced them."""
         for number in _SIGNALS:
             signal.signal(number, _go_on)
 
     def uninstall(self) -> None:
-        """Restore the earlier handlers."""
+        """Restore the handlers that were installed before this object was created."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -204,15 +208,15 @@ class _Stop:
 
 
 def _go_on(*_: object) -> None:
-    """Do nothing: a Python handler lets the signal wake the thread without ending the process."""
+    """Do nothing. With a Python handler, a signal wakes the thread and does not end the process."""
 
 
 @contextmanager
 def _local_serve(config: Config) -> Iterator[_Stop]:
-    """Start a local Ray with Serve, and end both."""
+    """Start a local Ray instance with Serve, and stop both at the end of the block."""
     for name, value in _SERVE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from ray import serve  # reads the environment when imported
+    from ray import serve  # reads the environment variables when it is imported
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     stop = _Stop()
@@ -220,7 +224,7 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
     try:
         with ExitStack() as until_the_end:
             with _environment(_WORKER_ENVIRONMENT):
-                # Ray's end also ends Serve.
+                # When Ray stops, Serve stops too.
                 until_the_end.enter_context(local_ray(config, max(_NUM_CPUS, os.cpu_count() or 1)))
             stop.install()
             serve.start(proxy_location="Disabled")
@@ -233,7 +237,7 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for processes that are started in the block.
 
-    Variables that the user has set are not changed.
+    Variables that are already set keep their values.
     """
     new = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(new)
@@ -245,7 +249,7 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def find_port(host: str, wanted: int) -> int:
-    """Return the wanted port if it is free, else any free port.
+    """Return the wanted port if it is free, else another free port.
 
     Raises:
         CallError: the host is not an address of this machine.

@@ -1,4 +1,4 @@
-"""The workers that run models: plain classes that Ray Serve deploys and tests call."""
+"""The workers that run models. They are plain classes: Ray Serve deploys them, tests call them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _log = logging.getLogger("skytext.service.replicas.model_workers")
 
 T = TypeVar("T")
 Asked = tuple[str, VersionOfEach | None]
-"""A text and the version to search; None: the live one."""
+"""A text and the version to search. None means the live version."""
 Item = tuple[str, VersionModels]
-"""A text and the models to embed it."""
+"""A text and the models that embed it."""
 _WAIT_S = 1.0
-"""Maximum wait for a model: enough to open a version whose model is loaded."""
+"""Maximum time to wait for a model. It is enough to open a version whose model is loaded."""
 
 
 class EmbeddingWorker:
     """Embeds queries with the models of the versions that are served.
 
-    If the image vectors' model cannot be loaded, all other searches still work. An error is
-    returned as a `skytext.service.replicas.refusals.Refusal`.
+    If the model of the image vectors cannot be loaded, searches that do not need it still work.
+    Methods return refusals as `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        SkytextError: no such table, or its model cannot be loaded.
+        SkytextError: a table does not exist, or its model cannot be loaded.
     """
 
     def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
@@ -62,18 +62,18 @@ class EmbeddingWorker:
         )
 
     def _warm(self, model: Embedder | ImageEmbedder) -> None:
-        # The first forward pass of a thread is slow.
+        # The first forward pass in a thread is slow.
         self._thread.submit(model.embed_queries, [TRIAL]).result()
 
     @hands_back_refusals
     async def embed_one(self, asked: Asked) -> Embedded:
-        """Return the vector of a text, by the model of the version to search.
+        """Embed a text with the model of the version to search.
 
         Args:
-            asked: the text and the version; None for the live version.
+            asked: the text and the version. None means the live version.
 
         Raises:
-            ProblemError: 503: the model of this version is still being loaded.
+            ProblemError: 503: the model of this version is not loaded yet.
         """
         text, version = asked
         # Load the model before the text joins a batch, so that other texts do not wait for it.
@@ -83,11 +83,11 @@ class EmbeddingWorker:
         return embedded
 
     async def in_batch(self, item: Item) -> Embedded | BaseException:
-        """Return the vector of a text; a deployment embeds texts of many requests at once."""
+        """Return the vector of a text. The deployment overrides this to embed texts in batches."""
         return (await self.embed([item]))[0]
 
     async def embed(self, items: Sequence[Item]) -> list[Embedded | BaseException]:
-        """Return the vector of each text, or its model's error."""
+        """Return the vector of each text, or the error of its model."""
         self._meter.observe("skytext_embed_batch_size", len(items))
         by_model = {models.fingerprint: models.text for _, models in items}
         texts = {
@@ -96,7 +96,7 @@ class EmbeddingWorker:
         }
         outcomes = await asyncio.gather(
             *(self._run(by_model[model].embed_queries, some) for model, some in texts.items()),
-            return_exceptions=True,  # a failed model must not affect the texts of other models
+            return_exceptions=True,  # an error of one model must not affect other models' texts
         )
         found: dict[tuple[str, str], Embedded | BaseException] = {}
         for (model, some), outcome in zip(texts.items(), outcomes, strict=True):
@@ -111,17 +111,17 @@ class EmbeddingWorker:
     async def embed_documents(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> list[Embedded]:
-        """Return the vector of each description, by the model of the version.
+        """Embed descriptions with the model of a version.
 
         Raises:
-            ProblemError: 503: as `embed_one`.
+            ProblemError: as `embed_one`.
         """
         models = await self._models(version)
         embedded = await self._run(models.text.embed_documents, list(texts))
         return [Embedded(models.fingerprint, vector) for vector in embedded.vectors]
 
     async def image_model(self) -> ImageModel:
-        """Return the state of the live version's image vector model."""
+        """Return the state of the model of the live version's image vectors."""
         return self.models.live.image_model
 
     async def _models(self, version: VersionOfEach | None) -> VersionModels:
@@ -133,7 +133,7 @@ class EmbeddingWorker:
         loading = self._loads.get(version)
         if loading is None:
             loading = self._loads[version] = asyncio.create_task(self._load(version))
-        # Loading continues after a timeout, so a repeated request finds the model.
+        # Loading continues after this timeout, so a later request finds the model loaded.
         await asyncio.wait([loading], timeout=_WAIT_S)
         models = loading.result() if loading.done() else None
         if models is None:
@@ -141,7 +141,7 @@ class EmbeddingWorker:
         return models
 
     async def _load(self, version: VersionOfEach) -> VersionModels | None:
-        """Load the models of a version that a request names; None if that fails."""
+        """Load the models of a version that a request names. Return None if loading fails."""
         try:
             return await asyncio.to_thread(self.models.of, version)
         except (SkytextError, OSError, ValueError) as error:
@@ -162,26 +162,26 @@ class EmbeddingWorker:
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Return the unit vectors of queries in the space of a version's own image vectors.
+        """Embed queries in the space of a version's image vectors. The vectors have unit length.
 
         Raises:
-            ProblemError: 501: their model is not loaded. 503: as `embed_one`.
+            ProblemError: 501: the model of the image vectors is not loaded. 503: as `embed_one`.
         """
         models = await self._models(version)
         fingerprint = models.image_model.fingerprint
         if models.images is None or fingerprint is None:
             why = models.image_model.problem or "the table has no image vectors"
             raise ProblemError(
-                501, "no-image-search", f"images are not searched by their own vectors here: {why}"
+                501, "no-image-search", f"this service cannot search the image vectors: {why}"
             )
         vectors = await self._run(models.images.embed_queries, list(texts))
         return ImageQueries(fingerprint, dict(zip(texts, vectors, strict=True)))
 
 
 class CaptionWorker:
-    """Describes uploaded images in the same way as those of the archive.
+    """Describes uploaded images with the same model and prompt as the images of the archive.
 
-    An error is returned as a `skytext.service.replicas.refusals.Refusal`.
+    Methods return refusals as `skytext.service.replicas.refusals.Refusal`.
     """
 
     private_names: Mapping[str, str] = {}
@@ -194,10 +194,10 @@ class CaptionWorker:
         self._meter = meter
 
     async def start(self) -> None:
-        """Start the engine if it does not run yet.
+        """Start the engine if it is not running yet.
 
         Raises:
-            SkytextError: the model cannot be served, or can no longer be served.
+            SkytextError: the engine cannot start, or has failed.
         """
         await self._captioner.start()
 
@@ -206,11 +206,11 @@ class CaptionWorker:
         """Return the descriptions of an image as query texts.
 
         Args:
-            data: encoded.
-            key: name of the image.
+            data: the encoded image.
+            key: a name for the image.
 
         Raises:
-            ProblemError: 422: it cannot be described.
+            ProblemError: 422: the image cannot be decoded or described.
         """
         try:
             with timed(self._meter, "caption"):
@@ -222,5 +222,5 @@ class CaptionWorker:
         return [document_text(variant) for variant in described.variants]
 
     def close(self) -> None:
-        """End the engine."""
+        """Stop the engine."""
         self._captioner.close()

@@ -1,8 +1,8 @@
 """Refusals as return values between deployments.
 
-If a method of a deployment raises, Ray Serve logs an error with a traceback that may contain the
-request's text. An invalid request is not an error of the service. So it is returned as a value, and
-raised on the caller's side.
+If a method of a deployment raises an error, Ray Serve logs it with a traceback, which may contain
+the text of the request. An invalid request is not an error of the service and must not be logged
+like this. So the method returns the error as a value, and the caller raises it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason of a refusal.
+    """The result of a method that refused a request.
 
     Attributes:
-        error: the error for the caller to raise.
+        error: the error that the caller must raise.
     """
 
     error: ProblemError | CallError
@@ -33,7 +33,7 @@ class Refusal:
 class _Refusing(Protocol):
     @property
     def private_names(self) -> Mapping[str, str]:
-        """Replacements for addresses that an answer must not contain, in order."""
+        """The replacement for each address that a response must not contain, in order of use."""
 
 
 W = TypeVar("W", bound=_Refusing)
@@ -67,6 +67,7 @@ def answer_of(answer: Any) -> Any:
         CallError: the method refused.
     """
     if isinstance(answer, Refusal):
-        # Drop the worker's traceback: the error still has it if the worker runs in this process.
+        # Remove the worker's traceback. The error has a traceback if the worker runs in this
+        # process.
         raise answer.error.with_traceback(None)
     return answer

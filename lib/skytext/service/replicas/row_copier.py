@@ -1,4 +1,4 @@
-"""Copy rows of the live version to this machine's disk while searches run."""
+"""Copy the rows of the live version to this machine's disk while searches run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _AGAIN_AFTER_S = 60.0
 
 
 class RowCopier(threading.Thread):
-    """Gives the live version a local copy of its rows; until then, rows come from the table.
+    """Copies the rows of the live version to a local disk.
 
-    A failed copy is logged, counted and repeated.
+    Until the copy is complete, searches read the rows from the table. A failed copy is logged,
+    counted and repeated.
 
     Args:
-        folder: on a local disk; replicas may share it.
+        folder: a folder on a local disk. Several replicas may use the same folder.
         meter: receives the metrics.
     """
 
@@ -33,12 +34,12 @@ class RowCopier(threading.Thread):
         self._wanted: Searcher | None = None
 
     def want(self, searcher: Searcher) -> None:
-        """Copy the rows of this version; stop the copy of any other version."""
+        """Request a copy of the rows of this version. The copy of any other version stops."""
         self._wanted = searcher
         self._changed.set()
 
     def run(self) -> None:
-        """Copy the wanted version, until the process ends."""
+        """Copy each requested version, until the process ends."""
         wait_s = None
         while True:
             self._changed.wait(wait_s)
@@ -48,17 +49,23 @@ class RowCopier(threading.Thread):
             wait_s = None if is_done else _AGAIN_AFTER_S
 
     def _copied(self, searcher: Searcher) -> bool:
-        """Copy the rows of a version; return whether the copy is complete."""
+        """Copy the rows of a version, and return whether the copy is complete."""
         started = time.perf_counter()
         version = version_token(searcher.versions)
         try:
             if not searcher.copy_rows(self._folder, lambda: self._wanted is searcher):
                 return False
-        except Exception as error:  # noqa: BLE001  (a thread that ended would never try again)
+        except Exception as error:  # noqa: BLE001  (an error must not end the thread)
             self._meter.count("skytext_row_copies_total", ok="false")
-            _log.error("rows cannot be copied", extra={"version": version, "error": str(error)})
+            _log.error(
+                "the rows cannot be copied to the local disk, so searches read the table",
+                extra={"version": version, "error": str(error)},
+            )
             return False
         seconds = time.perf_counter() - started
         self._meter.count("skytext_row_copies_total", ok="true")
-        _log.info("rows are copied", extra={"version": version, "copied_s": round(seconds, 3)})
+        _log.info(
+            "the rows were copied to the local disk",
+            extra={"version": version, "copied_s": round(seconds, 3)},
+        )
         return True

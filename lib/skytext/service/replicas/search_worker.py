@@ -1,4 +1,4 @@
-"""The search worker: a plain class that Ray Serve deploys and tests call."""
+"""The search worker. It is a plain class: Ray Serve deploys it, and tests call it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _given: ContextVar[Query] = ContextVar("query")
 
 
 class _GivenVectors(Embedder):
-    """Replaces a searcher's embedder: the vectors came with the request."""
+    """An embedder for a searcher that returns the vectors that the query already contains."""
 
     info = EmbedderInfo(device="none", precision="none")
 
@@ -62,7 +62,7 @@ class _GivenVectors(Embedder):
 
 
 class _GivenImageVectors:
-    """The same for a searcher's image model."""
+    """The same as `_GivenVectors`, for the vectors of the image model."""
 
     def __init__(self, column: VectorColumn) -> None:
         self.dim = column.dim
@@ -86,12 +86,13 @@ def _stacked(
 
 
 class SearchWorker:
-    """Searches several tables as one, looks up rows, and serves promoted versions.
+    """Searches the promoted versions of the tables together, and looks up rows.
 
-    An error is returned as a `skytext.service.replicas.refusals.Refusal`.
+    Methods return refusals as `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        TableError: there is no such table or version, or tables have vectors of several models.
+        TableError: a table or the version does not exist, or the tables have vectors of different
+            models.
     """
 
     def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
@@ -109,7 +110,7 @@ class SearchWorker:
             self._copier = RowCopier(config.service.row_copy_dir, meter)
         self.versions = Versions(tables, config.service, self._searcher, meter, self._went_live)
         if self._copier is not None:
-            # Start the thread only after the checks above, because nothing else ends it.
+            # Start the thread last. If the code above raised an error, the thread would not end.
             self._copier.start()
         self.follower = Follower(
             {
@@ -122,15 +123,15 @@ class SearchWorker:
         self.freshness = FreshnessGauges(tables, meter, config.service.freshness_interval_s)
 
     def _searcher(self, tables: Sequence[ImagesTable], known: Iterable[Searcher]) -> Searcher:
-        """Open a version for searches, read its indexes into memory, and search in every mode.
+        """Open a version, read its indexes into memory, and run a test search in every mode.
 
         Args:
-            tables: the version of each table.
-            known: the open searchers.
+            tables: the tables, each opened in its version.
+            known: the searchers that are already open.
 
         Raises:
-            OtherModelError: the version's model has changed since it was embedded, or its tables
-                were embedded with different models.
+            OtherModelError: the version's model has changed since the table was embedded, or its
+                tables were embedded with different models.
             ModelError: the model cannot be found.
         """
         try:
@@ -164,7 +165,7 @@ class SearchWorker:
 
     def _open_canary(self) -> None:
         canary, live = self.versions.open_canary(), self.versions.live
-        # Copy the live version first, because most searches go there.
+        # Copy the live version first, because it answers most searches.
         if canary is not None and self._copier is not None and live.rows_are_copied:
             self._copier.want(canary)
 
@@ -172,30 +173,31 @@ class SearchWorker:
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches, all in one version, except searches that name another version.
+        """Run searches, all in the same version, except searches that name another version.
 
-        This is the live version, or the one before while its model still embeds queries.
+        Searches use the live version. They use the previous version while queries still contain
+        vectors of the previous version's model.
 
         Returns:
-            For each search `SearchResult.to_json`, or `OtherModel` if it was not embedded with the
-            version's model.
+            For each search the result of `SearchResult.to_json`, or `OtherModel` if the search was
+            not embedded with the model of its version.
 
         Raises:
-            CallError: an invalid search.
-            ProblemError: 410: the version, or the cursor's version, is no longer held. 503: the
-                version is not open, and the query does not allow opening it.
+            CallError: a search is invalid.
+            ProblemError: 410: the service no longer holds the version of a search or cursor. 503:
+                the version is not open, and ``only_if_open`` forbids opening the version.
         """
         current = self._current([query for query in queries if self._named(query) is None])
         with span("search", trace, num_queries=len(queries)):
             return [await self._search(current, query) for query in queries]
 
     def _current(self, queries: Sequence[Query]) -> Searcher:
-        """Return the version for searches that name none.
+        """Return the version for searches that name no version.
 
-        The embedding replicas load the model of a new version after it is live here. Until then,
-        all searches use the last version whose model fits their vectors. If only some vectors are
-        from the new model, all searches use the version before, because replicas keep the earlier
-        model.
+        A new version becomes live here before all embedding replicas have loaded the new version's
+        model. Until then, all searches use the latest version whose model made their vectors. If
+        only some of the vectors are from the new model, all searches use the previous version,
+        because the embedding replicas still have the previous version's model.
         """
         lately = self.versions.lately_live()
         fitting = [
@@ -216,7 +218,7 @@ class SearchWorker:
         return answer if len(searcher.tables) == 1 else self._by_name(answer, searcher)
 
     def _by_name(self, answer: dict[str, Any], searcher: Searcher) -> dict[str, Any]:
-        """Return an answer of several tables with table names instead of addresses."""
+        """Replace the tables' addresses in a result of several tables with the tables' names."""
         shown = self.private_names
         for hit in answer["hits"]:
             hit["table"] = shown[hit["table"]]
@@ -238,7 +240,7 @@ class SearchWorker:
             return held
         if only_if_open:
             raise model_not_loaded()
-        # Do not use a search thread: opening a version, and waiting for it, may take long.
+        # Do not use a search thread, because it may take long to open a version.
         return await asyncio.to_thread(self.versions.at, version)
 
     @hands_back_refusals
@@ -248,13 +250,14 @@ class SearchWorker:
         """Return the row of an image without its vectors, or None.
 
         Args:
-            image_id: the image.
-            version: the version to read; None: the live one.
-            table: name of the image's table; None: the first table that has the image.
+            image_id: the id of the image.
+            version: the version to read. None means the live version.
+            table: the name of the image's table. None means the first table that contains the
+                image.
 
         Raises:
             CallError: no table has this name.
-            ProblemError: 410: the version is no longer held.
+            ProblemError: 410: the service no longer holds the version.
         """
         names = self._tables.names
         only = None if table is None else self._tables.place(table)
@@ -275,10 +278,12 @@ class SearchWorker:
 
     @hands_back_refusals
     async def table(self) -> dict[str, Any]:
-        """Return facts about all tables together and about each; rows are counted once per version.
+        """Return facts about all tables together and about each table.
+
+        The rows are counted once for each version.
 
         Raises:
-            ProblemError: 503: the store does not list the versions.
+            ProblemError: 503: the store of a table does not respond.
         """
         live, mode = self.versions.live, self._config.search.mode
         columns = [table.image_column for table in live.tables if table.image_column is not None]
@@ -289,9 +294,13 @@ class SearchWorker:
                 for one in zip(self._tables.names, live.tables, strict=True)
             ]
         except (TableError, OSError, ValueError) as error:
-            # Lance raises these for errors of the store. They are not errors of the caller.
+            # Lance raises these errors if a request to the store fails. The caller's request is
+            # valid.
             raise ProblemError(
-                503, "table-unreadable", "the table's store does not answer", {"Retry-After": "1"}
+                503,
+                "table-unreadable",
+                "the store of the table does not respond: try again later",
+                {"Retry-After": "1"},
             ) from error
         return {
             **_together(of_each),
@@ -317,15 +326,15 @@ class SearchWorker:
 
     @hands_back_refusals
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live, and serve it here before this returns.
+        """Make a version of a table live. When this returns, this replica serves the version.
 
         Args:
-            version: the version to promote; None: the latest.
-            table: name of the table; None: the only table.
+            version: the version to promote. None means the latest version.
+            table: the name of the table. None means the only table.
 
         Raises:
             CallError: no table has this name, or no name is given and there are several tables.
-            TableError: there is no such version.
+            TableError: the version does not exist.
         """
         location = self._tables.locations[self._tables.place_or_only(table)]
         done = await asyncio.to_thread(promote, location, version, why=_WHY)
@@ -334,7 +343,7 @@ class SearchWorker:
 
     @hands_back_refusals
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Go back to the previous version of a table.
+        """Make the previous version of a table live.
 
         Args:
             table: as `promote`.
@@ -349,14 +358,17 @@ class SearchWorker:
         return done
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        """Run a blocking function in a thread, unless its request ends before a thread is free."""
+        """Run a blocking function in a thread.
+
+        If the request is cancelled before a thread is free, the function does not run.
+        """
         context = copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, context.run, function, *arguments)
 
 
 def _fits(tables: Sequence[ImagesTable], query: Query) -> bool:
-    """Return whether a search was embedded with the models of a version."""
+    """Return whether the vectors of a search were made with the models of a version."""
     texts = {one.fingerprint for one in (*query.vectors.values(), *query.documents.values())}
     column, images = common_image_column(tables), query.images
     if images is not None and column is not None and images.fingerprint != column.fingerprint:
@@ -370,7 +382,7 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
 
 
 def _try_out(searcher: Searcher, column: VectorColumn | None) -> None:
-    """Search once in every mode, because the first search in a mode is slow."""
+    """Run a test search in every mode, because the first search in a mode is slow."""
     table, images = searcher.table, None
     if column is not None:
         images = ImageQueries(column.fingerprint, _vectors(_trial_vectors(column)))
@@ -404,7 +416,7 @@ def _versions(table: ImagesTable) -> dict[str, Any]:
 
 
 def _together(of_each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Combine the facts about single tables to facts about all tables."""
+    """Combine the facts about each table into facts about all tables together."""
 
     def all_of(name: str) -> list[Any]:
         return [about[name] for about in of_each]

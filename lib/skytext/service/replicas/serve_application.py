@@ -18,8 +18,9 @@ class Arguments(BaseModel):
     """The arguments of an application.
 
     Attributes:
-        table: folder or URI, as the replicas see it; or a list, to search several tables as one.
-        config: settings by section, as in a file for ``--config``.
+        table: the folder or URI of the table, valid on the nodes of the replicas. A list of
+            several tables is searched together as one table.
+        config: the settings by section, as in a file for ``--config``.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -32,10 +33,10 @@ def build(arguments: dict[str, Any]) -> Application:
     """Return the application.
 
     Args:
-        arguments: in the form of `Arguments`, from ``args`` of the deployed file.
+        arguments: the fields of `Arguments`, from ``args`` in the deployed file.
 
     Raises:
-        ConfigError: an unknown setting, a value out of range, or no table.
+        ConfigError: a setting is unknown, a value is out of range, or no table is given.
         TableError: a table does not exist, or the tables have vectors of different models.
     """
     try:
@@ -48,7 +49,7 @@ def build(arguments: dict[str, Any]) -> Application:
     config = load_config(base=given.config)
     tables.open_served(config.service.version)
     if config.images.bands is None:
-        # Uploaded images and thumbnails use the bands of the first table's descriptions.
+        # Use the bands with which the first table was captioned for uploaded images and thumbnails.
         described = caption_bands(tables.locations[0]).get("images", {})
         chosen = {f"images.{name}": value for name, value in described.items()}
         config = load_config(None, chosen, given.config)

@@ -1,8 +1,9 @@
 """The models that embed queries for the served versions.
 
-A version here is a tuple with one version of each table. All tables of a version were embedded with
-the same model, but different versions may have different models. A model is loaded when the first
-version that needs it is promoted or requested. It is released when no kept version needs it.
+In this module, *a version* is a tuple with one version of each table. All tables of a version were
+embedded with the same model, but different versions may have different models. A model is loaded
+when the first version that needs the model is promoted or requested. A model is released when no
+kept version needs it.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class VersionModels(NamedTuple):
 
     Attributes:
         versions: the version of each table.
-        fingerprint: fingerprint of the vector column that the model `text` fits.
-        text: embeds queries for a comparison with descriptions.
-        images: embeds queries in the space of the image vectors; None if no model is loaded.
+        fingerprint: the fingerprint of the vector column of the descriptions.
+        text: embeds queries in the space of the descriptions' vectors.
+        images: embeds queries in the space of the image vectors. None if no model is loaded.
         image_model: the state of the model `images`.
     """
 
@@ -54,16 +55,16 @@ class VersionModels(NamedTuple):
 
 
 class ServedModels:
-    """Loads the models of versions, and keeps the needed ones.
+    """Loads the models of versions, and keeps the models that are still needed.
 
     Args:
         tables: the served tables.
         config: the pinned version, the number of kept versions, and the settings of models.
-        warm: called with each loaded model, because its first forward pass is slow.
+        warm: runs the first forward pass of each loaded model, because that pass is slow.
         meter: counts failed changes of the served version.
 
     Raises:
-        SkytextError: no such table, or its model cannot be loaded.
+        SkytextError: a table does not exist, or its model cannot be loaded.
     """
 
     def __init__(
@@ -90,14 +91,14 @@ class ServedModels:
         return self._live
 
     def kept(self, version: VersionOfEach) -> VersionModels | None:
-        """Return the models of a version if they are loaded."""
+        """Return the models of a version if they are loaded, else None."""
         return self._kept.get(version)
 
     def of(self, version: VersionOfEach) -> VersionModels:
-        """Return the models of a version; blocks while they are loaded.
+        """Return the models of a version. This blocks until the models are loaded.
 
         Raises:
-            SkytextError: no such version, or its model cannot be loaded.
+            SkytextError: the version does not exist, or its model cannot be loaded.
         """
         with self._loading:
             return self._of(version)
@@ -110,9 +111,10 @@ class ServedModels:
         return found
 
     def refresh(self) -> None:
-        """Load the models of the promoted version, and use them from now on.
+        """Load the models of the promoted version, and use them for requests without a version.
 
-        Raises: as `of`; then the models of the version before stay in use.
+        Raises:
+            SkytextError: as `of`. The models of the previous version stay in use.
         """
         if self._config.service.version is not None:
             return
@@ -128,9 +130,10 @@ class ServedModels:
             raise
 
     def load_canary(self) -> None:
-        """Load the models of a canary before searches go to it.
+        """Load the models of the canary, if there is one, before it answers searches.
 
-        Raises: as `of`.
+        Raises:
+            SkytextError: as `of`.
         """
         version = followed_canary(self._opened, self._config.service.version)
         if version is not None:
@@ -141,7 +144,7 @@ class ServedModels:
         self._kept.move_to_end(models.versions)
         if self._live.versions in self._kept:
             self._kept.move_to_end(self._live.versions)
-        # Keep at least two: the live version's models, and those loaded last, which are in use.
+        # Keep at least two versions: the live version, and the version that was requested last.
         while len(self._kept) > max(2, self._config.service.held_versions):
             self._kept.popitem(last=False)
 
@@ -158,7 +161,12 @@ class ServedModels:
         return VersionModels(versions, column.fingerprint, text, images, image_model)
 
     def _images(self, tables: Sequence[ImagesTable]) -> tuple[ImageEmbedder | None, ImageModel]:
-        """Load the model of a version's image vectors, if it has any; log a failure."""
+        """Load the model of a version's image vectors. Log an error if the model cannot be loaded.
+
+        Returns:
+            The model and its state. The model is None if the version has no image vectors, or if
+            the model cannot be loaded.
+        """
         column, uri = common_image_column(tables), self._uri
         if column is None:
             differ = any(table.image_column is not None for table in tables)
@@ -174,23 +182,25 @@ class ServedModels:
             )
         except SkytextError as error:
             problem = str(error).replace(uri, "TABLE")
-            _log.error("modes image and image+dense are not offered", extra={"error": problem})
+            _log.error(
+                "the modes image and image+dense are not available", extra={"error": problem}
+            )
             return None, ImageModel(None, problem)
         return embedder, ImageModel(column.fingerprint, None)
 
     def _made(self, make: Callable[[], M]) -> M:
-        """Load and warm a model.
+        """Load a model and run its first forward pass.
 
         Raises:
-            ModelError: the model cannot be loaded. Out of memory is a RuntimeError of torch.
+            ModelError: the model cannot be loaded.
         """
         try:
             model = make()
             self._warm(model)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError without memory
             said = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model of {self._uri} cannot be loaded: {said}; free memory, or roll "
-                f"back with `skytext rollback {self._uri}`"
+                f"a model of {self._uri} cannot be loaded ({said}). Free memory, or go back to the "
+                f"previous version. To go back, run: skytext rollback {self._uri}"
             ) from error
         return model

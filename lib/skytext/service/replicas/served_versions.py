@@ -1,9 +1,9 @@
-"""The versions that a search replica serves: the live one, and a few that cursors still need.
+"""The versions that a search replica serves: the live version, and versions that cursors need.
 
 In this module, *a version* is a tuple with one version of each table.
 
-A new version is opened and warmed while the old one answers. New requests then use the new version,
-and running requests finish on the old one.
+While a new version is opened and warmed, the old version answers requests. After that, new requests
+use the new version. Requests that are already running finish in the old version.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ _log = logging.getLogger("skytext.service.replicas.served_versions")
 
 
 class OtherModelError(TableError):
-    """The version's model is not available, or its tables have different models: never serve it."""
+    """The version cannot be served: its model is not available, or its tables' models differ."""
 
 
 class Versions:
-    """Opens versions of the tables, and keeps the needed ones open.
+    """Opens versions of the tables, and keeps versions open while they are needed.
 
     Args:
         tables: the served tables.
-        config: the pinned version, and the number of open versions.
-        make_searcher: opens a version for searches and warms it. It also gets the open searchers,
-            to reuse their data on the same tables.
-        went_live: called with the searcher of each new live version.
+        config: the pinned version, and the number of versions to keep open.
+        make_searcher: opens a version for searches and warms it. Its arguments are the tables, and
+            the open searchers, whose data for the same tables it reuses.
+        went_live: a function that is called with the searcher of each new live version.
         meter: receives the metrics.
 
     Raises:
-        TableError: no such table or version.
+        TableError: a table or the version does not exist.
     """
 
     def __init__(
@@ -87,34 +87,36 @@ class Versions:
 
     @property
     def live(self) -> Searcher:
-        """The live version."""
+        """The searcher of the live version."""
         return self._live
 
     @property
     def canary_version(self) -> int | None:
-        """The version that answers a share of the searches, or None."""
+        """The version of the running canary, or None if no canary runs."""
         return None if self._canary is None else self._canary[0]
 
     def lately_live(self) -> list[Searcher]:
-        """Return the open versions that were live recently, the live one first."""
+        """Return the searchers of open versions that are or were live, latest first."""
         open_ones = (self._held.get(version) for version in self._lately)
         return [one for one in open_ones if one is not None] or [self._live]
 
     def need(self, searcher: Searcher) -> None:
-        """Keep a version open after it was live, because its model still embeds some queries."""
+        """Keep a formerly live version open, because its model still embeds some queries."""
         if searcher is not self._live:
             self._needed.add(searcher.versions)
 
     def refresh(self) -> bool:
-        """Serve the promoted version; return whether the served version changed.
+        """Serve the promoted version, and return whether the served version changed.
 
-        Blocks while a new version is opened and warmed. If that fails, the old version stays live,
-        and the next call tries again, because a store may recover. There is no second try if the
-        version's model is not available. A version with a new model becomes live here before that
-        model is loaded. The version before stays open for queries embedded with its model.
+        This blocks while a new version is opened and warmed. If the new version cannot be opened,
+        the old version stays live. The next call tries again, because the store may recover. If the
+        version's model is not available, later calls do not try again.
 
-        If the promoted versions of all tables cannot be served together, the promotion of a single
-        table is served if possible.
+        A version with a new model becomes live here before the embedding replicas load that model.
+        The previous version stays open for queries that were embedded with its model.
+
+        If the promoted versions of all tables cannot be served together, this tries to serve the
+        promoted version of one table with the current versions of the other tables.
         """
         if self._config.version is not None:
             return False
@@ -122,9 +124,9 @@ class Versions:
             return any(self._serve(version) for version in self._wanted())
 
     def _wanted(self) -> list[VersionOfEach]:
-        """Return the versions to try: all promotions together, then each one alone.
+        """Return the versions to try: all promotions together, then each promotion alone.
 
-        Empty if the live version is the promoted one.
+        The list is empty if the live version is the promoted version.
         """
         before = self._live.versions
         promoted = promoted_versions(self._live.tables, before)
@@ -133,7 +135,7 @@ class Versions:
         return [one for one in wanted if one != before and one not in self._refused]
 
     def _serve(self, live: VersionOfEach) -> bool:
-        """Make a version live; return whether it succeeded."""
+        """Make a version live. Return False if the version cannot be opened."""
         started = time.perf_counter()
         try:
             searcher = self._held.get(live) or self._open(live)
@@ -153,7 +155,9 @@ class Versions:
         return True
 
     def open_canary(self) -> Searcher | None:
-        """Open and warm the canary, and keep it while it runs; return it, or None.
+        """Open, warm and return the canary, or return None if no canary runs.
+
+        The canary stays open while it runs.
 
         Raises:
             SkytextError: the version cannot be opened, or a store request failed.
@@ -169,9 +173,9 @@ class Versions:
         return held
 
     def _follow(self, searcher: Searcher) -> None:
-        """Make a version live; keep the one before open if it has other models.
+        """Make a version live. Keep the previous version open if its models are different.
 
-        Earlier versions that queries have used since the last promotion also stay open.
+        Older versions also stay open if queries have used them since the last promotion.
         """
         before, self._live = self._live, searcher
         versions = (searcher.versions, *self._lately)
@@ -181,25 +185,25 @@ class Versions:
         self._lately = tuple(dict.fromkeys(versions))
 
     def at(self, version: VersionOfEach) -> Searcher:
-        """Return a version that a request names; open it if it was live recently.
+        """Return a version that a request names. Open it if it was live recently.
 
-        Blocks while this version, or another one, is opened.
+        This blocks while this version or another version is being opened.
 
         Raises:
-            CallError: the version has a wrong number of tables.
-            ProblemError: 410: the version is no longer held.
+            CallError: the version does not have one number for each table.
+            ProblemError: 410: the service no longer holds the version.
         """
         num_tables = len(self._tables.locations)
         if len(version) != num_tables:
             raise CallError(
-                f"version must have one number for each of {num_tables} tables: send table_version "
-                f"of an answer unchanged (given: {version_token(version)})"
+                f"version must have one number for each of {num_tables} tables: send the "
+                f"table_version of an earlier response unchanged (given: {version_token(version)})"
             )
         held = self.held(version)
         if held is not None:
             return held
-        # Only versions that were live or a canary: an invented number must not open a version or
-        # wait for the lock.
+        # Accept only versions that were live or a canary. A request with an invented number must
+        # not open a version or wait for the lock.
         for location, one in zip(self._tables.locations, version, strict=True):
             if one not in recent_versions(location, self._config.held_versions):
                 raise _gone(version)
@@ -215,7 +219,9 @@ class Versions:
             return searcher
 
     def say_held(self) -> None:
-        """Record the versions in use for the clean-up, every ten minutes and after a change.
+        """Record which versions are in use, so that the clean-up does not delete them.
+
+        The record is written after each change, and at least every ten minutes.
 
         Raises:
             JobError: a store request failed.
@@ -227,14 +233,14 @@ class Versions:
             self._held_said, self._say_held_at = held, now + HOLD_EVERY_S
 
     def held(self, version: VersionOfEach) -> Searcher | None:
-        """Return a version if it is open."""
+        """Return the searcher of a version if the version is open, else None."""
         return self._held.get(version)
 
     def _note_failure(self, version: VersionOfEach, error: Exception) -> None:
         if isinstance(error, OtherModelError):
             self._refused.add(version)
         self._meter.count("skytext_swaps_total", ok="false")
-        if self._said.get(version) != str(error):  # log once, not at every poll
+        if self._said.get(version) != str(error):  # log an error once, not at every poll
             _log.error(
                 "the promoted version cannot be served",
                 extra={
@@ -246,7 +252,7 @@ class Versions:
         self._said[version] = str(error)
 
     def _open(self, version: VersionOfEach) -> Searcher:
-        """Open a version; reuse tables that are already open in the same version."""
+        """Open a version, and reuse tables that are already open in the same version."""
         opened = tuple(self._held.values())
         known = {
             (place, table.version): table
@@ -279,8 +285,8 @@ class Follower(threading.Thread):
     """A thread that calls functions periodically until it is stopped.
 
     Args:
-        steps: the functions, by the warning to log if they fail.
-        interval_s: seconds between calls.
+        steps: the functions. The key of each function is the warning to log if it fails.
+        interval_s: the time between calls, in seconds.
     """
 
     def __init__(self, steps: Mapping[str, Callable[[], object]], interval_s: float) -> None:
@@ -291,7 +297,7 @@ class Follower(threading.Thread):
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Call the steps repeatedly; continue after store errors."""
+        """Call the steps periodically, and continue after store errors."""
         while True:
             for warning, step in self._steps.items():
                 self._try(warning, step)
@@ -299,7 +305,7 @@ class Follower(threading.Thread):
                 return
 
     def _try(self, warning: str, call: Callable[[], object]) -> None:
-        """Call a step; log only the first of several failures in a row."""
+        """Call a step. If it fails several times in a row, log only the first failure."""
         try:
             call()
             self._failing.discard(warning)
@@ -323,6 +329,6 @@ def _gone(version: VersionOfEach) -> ProblemError:
     return ProblemError(
         410,
         "version-gone",
-        f"version {version_token(version)} is no longer held: search again without a version "
-        "and without the cursor",
+        f"version {version_token(version)} is no longer held by this service: search again "
+        "without version and cursor",
     )

@@ -1,4 +1,4 @@
-"""Measure periodically how far searches are behind each table."""
+"""Measure periodically how old the images are that searches of a table cannot find yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class FreshnessGauges(threading.Thread):
-    """A thread that measures until the process ends."""
+    """A thread that measures the freshness of each table until it is stopped."""
 
     def __init__(self, tables: TableSet, meter: Meter, interval_s: float) -> None:
         super().__init__(name="measure-freshness", daemon=True)
@@ -26,7 +26,7 @@ class FreshnessGauges(threading.Thread):
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Measure periodically; continue after store errors."""
+        """Measure periodically, and continue after store errors."""
         while True:
             for name in self._tables.names:
                 self._try(name)
@@ -34,27 +34,31 @@ class FreshnessGauges(threading.Thread):
                 return
 
     def _try(self, table: str) -> None:
-        """Measure a table; log only the first of several failures in a row."""
+        """Measure a table. If this fails several times in a row, log only the first failure."""
         try:
             self.measure(table)
             self._failing.discard(table)
         except (SkytextError, OSError, ValueError) as error:
             if table not in self._failing:
                 said = {"table": table, "error": str(error)}
-                _log.warning("cannot measure the freshness", extra=said)
+                _log.warning("cannot measure the freshness of a table", extra=said)
             self._failing.add(table)
 
     def measure(self, table: str) -> None:
-        """Measure the table of this name once.
+        """Measure a table once, and set its gauges.
 
-        Raises: as `measure_freshness`.
+        Args:
+            table: the name of the table.
+
+        Raises:
+            SkytextError: as `measure_freshness`.
         """
         found = measure_freshness(self._tables.locations[self._tables.place(table)])
         for name, value in _gauges(found).items():
             self._meter.gauge(f"skytext_{name}", value, table=table)
 
     def stop(self) -> None:
-        """End at once."""
+        """Stop the thread after the current measurement."""
         self._stopped.set()
 
 

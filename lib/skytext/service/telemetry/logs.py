@@ -1,4 +1,4 @@
-"""Logs as one JSON object per line: the event, its time, and the request."""
+"""Logs as one JSON object per line, with the event, its time and the request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({})))
 
 
 class JsonLines(logging.Formatter):
-    """A record as JSON: time, level, message, and the fields of ``extra``."""
+    """Formats a log record as JSON: time, level, logger, message, and the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
+        """Return the record as one line of JSON."""
         moment = dt.datetime.fromtimestamp(record.created, dt.UTC)
         row: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds"),
@@ -38,8 +38,8 @@ def configure_logs(handlers: Sequence[logging.Handler] = ()) -> None:
     """Set up the service's log handlers.
 
     Args:
-        handlers: those of Ray Serve in a replica, which write its log file; empty for JSON lines on
-            stderr.
+        handlers: the handlers of Ray Serve in a replica, which write the replica's log file. If
+            empty, the service writes JSON lines to stderr.
     """
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO)

@@ -1,8 +1,8 @@
-"""The service's metrics.
+"""The metrics of the service.
 
-On Ray every process reports to its node's agent, and Prometheus scrapes these agents. Each process
-has its own series, so counters never jump between replicas. Without Ray (in tests) a registry in
-this process keeps the metrics.
+On Ray every process sends its metrics to the agent of its node, and Prometheus scrapes the agents.
+Each process has its own time series, so a series never mixes the counters of several replicas.
+Without Ray (in tests) a registry in this process stores the metrics.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Metric(NamedTuple):
     """One metric.
 
     Attributes:
-        kind: Prometheus type.
-        help: description.
-        labels: names of its labels; few values each.
-        buckets: for a histogram.
+        kind: the Prometheus type.
+        help: the description.
+        labels: the names of the labels. Each label must have few different values.
+        buckets: the upper bounds of the buckets, for a histogram.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -47,27 +47,31 @@ METRICS: Mapping[str, Metric] = {
         ("route",),
     ),
     "skytext_refused_total": Metric(
-        "counter", "Requests refused before any work, by reason.", ("reason",)
+        "counter", "Requests refused because of a limit, by reason.", ("reason",)
     ),
     "skytext_wait_seconds": Metric("histogram", "Waiting time of a request in the queue."),
-    "skytext_running": Metric("gauge", "Requests that run in this ingress replica.", ("what",)),
+    "skytext_running": Metric("gauge", "Requests running in this ingress replica.", ("what",)),
     "skytext_stage_seconds": Metric(
-        "histogram", "Time in a stage: embed, search, image, read, thumbnail, caption.", ("stage",)
+        "histogram",
+        "Duration of a stage: embed, search, image, read, thumbnail, caption.",
+        ("stage",),
     ),
     "skytext_searches_total": Metric(
         "counter",
-        "Search requests that name no version, by the chosen version: live or canary.",
+        "Search requests that name no version, by the version that answered: live or canary.",
         ("version", "ok"),
     ),
     "skytext_search_seconds": Metric(
-        "histogram", "Time of embedding and search of these requests.", ("version",)
+        "histogram",
+        "Duration of embedding and search, for search requests that name no version.",
+        ("version",),
     ),
     "skytext_canary_running": Metric("gauge", "1 while a canary answers a share of the searches."),
     "skytext_canary_stopped": Metric(
-        "gauge", "1 after a canary was stopped, until the next promotion, roll-back or canary."
+        "gauge", "1 after a canary was stopped, until the next promotion, rollback or canary."
     ),
     "skytext_embed_batch_size": Metric(
-        "histogram", "Texts embedded in one forward pass.", (), _COUNTS
+        "histogram", "Number of texts embedded in one batch.", (), _COUNTS
     ),
     "skytext_table_version": Metric(
         "gauge", "The version of a table that a search replica serves.", ("table",)
@@ -76,11 +80,12 @@ METRICS: Mapping[str, Metric] = {
     "skytext_swap_seconds": Metric("histogram", "Time to open and warm a version."),
     "skytext_oldest_unsearchable_seconds": Metric(
         "gauge",
-        "Age of the oldest described image missing from the live version; 0 for none.",
+        "Age of the oldest captioned image that the live version does not contain. 0 if there is "
+        "none.",
         ("table",),
     ),
     "skytext_uncovered_rows": Metric(
-        "gauge", "Live rows that the vector index does not cover.", ("table",)
+        "gauge", "Rows of the live version that its vector index does not cover.", ("table",)
     ),
     "skytext_index_segments": Metric(
         "gauge", "Segments of the live version's vector index.", ("table",)
@@ -88,20 +93,22 @@ METRICS: Mapping[str, Metric] = {
     "skytext_table_versions": Metric(
         "gauge", "Number of stored versions of the table.", ("table",)
     ),
-    "skytext_table_bytes": Metric("gauge", "Bytes of all files of all versions.", ("table",)),
+    "skytext_table_bytes": Metric(
+        "gauge", "Total size of the files of all versions, in bytes.", ("table",)
+    ),
     "skytext_reindex_success_timestamp_seconds": Metric(
         "gauge",
-        "Time of the last successful reindex run, seconds since 1970; 0 for never.",
+        "Time of the last successful reindex run, in seconds since 1970. 0 if there was none.",
         ("table",),
     ),
     "skytext_row_copies_total": Metric(
-        "counter", "Copies of a version's rows on this machine's disk, by result.", ("ok",)
+        "counter", "Copies of a version's rows to this machine's disk, by result.", ("ok",)
     ),
 }
 
 
 class Meter(Protocol):
-    """Takes measurements."""
+    """Records measurements."""
 
     def count(self, name: str, **labels: str) -> None:
         """Add one to a counter."""
@@ -115,7 +122,7 @@ class Meter(Protocol):
 
 @contextmanager
 def timed(meter: Meter, stage: str) -> Iterator[None]:
-    """Measure the time of a stage, also if it fails."""
+    """Measure the duration of a stage, even if the stage fails."""
     started = time.perf_counter()
     try:
         yield
@@ -124,7 +131,7 @@ def timed(meter: Meter, stage: str) -> Iterator[None]:
 
 
 class LocalMeter:
-    """Keeps metrics in this process."""
+    """Stores metrics in this process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -157,7 +164,7 @@ class LocalMeter:
 
 
 class RayMeter:
-    """Sends metrics to the agent of this node."""
+    """Sends metrics to the Ray agent of this node."""
 
     def __init__(self) -> None:
         from ray.util import metrics

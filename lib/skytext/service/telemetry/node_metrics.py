@@ -9,16 +9,17 @@ from collections.abc import Iterable
 import httpx
 
 _PREFIXES = ("ray_skytext_", "ray_serve_")
-# Prometheus waits for 10 s. A busy node with many workers takes seconds to answer.
+# Less than the 10 s that Prometheus waits. A busy node with many workers needs seconds to respond.
 _TIMEOUT_S = 5.0
-# A constant label of the library in between, on every line.
+# OpenTelemetry, which Ray uses to export metrics, adds these constant labels to every line.
 _NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
 
 
 async def cluster_metrics() -> str:
-    """Return the service's metrics of all nodes, in Prometheus' text format.
+    """Return the service's metrics from all nodes, in Prometheus' text format.
 
-    A node without an answer has ``skytext_node_scraped 0``, and the sums do not include it.
+    If a node does not respond, ``skytext_node_scraped`` is 0 for this node, and the result does
+    not contain the node's metrics.
     """
     nodes = await asyncio.to_thread(_nodes)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
@@ -32,7 +33,10 @@ async def cluster_metrics() -> str:
 
 
 def merge(texts: Iterable[str]) -> list[str]:
-    """Return the lines of the service's metric families, each family once for all nodes."""
+    """Merge the metrics of several nodes into one list of lines.
+
+    The result contains each metric family of the service once, with the samples of all nodes.
+    """
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for text in texts:

@@ -1,8 +1,8 @@
-"""OpenTelemetry traces, if an OTLP endpoint is configured by OpenTelemetry's own variables.
+"""OpenTelemetry traces, if OpenTelemetry's environment variables configure an OTLP endpoint.
 
-``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) names the collector; without it the
-tracer does nothing. Each call carries a W3C ``traceparent``, which connects spans of several
-processes.
+``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) is the address of the collector. If it is
+not set, the tracer does nothing. Each call between processes contains a W3C ``traceparent``, which
+connects the spans of several processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind
 
 _VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 Carrier = dict[str, str]
-"""Headers that carry a trace between processes."""
+"""Headers that connect the spans of two processes."""
 
 
 def is_configured() -> bool:
@@ -25,7 +25,7 @@ def is_configured() -> bool:
 
 
 def start_tracing(process: str) -> None:
-    """Export this process's spans; does nothing without a configured endpoint.
+    """Export the spans of this process. If no endpoint is configured, do nothing.
 
     Args:
         process: ``ingress``, ``embedding``, ``search`` or ``captioning``.
@@ -45,7 +45,10 @@ def start_tracing(process: str) -> None:
 
 
 def carrier() -> Carrier:
-    """Return the headers for the next process to continue the trace; empty without a trace."""
+    """Return the headers with which the next process continues the trace.
+
+    The result is empty if traces are not exported.
+    """
     found: Carrier = {}
     if is_configured():
         propagate.inject(found)
@@ -59,16 +62,17 @@ def span(
     is_server: bool = False,
     **attributes: str | int | float,
 ) -> AbstractContextManager[Span]:
-    """Trace a block.
+    """Return a context manager that records its block as a span.
 
     Args:
-        name: of the span.
-        parent: headers, or a `Carrier`, of the parent span; None for the current one.
-        is_server: it answers an external request.
-        attributes: of the span.
+        name: the name of the span.
+        parent: the request headers or the `Carrier` that contain the parent span. None means the
+            current span of this process.
+        is_server: whether the span is for an external request.
+        attributes: the attributes of the span.
     """
     if not is_configured():
-        # Parsing a request's headers for a parent costs more than routing the request.
+        # Return early: to parse a request's headers costs more than to route the request.
         return nullcontext(trace.INVALID_SPAN)
     return trace.get_tracer("skytext.service").start_as_current_span(
         name,

@@ -1,4 +1,4 @@
-// The HTTP API: one place that knows keys, problem details (RFC 9457) and being told to wait.
+// Calls of the HTTP API, with API keys, problem details (RFC 9457) and retries after Retry-After.
 
 const KEY = "skytext-api-key";
 const MAX_TRIES = 4;
@@ -6,7 +6,7 @@ const MAX_WAIT_S = 10;
 const THUMBNAILS_AT_ONCE = 4;
 
 export class Problem extends Error {
-  /** @param {number} status HTTP status; 0: no answer came. */
+  /** @param {number} status the HTTP status. 0 if there was no response. */
   constructor(status, title, detail, requestId = "", kind = "") {
     super(detail || title);
     this.status = status;
@@ -35,7 +35,7 @@ async function ask(path, options = {}) {
     answer = await fetch(at(path), { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "No answer", "The service cannot be reached. Is it running?");
+    throw new Problem(0, "No response", "The service cannot be reached. Check whether it is running.");
   }
   if (!answer.ok) throw Object.assign(await problemOf(answer), { key: sent });
   return answer;
@@ -46,7 +46,7 @@ async function problemOf(answer) {
   try {
     said = await answer.json();
   } catch {
-    // A proxy's own error page, or nothing at all: the status has to do.
+    // The body is empty, or it is the error page of a proxy. Only the status is known.
   }
   const title = said.title || answer.statusText || "Error";
   const problem = new Problem(
@@ -64,11 +64,11 @@ export const table = (signal) => json("v1/table", { signal });
 
 /**
  * An image of one table in one version.
- * @typedef {{image_id: string, table: string|undefined, version: string|number}} ImageOf table: of a
- *   hit where several tables are served; version: "" for the live one
+ * @typedef {{image_id: string, table: string|undefined, version: string|number}} ImageOf table: the
+ *   table name in the hit, if several tables are served; version: "" means the live version
  */
 
-/** The path of an image, or of what is below it. */
+/** The path of an image, or of a resource below the image. */
 function imagePath({ image_id: id, table, version }, below = "", params = {}) {
   const named = { ...(version ? { version } : {}), ...(table ? { table } : {}) };
   const given = new URLSearchParams({ ...params, ...named }).toString();
@@ -85,10 +85,10 @@ export const search = (body, signal) =>
     body: JSON.stringify(body),
   });
 
-/** The image as it lies in the archive. */
+/** The original bytes of an image from the archive, as a blob. */
 export const original = async (of) => (await ask(imagePath(of, "/bytes"))).blob();
 
-/** A thumbnail whose longer side has `size` pixels, as a blob; waits its turn. */
+/** A thumbnail whose longer side has at most `size` pixels, as a blob. Requests wait in a queue. */
 export const thumbnail = (of, size, signal) =>
   turns.take(async () => {
     const path = imagePath(of, "/thumbnail", { size });
@@ -113,7 +113,8 @@ function pause(seconds, signal) {
   });
 }
 
-// The service reads few images at once and refuses the rest: better to stand in line here.
+// The service reads only a few images at the same time and refuses other requests. So requests
+// wait in this queue.
 const turns = {
   running: 0,
   waiting: [],

@@ -1,4 +1,4 @@
-// One image: large, with all its descriptions and how they were made.
+// The dialog for one image: a large image, all descriptions, and how they were created.
 
 import * as api from "./api.js";
 import { byId, count, el, moment, nameOf } from "./dom.js";
@@ -36,7 +36,7 @@ const joined = (...parts) => parts.filter((part) => part !== null && part !== un
 /**
  * Show an image.
  * @param {import("./api.js").ImageOf} of which image
- * @param {Object|null} hit of the search, where it is one
+ * @param {Object|null} hit the hit of the search, or null if the image is not a hit
  * @param {{hasImages: boolean, onLike: function(string), onStep: function(number), onClose: function()}} given
  */
 export async function openDetail(of, hit, given) {
@@ -76,7 +76,7 @@ function build(of, hit, waiting) {
         hit && el("button", { type: "button", class: "icon", "aria-label": "Previous image", on: { click: step(-1) }, text: "‹" }),
         hit && el("button", { type: "button", class: "icon", "aria-label": "Next image", on: { click: step(1) }, text: "›" }),
         el("button", { type: "button", class: "icon", "aria-label": "Close", on: { click: closeDetail }, text: "✕" }))),
-    el("div", { class: "detail-body", tabindex: "0", role: "group", "aria-label": "All about this image" },
+    el("div", { class: "detail-body", tabindex: "0", role: "group", "aria-label": "Details of this image" },
       el("div", { class: "detail-picture" },
         picture(of, LARGE_PX, hit?.one_sentence ?? "", options.hasImages),
         el("div", { class: "row" },
@@ -102,9 +102,9 @@ function rest(row, hit) {
     return el("li", { class: matches ? "matching" : null },
       el("p", { class: "variant-head" },
         el("span", { text: `Variant ${i + 1}` }),
-        matches ? el("span", { class: "tag", text: `nearest: ${measures(hit)}` }) : null,
+        matches ? el("span", { class: "tag", text: `nearest to the query: ${measures(hit)}` }) : null,
         variant.finish_reason && variant.finish_reason !== "stop"
-          ? el("span", { class: "tag", text: `ended by ${variant.finish_reason}` }) : null),
+          ? el("span", { class: "tag", text: `end of generation: ${variant.finish_reason}` }) : null),
       el("p", { class: "one-sentence", text: variant.one_sentence }),
       variant.feature ? el("p", { class: "feature", text: variant.feature }) : null,
       variant.caption ? el("p", { text: variant.caption }) : null);
@@ -140,7 +140,7 @@ function terms(pairs) {
   return el("dl", {}, ...there.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: String(value) })]));
 }
 
-/** Hand the original out as a file: a link could not carry the key. */
+/** Save the original image as a file. A link cannot be used, because it cannot send the API key. */
 async function save(button, of, uri) {
   button.disabled = true;
   try {

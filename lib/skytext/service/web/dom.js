@@ -1,12 +1,12 @@
-// Elements without markup: whatever a table says of its images stays text.
+// Create elements from text only, so that text from a table is never interpreted as HTML.
 
 export const byId = (id) => document.getElementById(id);
 
 /**
- * Make an element.
+ * Create an element.
  * @param {string} tag
- * @param {Object} props `class`, `text`, `on` (listeners by event), everything else an attribute;
- *   null, undefined and false leave an attribute out.
+ * @param {Object} props `text` is the text, `on` contains a listener for each event, and all other
+ *   entries are attributes. An attribute with the value null, undefined or false is omitted.
  * @param {...(Node|string|null)} children
  */
 export function el(tag, props = {}, ...children) {
@@ -28,7 +28,7 @@ export function show(element, visible) {
 
 export const count = (number) => Number(number).toLocaleString("en");
 
-/** The time of an ISO text, to the minute and in UTC; the text itself where it is none. */
+/** Format an ISO time in UTC with minutes. Return other texts unchanged. */
 export function moment(text) {
   const time = new Date(text);
   if (Number.isNaN(time.getTime())) return String(text);
@@ -36,5 +36,5 @@ export function moment(text) {
   return iso.endsWith("T00:00:00.000Z") ? iso.slice(0, 10) : `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 }
 
-/** The last part of where an image lies: `harbour.jpg`. */
+/** The last part of an image's address: `harbour.jpg`. */
 export const nameOf = (uri) => String(uri).split(/[/#]/).pop();

@@ -1,4 +1,4 @@
-// The form: reads a query out of its fields, and shows one in them.
+// The search form: reads a query from its fields, and shows a query in its fields.
 
 import { byId, el, show } from "./dom.js";
 import { FILTERS, numFilters } from "./query.js";
@@ -12,7 +12,7 @@ export class Form {
     byId("search").addEventListener("submit", (event) => {
       event.preventDefault();
       const query = this.read();
-      // New words are a new search, not more of the image that was asked by.
+      // A new text starts a new search, which is not a search for similar images.
       onSearch(query.text ? { ...query, like: "" } : query);
     });
     byId("modes").addEventListener("change", () => {
@@ -27,7 +27,7 @@ export class Form {
     byId("toggle-filters").addEventListener("click", () => this.open(byId("filters").hidden));
   }
 
-  /** What stands in the fields. */
+  /** The query in the fields. */
   read() {
     const query = { text: byId("text").value.trim(), like: this.like };
     query.mode = document.querySelector("input[name=mode]:checked")?.value ?? "";
@@ -35,7 +35,7 @@ export class Form {
     return query;
   }
 
-  /** Show a query; where it names no mode, the table's own. */
+  /** Show a query. If the query has no mode, show the default mode of the table. */
   fill(query, table) {
     this.like = query.like;
     byId("text").value = query.text;
@@ -46,7 +46,7 @@ export class Form {
     if (number && matchMedia(WIDE).matches) this.open(true);
   }
 
-  /** A mode that this page has no words for is offered by its name. */
+  /** Add a mode that this page has no label for. Its name is the label. */
   add(mode) {
     if (document.querySelector(`input[name=mode][value="${CSS.escape(mode)}"]`)) return;
     const radio = el("input", { type: "radio", name: "mode", value: mode });
@@ -57,7 +57,7 @@ export class Form {
     for (const radio of document.querySelectorAll("input[name=mode]")) radio.checked = radio.value === mode;
   }
 
-  /** Show only the modes and filters that the table can answer. */
+  /** Show only the modes and filters that the table supports. */
   offer(table) {
     for (const field of document.querySelectorAll("[data-column]")) {
       show(field, table.filter_columns.includes(field.dataset.column));

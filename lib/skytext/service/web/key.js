@@ -1,11 +1,11 @@
-// The API key of this tab, asked for where the service wants one.
+// The dialog for the API key of this tab.
 
 import { key } from "./api.js";
 import { byId } from "./dom.js";
 
-/** @param {function()} onKey is called once there is a key. */
+/** @param {function()} onKey is called when the user has entered a key. */
 export function wireKey(onKey) {
-  byId("change-key").addEventListener("click", () => askKey("The key of this tab."));
+  byId("change-key").addEventListener("click", () => askKey("Change the API key of this tab."));
   byId("key-forget").addEventListener("click", () => {
     key.set("");
     byId("key-value").value = "";
@@ -14,7 +14,7 @@ export function wireKey(onKey) {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     key.set(byId("key-value").value.trim());
-    if (!key.get()) return askKey("Without a key this service does not answer.");
+    if (!key.get()) return askKey("This service requires an API key: enter a key.");
     byId("key").close();
     return onKey();
   });
@@ -22,7 +22,7 @@ export function wireKey(onKey) {
 
 export function askKey(said) {
   byId("key-said").textContent = said;
-  if (byId("key").open) return;  // somebody may be typing by now
+  if (byId("key").open) return;  // do not replace text that the user is typing
   byId("key-value").value = key.get();
   byId("key").showModal();
   byId("key-value").focus();

@@ -1,4 +1,4 @@
-// The page: what is searched for stands in the link, everything else follows from it.
+// The page. The link contains the query, and the state of the page follows from the query.
 
 import * as api from "./api.js";
 import { Problem, key } from "./api.js";
@@ -39,11 +39,11 @@ async function start() {
     return fail(error, start);
   }
   show(byId("change-key"), state.settings.requires_key);
-  if (state.settings.requires_key && !key.get()) return askKey("This service asks for an API key.");
+  if (state.settings.requires_key && !key.get()) return askKey("This service requires an API key.");
   return begin();
 }
 
-/** Ask what is served, and search for what the link says, both at once. */
+/** Load the facts about the table and run the query of the link, both at the same time. */
 async function begin() {
   const searched = run();
   try {
@@ -84,7 +84,7 @@ function wire() {
   });
 }
 
-/** Search anew, in whatever version is live. */
+/** Run a new search in the live version. */
 function go(query) {
   state.query = { ...query, version: "", image: "" };
   form.fill(state.query, state.table);
@@ -92,7 +92,7 @@ function go(query) {
   void run();
 }
 
-/** Search for what the query says, from the first hit on. */
+/** Run the current query, and show its first page. */
 async function run() {
   const { query } = state;
   state.map?.setBox(parseBox(query.bbox));
@@ -168,7 +168,7 @@ function take(answer) {
   byId("status").textContent = foundText(answer, state.hits.length);
 }
 
-/** Make the address one that finds the same again, whatever is promoted meanwhile. */
+/** Add the version to the link, so that the link finds the same images after a promotion. */
 function keepVersion(version) {
   state.query = { ...state.query, version: String(version) };
   history.replaceState(null, "", toLink(state.query));
@@ -180,11 +180,11 @@ async function stale(version) {
     try {
       setTable(await api.table());
     } catch {
-      return;  // the search itself was answered; what is live can wait
+      return;  // the search succeeded, and the live version is less important
     }
   }
   const live = state.table.table_version;
-  // A canary answers a share of the searches: nothing is out of date.
+  // Results of a canary are not out of date.
   if (live === version || state.table.canary_version === version || asked !== state.query) return;
   byId("stale").replaceChildren(...staleBox(version, live, searchLive));
   show(byId("stale"), true);
@@ -194,7 +194,7 @@ const searchLive = () => go(state.query);
 function fail(error, again) {
   if (!(error instanceof Problem)) throw error;
   if (error.status === 401) {
-    // Another key has been given since: its own answers count.
+    // Ignore this response if the user has entered another key since the request.
     return error.key === key.get() ? askKey(error.detail) : undefined;
   }
   const gone = error.status === 410;
@@ -223,7 +223,7 @@ function showLike() {
   holder.append(
     picture({ image_id: state.query.like, version: state.query.version }, 128, "", state.settings.has_images),
     el("span", { text: `More like ${state.likeName || "this image"}` }),
-    el("button", { type: "button", class: "icon", "aria-label": "Stop searching like this image", text: "✕", on: { click: () => go({ ...state.query, like: "" }) } }),
+    el("button", { type: "button", class: "icon", "aria-label": "Stop the search for similar images", text: "✕", on: { click: () => go({ ...state.query, like: "" }) } }),
   );
 }
 
@@ -241,7 +241,7 @@ function open(rank, id = null) {
       go({ ...form.read(), text: "", like: image });
     },
     onClose: () => {
-      if (state.query.image !== image) {  // gone on to another search
+      if (state.query.image !== image) {  // the user has started another search
         byId("results").focus({ preventScroll: true });
         return;
       }
@@ -258,7 +258,7 @@ function point(rank) {
   state.map?.mark(rank);
 }
 
-/** The map comes after the first results: it is by far the largest part of the page. */
+/** Load the map after the first results, because it is by far the largest part of the page. */
 async function makeMap() {
   show(byId("map-panel"), true);
   show(byId("toggle-map"), true);
@@ -281,7 +281,7 @@ function draw() {
   const button = byId("draw");
   if (button.getAttribute("aria-pressed") === "true") return state.map.stopDrawing();
   button.setAttribute("aria-pressed", "true");
-  byId("map-note").textContent = "Drag a rectangle on the map; Esc ends it.";
+  byId("map-note").textContent = "Drag a rectangle on the map. To cancel, press Esc.";
   state.map.startDrawing(() => {
     button.setAttribute("aria-pressed", "false");
     byId("map-note").textContent = "";
@@ -299,12 +299,13 @@ async function copyLink() {
     await navigator.clipboard.writeText(location.href);
     said.textContent = "Copied";
   } catch {
-    said.textContent = "Not allowed here: copy the address";  // plain http off this machine
+    // Browsers allow this only over HTTPS, or if the service is on the same machine.
+    said.textContent = "Cannot copy: copy the address of this page";
   }
   setTimeout(() => { said.textContent = "Copy link"; }, 2500);
 }
 
 wire();
-// At once, and not again when an answer comes: somebody may be typing by then.
+// Fill the form now, and not when a response arrives, because the user may be typing then.
 form.fill(state.query, null);
 void start();

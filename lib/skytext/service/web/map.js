@@ -1,4 +1,4 @@
-// The map: footprints of what was found, and the rectangle that is searched in.
+// The map: the footprints of the hits, and the rectangle of the area filter.
 
 /* global L */
 
@@ -31,7 +31,7 @@ export class FootprintMap {
     this.box = null;
     this.marked = null;
     this.map = L.map("map", {
-      // Without tiles plain degrees, which show the poles too.
+      // Without tiles, use plain degrees, so that the map also shows the poles.
       crs: options.tilesUrl ? L.CRS.EPSG3857 : L.CRS.EPSG4326,
       attributionControl: Boolean(options.attribution),
       maxBounds: [[-95, -540], [95, 540]],
@@ -56,7 +56,7 @@ export class FootprintMap {
     new ResizeObserver(() => this.resized()).observe(byId("map"));
   }
 
-  /** Where the map was hidden, nothing could be fitted into it. */
+  /** Fit the map to the hits if it was hidden before, because a hidden map cannot be fitted. */
   resized() {
     this.map.invalidateSize({ animate: false });
     if (!this.isFitted) this.fit();
@@ -73,21 +73,21 @@ export class FootprintMap {
       const answer = await fetch(new URL("page/land.json", document.baseURI));
       addLand(this.map, (await answer.json()).rings);
     } catch {
-      byId("map-note").textContent = "The outline of the land could not be loaded.";
+      byId("map-note").textContent = "The outlines of the land could not be loaded.";
     }
   }
 
-  /** Show the footprints of hits, and move to where they are. */
+  /** Show the footprints of the hits, and move the map to the footprints. */
   setHits(hits) {
     this.hits = hits;
     this.marked = null;
     const without = hits.filter((hit) => !hit.bbox).length;
-    byId("map-note").textContent = without ? `${without} of ${hits.length} have no place.` : "";
+    byId("map-note").textContent = without ? `${without} of ${hits.length} images have no location.` : "";
     if (hits.length) this.fit();
     this.draw();
   }
 
-  /** Show the rectangle that is searched in; null: none. */
+  /** Show the rectangle of the area filter. Null means no rectangle. */
   setBox(box) {
     this.box = box;
     this.draw();
@@ -116,7 +116,7 @@ export class FootprintMap {
     this.layers.clearLayers();
     const near = this.map.getCenter().lng;
     if (this.box) this.addBox(this.box, near);
-    // The best on top.
+    // Draw the best hit last, on top of the others.
     for (let rank = this.hits.length - 1; rank >= 0; rank -= 1) {
       const { bbox, one_sentence: sentence } = this.hits[rank];
       if (bbox) this.addFootprint(unwrapped(bbox, near), rank, sentence);
@@ -146,7 +146,7 @@ export class FootprintMap {
     shape.addTo(this.layers);
   }
 
-  /** Let a person draw a rectangle; `onBox` gets it, `onEnd` hears the end, drawn or not. */
+  /** Let the user draw a rectangle. `onBox` receives it. `onEnd` is also called after a cancel. */
   startDrawing(onEnd) {
     this.stopDrawing();
     const { map } = this;
@@ -189,7 +189,7 @@ export class FootprintMap {
       this.stopDrawing();
       if (box) this.options.onBox(box);
     }, options);
-    // Leaflet listens to these too.
+    // Stop these events, because Leaflet also listens to them.
     for (const name of ["mousedown", "touchstart", "click"]) {
       container.addEventListener(name, (event) => {
         if (!event.target.closest(".leaflet-control")) stop(event);
@@ -201,7 +201,10 @@ export class FootprintMap {
   stopDrawing() {}
 }
 
-/** West, south, east, north; west > east where it crosses the antimeridian; null: a mere click. */
+/**
+ * West, south, east, north. If west > east, the box crosses the antimeridian. Null if the rectangle
+ * has no area, for example after a click.
+ */
 function boxOf(bounds) {
   const width = bounds.getEast() - bounds.getWest();
   const round = (degrees) => Number(degrees.toFixed(BOX_DIGITS));
@@ -212,7 +215,7 @@ function boxOf(bounds) {
   return [round(wrapped(bounds.getWest())), south, round(wrapped(bounds.getEast())), north];
 }
 
-/** The box with east above west, moved by whole turns to where it is nearest to a longitude. */
+/** Make east > west, and shift the box by multiples of 360° to be nearest to a longitude. */
 function unwrapped([west, south, east, north], near) {
   const right = east < west ? east + 360 : east;
   const turns = near === null ? 0 : Math.round((near - (west + right) / 2) / 360) * 360;
@@ -221,7 +224,7 @@ function unwrapped([west, south, east, north], near) {
 
 const latLngs = ([west, south, east, north]) => [[south, west], [north, east]];
 
-/** Leaflet takes an attribution as markup. */
+/** Escape a text, because Leaflet interprets an attribution as HTML. */
 function escaped(text) {
   const holder = document.createElement("span");
   holder.textContent = text;

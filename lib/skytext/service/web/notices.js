@@ -1,4 +1,4 @@
-// What the page says beside the results: failures, older versions, a word of welcome.
+// Texts of the page around the results: problems, old versions, the welcome text.
 
 import { count, el, moment } from "./dom.js";
 
@@ -7,24 +7,24 @@ const EXAMPLES = ["storage tanks beside a river", "ships in a harbour", "farmlan
 const button = (text, click) => el("button", { type: "button", text, on: { click } });
 const images = (number) => `${count(number)} ${number === 1 ? "image" : "images"}`;
 
-/** A problem of the API (RFC 9457) as text, with what can be done about it. */
+/** A problem of the API (RFC 9457) as text, with a button for the next step. */
 export function problemBox(error, label, again) {
   return el("div", { class: "problem" },
     el("strong", { text: error.title }),
     error.detail ? el("p", { text: error.detail }) : null,
-    error.retryAfterS ? el("p", { text: `It asks to wait ${error.retryAfterS} s.` }) : null,
+    error.retryAfterS ? el("p", { text: `Wait ${error.retryAfterS} s before you try again.` }) : null,
     error.requestId ? el("p", { class: "small quiet", text: `request ${error.requestId}` }) : null,
     button(label, again));
 }
 
 export const staleBox = (version, live, searchLive) => [
-  el("span", { text: `These are the results of version ${version}. Version ${live} is live.` }),
+  el("span", { text: `These results are from version ${version}. The live version is ${live}.` }),
   button(`Search version ${live}`, searchLive),
 ];
 
 export function welcomeBox({ num_ok: number, caption_models: models }, search) {
   return [
-    el("p", { class: "large", text: number ? `${images(number)}, searched in plain words.` : "This table has no images yet." }),
+    el("p", { class: "large", text: number ? `Search ${images(number)} in plain words.` : "This table has no images yet." }),
     models.length ? el("p", { class: "quiet", text: `Described by ${models.join(", ")}.` }) : null,
     el("p", { class: "row examples" }, ...EXAMPLES.map((text) => button(text, () => search(text)))),
   ].filter(Boolean);

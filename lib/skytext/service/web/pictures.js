@@ -1,16 +1,16 @@
-// Thumbnails: asked for when they come near the screen, with the key, and let go of afterwards.
+// Thumbnails. They are loaded when they are near the visible area, and released after use.
 
 import * as api from "./api.js";
 import { Problem } from "./api.js";
 import { el } from "./dom.js";
 
 const REASONS = {
-  403: "outside what this service may show",
+  403: "this service may not show this image",
   404: "no image",
-  410: "the archive has changed since",
-  422: "cannot be shown",
-  502: "the archive does not answer",
-  "version-gone": "this version is no longer held",
+  410: "this image has changed in the archive",
+  422: "this image cannot be shown",
+  502: "the archive does not respond",
+  "version-gone": "this version is no longer available",
 };
 const MARGIN = "300px";
 
@@ -30,11 +30,11 @@ const near = new IntersectionObserver(
 );
 
 /**
- * A place for an image, which fills itself.
+ * An element that loads and shows an image when it is near the visible area.
  * @param {import("./api.js").ImageOf} of which image
- * @param {number} size longer side in pixels
+ * @param {number} size the longer side in pixels
  * @param {string} alt
- * @param {boolean} has false where this service shows no images at all
+ * @param {boolean} has whether this service shows images
  */
 export function picture(of, size, alt, has) {
   const frame = el("span", { class: "picture" });
@@ -66,7 +66,7 @@ async function fill(frame, of, size, alt) {
   }
 }
 
-/** Let go of all images below an element that is about to go. */
+/** Release all images in an element before the element is removed. */
 export function release(element) {
   for (const frame of element.querySelectorAll(".picture")) {
     near.unobserve(frame);

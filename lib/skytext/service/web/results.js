@@ -1,4 +1,4 @@
-// The grid of what was found: one button an image, moved through with the arrow keys.
+// The grid of hits. Each hit is a button. The arrow keys move between the hits.
 
 import { byId, el, moment, nameOf } from "./dom.js";
 import { gridSize, picture, release } from "./pictures.js";
@@ -8,7 +8,7 @@ const list = byId("hits");
 /**
  * Add hits to the grid.
  * @param {Array} hits
- * @param {number} first rank of the first of them, from 0
+ * @param {number} first the rank of the first hit in `hits`, from 0
  * @param {{hasImages: boolean, version: number, onOpen: function(number), onPoint: function(number|null)}} options
  */
 export function addHits(hits, first, options) {
@@ -48,8 +48,8 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
       "span",
       { class: "facts" },
       el("span", { class: "score", text: hit.score === null ? "–" : hit.score.toFixed(3), title: measures(hit) }),
-      el("span", { text: `variant ${hit.variant + 1}`, title: "The description that is nearest" }),
-      hit.duplicates?.length ? el("span", { text: `+${hit.duplicates.length} alike` }) : null,
+      el("span", { text: `variant ${hit.variant + 1}`, title: "The description nearest to the query" }),
+      hit.duplicates?.length ? el("span", { text: `+${hit.duplicates.length} near-duplicates` }) : null,
     ),
     el("span", { class: "facts name", title: hit.uri, text: facts.filter(Boolean).join(" · ") }),
   );
@@ -64,7 +64,7 @@ export function measures(hit) {
 const buttons = () => [...list.querySelectorAll(".hit")];
 export const buttonAt = (rank) => list.querySelector(`.hit[data-rank="${Number(rank)}"]`);
 
-/** The one that Tab reaches. */
+/** Make a hit the one that the Tab key selects. */
 function makeCurrent(rank) {
   for (const button of buttons()) button.tabIndex = Number(button.dataset.rank) === rank ? 0 : -1;
 }

@@ -1,4 +1,4 @@
-// Keys that count wherever the focus is, and the way from the words down to the hits.
+// Keyboard shortcuts: "/" selects the search field, and the down arrow moves from it to the hits.
 
 import { isOpen } from "./detail.js";
 import { byId } from "./dom.js";
