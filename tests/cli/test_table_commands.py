@@ -513,7 +513,7 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
     # What it was made with differs from what made-up rows say of themselves.
-    assert "the table was described by fake with other settings: " in called.err
+    assert "the images of the table were described by fake with other settings: " in called.err
     assert "description of the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
 
@@ -582,7 +582,7 @@ def test_status_says_that_no_service_has_ended_a_canary(
     assert "no service has ended it" not in skytext("status", folder).out
     monkeypatch.setattr("skytext.table.canary._LEFT_ALONE", dt.timedelta(seconds=-1))
     said = skytext("status", folder).out
-    assert f"no service has ended it: skytext promote {folder} {latest}, or the next" in said
+    assert f"To make it live now, run: skytext promote {folder} {latest}\n" in said
 
 
 def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:
