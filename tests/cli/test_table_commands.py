@@ -107,7 +107,7 @@ def test_status_shows_the_fields_for_filters(skytext: Skytext, tmp_path: Path) -
     make_table(where, rows)
     called = skytext("status", where.uri, "--fields")
     assert (called.status, called.err) == (0, "")
-    assert called.out.splitlines()[0].endswith("has no field catalogue yet:")
+    assert called.out.splitlines()[0].endswith("has no field catalogue yet.")
     assert answer(skytext("status", where.uri, "--fields", "--json"))["catalogue"] is None
     skytext("index", where.uri)
     lines = skytext("status", where.uri, "--fields").out.splitlines()
@@ -133,7 +133,9 @@ def test_status_shows_the_fields_for_filters(skytext: Skytext, tmp_path: Path) -
     }
     committer(where).commit([stage(where, [good_row("new.jpg")])])
     lines = skytext("status", where.uri, "--fields").out.splitlines()
-    assert lines[0].endswith(f"; rows changed since: skytext index {where.uri}")
+    assert lines[0].endswith(
+        f"; rows have changed since then. To update the fields, run: skytext index {where.uri}"
+    )
 
 
 def test_status_shows_the_latest_runs_newest_first(skytext: Skytext, table: Path) -> None:
@@ -363,7 +365,7 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
 def test_index_prints_text(skytext: Skytext, table: Path) -> None:
     called = skytext("index", table)
     assert (called.status, called.err) == (0, "")
-    assert re.search(r"scores of unrelated questions: up to 0\.\d+ \(text vectors\)", called.out)
+    assert re.search(r"scores of unrelated queries: up to 0\.\d+ \(text vectors\)", called.out)
     assert "vector index: none: 4 rows are searched exactly" in called.out
     assert f"table version {latest(table)}, now live" in called.out
     assert f'next: skytext search {table} "' in called.out
@@ -375,10 +377,10 @@ def test_index_prints_text(skytext: Skytext, table: Path) -> None:
 def test_a_search_reports_that_no_image_fits_well(skytext: Skytext, table: Path) -> None:
     skytext("index", table)
     called = skytext("search", table, "zzz qqq xxx", "--mode", "dense")
-    assert "nothing fits well: the best score is" in called.err
+    assert "no image fits well: the best score is" in called.err
     assert called.out
     called = skytext("search", table, "dense forest", "--mode", "dense")
-    assert "nothing fits well" not in called.err
+    assert "no image fits well" not in called.err
     called = skytext("search", table, "dense forest", "--mode", "dense", "--min-score", "0.99")
     assert len(called.out.splitlines()) == 2
     called = skytext("search", table, "zzz qqq xxx", "--min-score", "0.99")
@@ -474,7 +476,9 @@ def test_pages_on_the_command_line(skytext: Skytext, searched: Path) -> None:
     found = [hit["image_id"] for hit in (*first["hits"], *second["hits"])]
     assert len(set(found)) == len(found) == len(DESCRIBED)
     people = skytext("search", searched, "a river", "-k", 3)
-    assert people.err.endswith(f"more: the same search with --cursor {first['next_cursor']}\n")
+    assert people.err.endswith(
+        f"for more hits, run the same search with --cursor {first['next_cursor']}\n"
+    )
     # The cursor's version is searched, even after a promotion.
     ImagesTable.open(TableLocation.parse(str(searched))).dataset.update_config({"x": "y"})
     assert (
@@ -509,8 +513,8 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
     # What it was made with differs from what made-up rows say of themselves.
-    assert "the table was described by fake with other settings: " in called.err
-    assert "the image: " in called.err
+    assert "the images of the table were described by fake with other settings: " in called.err
+    assert "description of the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
 
 
@@ -525,7 +529,7 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     said = called.out.splitlines()
     assert said[:2] == [
         f"version {latest} is live",
-        f"back to version {first}: skytext rollback {folder}",
+        f"to go back to version {first}, run: skytext rollback {folder}",
     ]
     assert re.search(rf"promote to version {latest} by .+@.+: the new sensor$", said[2])
     assert said[3].endswith(": promote by hand")
@@ -578,7 +582,7 @@ def test_status_says_that_no_service_has_ended_a_canary(
     assert "no service has ended it" not in skytext("status", folder).out
     monkeypatch.setattr("skytext.table.canary._LEFT_ALONE", dt.timedelta(seconds=-1))
     said = skytext("status", folder).out
-    assert f"no service has ended it: skytext promote {folder} {latest}, or the next" in said
+    assert f"To make it live now, run: skytext promote {folder} {latest}\n" in said
 
 
 def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_query_is_added_listed_and_removed(tmp_path: Path, skytext: Skytext) -
     assert known is not None
     assert len(known) == len(DESCRIBED)
     shown = skytext("watch", "list", table).out
-    assert "new solar farm  (score 0.4 at least, with a filter; 0 images reported" in shown
+    assert "new solar farm  (score at least 0.4, with a filter; 0 images reported" in shown
 
     for query_id in (query["query_id"], plain.out.strip()):
         assert skytext("watch", "remove", table, query_id).status == 0

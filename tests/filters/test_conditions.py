@@ -763,7 +763,7 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
     assert result.exact
     assert searcher.search("0", where=parse_filter("gsd > 1000")).hits == ()
     for text, message in {
-        "metadata.snesor = 1": r"snesor as a number \(its metadata: a\.b, eo:cloud",
+        "metadata.snesor = 1": r"snesor as a number \(the metadata fields are: a\.b, eo:cloud",
         "gsd < 1 or metadata.nowhere = 'x'": r"has metadata\.nowhere as text",
         "metadata.p.q.deep = 1": r"has metadata\.p\.q\.deep as a number",
         "height_px > 1": r"has height_px$",

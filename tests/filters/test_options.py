@@ -17,7 +17,7 @@ from skytext.filters.options import make_filter
         ({"after": "2024-02-01", "before": "2024-01-01"}, "after must be earlier than before"),
         ({"after": "2024-02-01", "before": "2024-02-01"}, "after must be earlier than before"),
         ({"after": "soon"}, "'soon' is not a time"),
-        ({"gsd_min": 2, "gsd_max": 1}, "smallest gsd must not be above the largest"),
+        ({"gsd_min": 2, "gsd_max": 1}, "minimum gsd must not be above the maximum"),
         ({"gsd_min": math.nan}, "finite numbers"),
         ({"bbox": [1, 2, 3]}, "west, south, east, north"),
         ({"bbox": [0, math.nan, 1, 2]}, "finite numbers"),

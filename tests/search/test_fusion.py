@@ -161,5 +161,5 @@ def test_equals_go_by_their_keys() -> None:
     ],
 )
 def test_invalid_fusions_are_refused(scores: Any, fusion: Any, more: Any) -> None:
-    with pytest.raises(ValueError, match=r"rankings of the same|weights must|lower end"):
+    with pytest.raises(ValueError, match=r"rankings of the same|weights must|lowest possible"):
         fuse(scores, fusion, **more)

@@ -283,7 +283,7 @@ def test_like_an_image_compares_its_own_vector(searcher: Searcher) -> None:
     images = [Image.new("RGB", (9, 9), SHOWN[name][0]) for name in ("a.jpg", "b.jpg")]
     one, other = fake.embed_images(images)
     assert found.hits[0].score == pytest.approx(float(one @ other), abs=1e-5)
-    with pytest.raises(CallError, match=r"has no vector of its own, .* search with mode dense"):
+    with pytest.raises(CallError, match=r"has no image vector, .* search with mode dense"):
         ask(searcher, like=(image_id("e.jpg"),))
 
 
@@ -358,7 +358,7 @@ def test_answers_from_copied_rows_are_the_same(
 def test_invalid_requests_are_refused(searcher: Searcher) -> None:
     with pytest.raises(CallError, match=r"no image of .* has collection"):
         ask(searcher, where=parse_filter("collection = 'naip'"))
-    with pytest.raises(ConfigError, match="a described image is searched by its descriptions"):
+    with pytest.raises(ConfigError, match="cannot search for a described image"):
         SearchRequest(described=("a river",), mode="image+dense")
 
 

@@ -12,7 +12,7 @@ from skytext.search.request import MAX_QUERIES, Example, SearchRequest
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "name a text, an image or a positive example"),
+        ({}, "give a text, an image or a positive example"),
         ({"negative": [{"text": "clouds"}]}, "negative examples alone"),
         ({"text": " \n"}, "the query is empty"),
         ({"texts": ["a", ""]}, "the query is empty"),
@@ -24,9 +24,9 @@ from skytext.search.request import MAX_QUERIES, Example, SearchRequest
         ({"text": "a", "k": 0}, r"k must be 1 to 1000 \(given: 0\)"),
         ({"text": "a", "k": 1001}, r"k must be 1 to 1000 \(given: 1001\)"),
         ({"texts": ["a"] * (MAX_QUERIES + 1)}, "at most 16 queries"),
-        ({"like": ["f" * 32], "mode": "text"}, "text search compares words"),
-        ({"text": "a", "like": ["f" * 32], "mode": "hybrid"}, "hybrid search compares words"),
-        ({"text": "a", "positive": [{"text": "b"}], "mode": "text"}, "no vectors for examples"),
+        ({"like": ["f" * 32], "mode": "text"}, "mode text compares words"),
+        ({"text": "a", "like": ["f" * 32], "mode": "hybrid"}, "mode hybrid compares words"),
+        ({"text": "a", "positive": [{"text": "b"}], "mode": "text"}, "cannot use examples"),
         ({"text": "a", "positive": [{}]}, "either a text or an image_id"),
         ({"text": "a", "positive": [{"text": "b", "image_id": "c"}]}, "either a text or"),
         ({"text": "a", "positive": [{"image_id": ""}]}, "the image_id of an example is empty"),

@@ -19,7 +19,7 @@ from skytext.table.vector_columns import VectorKind
 from tests.search.test_image_modes import make_searched
 from tests.table.rows import good_row, location, make_table
 
-NOTE = r"nothing fits well: the best score is .*, and 95% of questions about other subjects score"
+NOTE = r"no image fits well: the best score is .* 95% of queries about unrelated subjects have"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     measured = measure_chance(made, other)
     assert list(measured.scores) == [VectorKind.TEXT]
     (problem,) = measured.problems
-    assert problem.startswith("searches cannot say when nothing fits well: the images of")
+    assert problem.startswith("searches cannot report that no image fits well: the images of")
 
 
 def test_a_table_of_another_model_is_left_as_it_is(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The ``skytext`` command: readable output for people, ``--json`` for programs.
 
-Exit status: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted. Each command imports
-its modules when it runs, so that ``--help`` is fast.
+Exit status: 0 if the command succeeded, 1 if the work failed, 2 if the command line is invalid, 130
+if the command was interrupted. Each command imports its modules when it runs, so that ``--help`` is
+fast.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ app.command("doctor")(doctor.doctor)
 
 
 class _Command(TyperCommand):
-    """Stores the arguments of the command for error messages."""
+    """A command that stores its arguments, so that error messages can contain them."""
 
     def invoke(self, ctx: Any) -> Any:
         ctx.obj.update(ctx.params)
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Args:
-        arguments: None for the arguments of this process.
+        arguments: the arguments. None means the arguments of this process.
     """
     sys.exit(run(arguments))
 
@@ -102,7 +103,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     prepare_libraries()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Texts and file names are of all languages; not every locale can show them.
+        # Texts and file names can be in any language, and some locales cannot encode them.
         sys.stdout.reconfigure(errors="backslashreplace")
     called: dict[str, Any] = {}
     try:
@@ -116,7 +117,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         drop_stdout()
         return _fail(told(error, called.get("table")))
     except SystemExit as done:
-        # typer makes an exit of Ctrl-C, too.
+        # typer converts Ctrl-C in a command into SystemExit.
         if done.code == EXIT_INTERRUPTED:
             _say("interrupted; run the same command again to continue")
         return done.code if isinstance(done.code, int) else 1

@@ -14,7 +14,7 @@ from skytext.errors import DISK_ERRNOS, CallError
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the path to a disk error without one, from a write to an open file."""
+    """Add the path to a disk error that has no path, as after a write to an open file."""
     try:
         yield
     except OSError as error:
@@ -27,20 +27,22 @@ def naming(path: Path) -> Iterator[None]:
 def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces ``path`` at the end of the block.
 
-    An interrupted or failed block changes nothing and leaves no other file.
+    If the block fails or is interrupted, ``path`` does not change, and the temporary file is
+    deleted.
 
     Args:
-        path: the file.
-        replace: overwrite an existing file.
+        path: the file to write.
+        replace: whether to overwrite an existing file.
 
     Raises:
-        CallError: the folder is missing or not writable, or the file exists.
-        OSError: the disk is full or failed; the path is its ``filename``.
+        CallError: the folder is missing or not writable, ``path`` is a folder, or the file exists
+            and ``replace`` is False.
+        OSError: the disk is full or failed. The ``filename`` of the error is the path.
     """
     if path.is_dir():
         raise CallError(f"cannot write {path}: it is a folder")
     if not replace and path.exists():
-        raise CallError(f"{path} exists already: --force overwrites it")
+        raise CallError(f"{path} already exists: use --force to overwrite it")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -52,7 +54,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        # mkstemp creates files that only their owner can read.
+        # mkstemp creates a file that only its owner can read. Set the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         written.chmod(0o666 & ~umask)
@@ -61,7 +63,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a complete file; replaces an existing one.
+    """Write a complete file. An existing file is replaced.
 
     Raises:
         CallError: the folder is missing or not writable.

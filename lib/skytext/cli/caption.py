@@ -1,4 +1,4 @@
-"""``skytext caption``: the main job."""
+"""``skytext caption``: describe and embed the images of an archive."""
 
 from __future__ import annotations
 
@@ -45,31 +45,41 @@ Model = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")]
 PromptName = Annotated[
-    str | None, typer.Option(help="Id of a packaged prompt, or your own prompt file.")
+    str | None, typer.Option(help="Id of a packaged prompt, or path of your own prompt file.")
 ]
 ChatTemplate = Annotated[
     Path | None,
     typer.Option(
-        help="A Jinja file, for checkpoints without a template.", metavar="FILE", parser=local_path
+        help="A Jinja file with the chat template, for checkpoints that have none.",
+        metavar="FILE",
+        parser=local_path,
     ),
 ]
-NumVariants = Annotated[int | None, typer.Option(help="Descriptions per image (5).")]
+NumVariants = Annotated[
+    int | None, typer.Option(help="Number of descriptions per image; default: 5.")
+]
 NumEngines = Annotated[
     str | None,
     typer.Option(
-        help="vLLM engines (1); MIN:MAX starts with MIN and adds engines on new nodes.",
+        help="Number of vLLM engines; default: 1. MIN:MAX starts MIN engines, and adds engines "
+        "up to MAX when the cluster gets new nodes.",
         metavar="N|MIN:MAX",
     ),
 ]
-GpusPerEngine = Annotated[float | None, typer.Option(help="GPUs per engine.")]
-TensorParallelSize = Annotated[int | None, typer.Option(help="GPUs per copy of the model (1).")]
-CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000).")]
+GpusPerEngine = Annotated[float | None, typer.Option(help="Number of GPUs per engine.")]
+TensorParallelSize = Annotated[
+    int | None, typer.Option(help="Number of GPUs per copy of the model; default: 1.")
+]
+CommitImages = Annotated[
+    int | None, typer.Option(help="Commit after this number of images; default: 1000.")
+]
 Stale = Annotated[
     Literal["captions", "vectors", "all"] | None,
     typer.Option(
         "--stale",
-        help="Redo stale results: captions (another model, prompt or sampling), vectors (another "
-        "embedding model; no image is described again), or all.",
+        help="Also replace results that other settings made. captions: made with another model, "
+        "prompt or sampling; vectors: made with another embedding model (no image is described "
+        "again); all: both.",
         metavar="captions|vectors|all",
     ),
 ]
@@ -77,14 +87,17 @@ VerifyAll = Annotated[
     bool,
     typer.Option(
         "--verify-all",
-        help="At the end, compare the headers of all shards with their manifests, not of 1 %.",
+        help="At the end, compare the headers of all shards with their manifests; default: of 1 % "
+        "of the shards.",
     ),
 ]
 MaxFailureRate = Annotated[
-    float | None, typer.Option(help="A larger share of failed images ends the run (0.5).")
+    float | None,
+    typer.Option(help="Stop the run if the share of failed images is larger; default: 0.5."),
 ]
 CommitInterval = Annotated[
-    float | None, typer.Option("--commit-interval-s", help="Commit after this many seconds (60).")
+    float | None,
+    typer.Option("--commit-interval-s", help="Commit after this number of seconds; default: 60."),
 ]
 # Maps each command-line option to its setting.
 _SETTINGS = {
@@ -125,9 +138,9 @@ def caption(
     verify_all: VerifyAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Describe and embed every new image of the sources into a table.
+    """Describe and embed every new image of the sources, and write the results to a table.
 
-    Run it again at any time: images with a row are skipped.
+    You can run the command again at any time: it skips images that already have a row in the table.
     """
     resolved = caption_config(locals())
     # Imported after the cheap checks, because Ray takes seconds to import.
@@ -141,8 +154,8 @@ def caption_config(options: Mapping[str, Any], more: Mapping[str, Any] | None = 
     """Return the settings for a call of `caption`, or of a command with the same options.
 
     Args:
-        options: by the parameter names of `caption`.
-        more: further settings; None for unset ones.
+        options: values of the options, by the parameter names of `caption`.
+        more: values of further settings, by setting name. None means not set.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -158,7 +171,7 @@ def _engine_options(text: str | None) -> dict[str, int | None]:
     """Parse ``--num-engines``.
 
     Raises:
-        ConfigError: the value is neither a number nor two.
+        ConfigError: the value is neither a number nor MIN:MAX.
     """
     if text is None:
         return {}
@@ -177,7 +190,7 @@ def _engine_options(text: str | None) -> dict[str, int | None]:
 def run_and_show(
     plan: CaptionPlan, ray_address: str | None, as_json: bool, verify_all: bool
 ) -> None:
-    """Run a plan with its progress on stderr, and print the result."""
+    """Run a plan, show its progress on stderr, and print the result."""
     from skytext.cli.output import JobBar, note, print_json
     from skytext.run.caption_run import run_caption
     from skytext.run.progress import check_all_read
@@ -204,18 +217,18 @@ def run_and_show(
 
 
 def check_any_listed(summary: RunSummary, num_shards: int) -> None:
-    """Raise if the sources have no image and there is no table.
+    """Check that the sources contain an image or that the table exists.
 
     Raises:
-        JobError: they have none.
+        JobError: the sources contain no image, and the table does not exist.
     """
     from skytext.cli.output import ignored_words, plural
 
     if summary.table_version is None and not summary.num_listed:
         what = f" ({ignored_words(summary.ignored)})" if summary.ignored else ""
         raise JobError(
-            f"no image was found in {plural(num_shards, 'shard')}{what}, and no table was made: "
-            "name sources with images"
+            f"no image was found in {plural(num_shards, 'shard')}{what}, and no table was "
+            "created: name sources that contain images"
         )
 
 
@@ -233,8 +246,8 @@ def announce(plan: CaptionPlan) -> None:
     )
     if plan.caption_model.name == DEMO_MODEL:
         note(
-            "note: no --model was given: using the small demonstration checkpoint, which knows "
-            "generated scenes only; for real images name another model, "
+            "note: no --model was given, so the small demonstration checkpoint is used. It can "
+            "describe only generated scenes. For real images, name another model, "
             "e.g. --model llava-hf/llava-1.5-7b-hf on a GPU machine"
         )
 
@@ -249,19 +262,19 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         f"listed {summary.num_listed:,} = {summary.num_ok:,} ok + {summary.num_failed:,} failed "
         f"({where})",
         f"this run: {plural(summary.num_captioned, 'image')} described, "
-        f"{summary.num_newly_failed:,} failed, {summary.num_skipped:,} had a row already; "
+        f"{summary.num_newly_failed:,} failed, {summary.num_skipped:,} already had a row; "
         f"{summary.duration_s:.1f} s, {summary.images_per_s:.2f} images/s",
     ]
     lines += [f"  failed: {count:,} × {key}" for key, count in sorted(summary.failures.items())]
     lines += [
-        f"  unusable source values, left empty: {count:,} × {name}, e.g. "
+        f"  unusable values in the source, stored as null: {count:,} × {name}, e.g. "
         f"{summary.unusable_examples[name]}"
         for name, count in sorted(summary.unusable.items())
     ]
     if summary.num_many_bands:
         lines.append(
             f"note: {plural(summary.num_many_bands, 'image')} with more than three bands: the "
-            "first three were shown; images.bands selects others"
+            "model saw the first three bands. To select other bands, use --set images.bands=…"
         )
     if summary.ignored:
         lines.append(ignored_words(summary.ignored))
@@ -284,17 +297,19 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     ]
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"{images} staged by an interrupted run committed, not described again")
+        lines.append(f"{images} of an interrupted run committed without a new description")
     if summary.num_stale:
         lines.append(
-            f"{plural(summary.num_stale, 'row')} made with other settings kept "
-            "(--stale captions describes them again)"
+            f"kept {plural(summary.num_stale, 'row')} that other settings made (to describe the "
+            "images again: --stale captions)"
         )
     if summary.num_gone:
         rows = plural(summary.num_gone, "row")
-        lines.append(f"{rows} kept of images that are gone from the source")
+        lines.append(f"kept {rows} of images that the source no longer contains")
     if summary.num_failed:
-        lines.append(f"see: skytext failures {shlex.quote(plan.location.uri)}")
+        lines.append(
+            f"to list the failures, run: skytext failures {shlex.quote(plan.location.uri)}"
+        )
     if summary.num_captioned or summary.stale_vectors:
         lines.append(f"next: skytext index {shlex.quote(plan.location.uri)}")
     for line in lines:

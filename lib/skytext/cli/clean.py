@@ -12,7 +12,8 @@ from skytext.cli.options import AsJson, Table
 def clean(
     table: Table,
     keep_days: Annotated[
-        float | None, typer.Option(help="Versions younger than this are kept (7).", min=0)
+        float | None,
+        typer.Option(help="Keep versions younger than this number of days; default: 7.", min=0),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only report; remove nothing.")
@@ -22,7 +23,7 @@ def clean(
     """Remove old versions, their files, and orphaned files.
 
     The live version, rollback targets, versions in use by a service, and the files of a running
-    job are kept. Orphaned files are removed when they are seven days old.
+    job are kept. Orphaned files are removed if they are older than seven days.
     """
     from skytext.cli.output import answers, plural, print_json
     from skytext.config.reindex import ReindexConfig

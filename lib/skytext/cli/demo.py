@@ -1,4 +1,4 @@
-"""``skytext demo``: the complete product on a generated archive and a new table."""
+"""``skytext demo``: run the complete product on a generated archive and a new table."""
 
 from __future__ import annotations
 
@@ -50,20 +50,23 @@ def demo(
         Path,
         typer.Option(
             "--dir",
-            help="Folder for the archive and the table; replaced each time.",
+            help="Folder for the archive and the table. Each call replaces it.",
             metavar="FOLDER",
             parser=local_path,
         ),
     ] = Path("skytext-demo"),
-    num_images: Annotated[int, typer.Option(min=1, help="Scenes to generate.")] = _NUM_IMAGES,
+    num_images: Annotated[
+        int, typer.Option(min=1, help="Number of scenes to generate.")
+    ] = _NUM_IMAGES,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate an archive, describe it with a small LLaVA, index it, and search it.
 
-    Nothing is downloaded: the model and the generator are part of the package. On a terminal it
-    then serves the page until Ctrl-C. With --json, or if CI is set, it ends.
+    Nothing is downloaded: the model and the generator are part of the package. On a terminal, the
+    command then serves the search page until Ctrl-C. With --json, or if the environment variable CI
+    is set, it does not serve the page.
     """
     from skytext.cli.atomic_file import naming
     from skytext.cli.caption import show_summary
@@ -74,7 +77,7 @@ def demo(
     from skytext.run.caption_plan import check_models, plan_caption
     from skytext.run.caption_run import run_caption
 
-    # Check before the folder of an earlier demo is replaced.
+    # Check the models before the folder of an earlier demo is deleted.
     check_models(resolved)
     archive, table = _fresh(directory)
     note(f"1. generating {num_images} scenes → {archive}")
@@ -82,7 +85,7 @@ def demo(
         _generate(archive, num_images)
     plan = plan_caption([str(archive)], str(table), resolved)
     note(
-        f"2. describing each in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
+        f"2. describing each scene in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
         f"embedding with {plan.embed_model.name} → {table}"
     )
     with JobBar() as bar:
@@ -107,7 +110,7 @@ def demo(
         found = {"searches": searches, "picture": str(picture), "demo_s": round(duration_s, 1)}
         print_json({**summary.to_json(), **found})
         return
-    note(f"done in {duration_s:.0f} s. The results as a picture: {picture}. Your own words:")
+    note(f"done in {duration_s:.0f} s. An image of the results: {picture}. What you can run next:")
     note(f'  skytext search {shlex.quote(str(table))} "a road beside a forest"')
     note(f"  skytext status {shlex.quote(str(table))}")
     if sys.stdin.isatty() and not os.environ.get("CI"):
@@ -130,11 +133,16 @@ def _serve(table: Path, archive: Path, config: Config) -> None:
 
 
 def _fresh(directory: Path) -> tuple[Path, Path]:
-    """Make the demo's folder. Replaces only the folder of an earlier demo."""
+    """Create the demo's folder, and return the paths of its archive and its table.
+
+    Raises:
+        ConfigError: the folder exists, and no earlier demo created it.
+    """
     if directory.exists():
         if not (directory / _MARKER).is_file():
             raise ConfigError(
-                f"{directory} exists and skytext demo did not make it: name another with --dir"
+                f"{directory} exists, and skytext demo did not create it: name another folder with "
+                "--dir"
             )
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
@@ -171,7 +179,7 @@ def _index_and_open(table: Path, config: Config) -> Searcher:
 
 
 def _draw(searches: list[tuple[str, tuple[Hit, ...]]], archive: Path, path: Path) -> Path:
-    """Draw the search results; return the picture's path."""
+    """Draw the search results into an image file, and return its path."""
     from skytext.demo.pictures import Search, save_small, searches_picture
 
     found = [
@@ -189,12 +197,12 @@ def _image(archive: Path, uri: str) -> Image.Image:
     with tarfile.open(archive / shard) as opened:
         content = opened.extractfile(member)
         if content is None:
-            raise TableError(f"{uri} is not a file of its shard")
+            raise TableError(f"{uri} is not a regular file in its shard")
         return Image.open(io.BytesIO(content.read())).convert("RGB")
 
 
 def _read_truth(archive: Path) -> dict[str, str]:
-    """Return one line about each scene's true content, by shard and member."""
+    """Return the ground truth of each scene as one line, by ``SHARD#MEMBER``."""
     from skytext.demo.shards import TRUTH_NAME
 
     truth = {}
@@ -220,6 +228,6 @@ def _show(query: str, hits: tuple[Hit, ...], truth: dict[str, str]) -> None:
     for rank, hit in enumerate(hits, start=1):
         name = Path(hit.uri).name
         found = f"  {rank}. {hit.cosine:.3f}  {name}  {hit.one_sentence}"
-        in_truth = f"            in truth: {truth.get(name, 'unknown')}"
+        in_truth = f"            ground truth: {truth.get(name, 'unknown')}"
         answers.print(found, markup=False, soft_wrap=True)
         answers.print(in_truth, style="dim", markup=False, soft_wrap=True)

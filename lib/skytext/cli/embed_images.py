@@ -1,4 +1,4 @@
-"""``skytext embed-images``: image vectors, beside the caption vectors."""
+"""``skytext embed-images``: add image vectors to a table that has caption vectors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,22 @@ def embed_images(
             "sentence-transformers/clip-ViT-B-32; default: the table's model."
         ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model.")
+    ] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Embed all images again if the table has another model."),
+        typer.Option(
+            "--replace",
+            help="If the table has image vectors by another model, embed all images again.",
+        ),
     ] = False,
-    num_actors: Annotated[int | None, typer.Option(help="Copies of the model (1).")] = None,
-    gpus_per_actor: Annotated[float | None, typer.Option(help="GPUs per copy (0).")] = None,
+    num_actors: Annotated[
+        int | None, typer.Option(help="Number of copies of the model; default: 1.")
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(help="Number of GPUs per copy; default: 0.")
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
@@ -48,8 +57,8 @@ def embed_images(
 ) -> None:
     """Embed the images of a table with a CLIP-like model, in a separate column.
 
-    Every described image without such a vector is read again from its shard. Run it again at any
-    time, after every captioning run: images with a vector are skipped.
+    The command reads every described image that has no image vector from its shard. Run it after
+    every captioning run: it skips images that already have an image vector.
     """
     options = {
         "image_embed.model": model,
@@ -75,7 +84,7 @@ def embed_images(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Show percentage, images, rate and remaining time on a terminal; nothing elsewhere."""
+    """Show percentage, number of images and remaining time if stderr is a terminal."""
     from rich import progress as bars
 
     from skytext.cli.output import notes
@@ -110,14 +119,14 @@ def _show(plan: VectorPlan, summary: VectorSummary) -> None:
         f"{summary.num_with_vector:,} of {plural(summary.num_ok, 'described image')} have a "
         f"vector by {summary.model} (table version {summary.table_version})",
         f"this run: {plural(summary.num_embedded, 'image')} embedded, {summary.num_failed:,} "
-        f"failed, {summary.num_skipped:,} had a vector already; {summary.duration_s:.1f} s, "
+        f"failed, {summary.num_skipped:,} already had a vector; {summary.duration_s:.1f} s, "
         f"{summary.images_per_s:.2f} images/s",
     ]
     for key, count in sorted(summary.failures.items()):
         lines.append(f"  failed: {count:,} × {key}, e.g. {summary.failure_samples[key]}")
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"{images} embedded by an interrupted run committed, not embedded again")
+        lines.append(f"{images} of an interrupted run committed without a new embedding")
     if summary.num_embedded or summary.num_adopted:
         table = shlex.quote(uri)
         lines.append(f'next: skytext search {table} "a river beside a town" --mode image')

@@ -79,9 +79,9 @@ def evaluate(
 ) -> None:
     """Measure recall@1/5/10 and mean recall, and compare them with published results.
 
-    Images are matched by file name without folder. A benchmark searches only its own images;
-    --queries and --golden search all images. Without ranking options, the paper's rule (dense, max)
-    and the default rule of searches are measured.
+    The images of annotations and queries are identified by file name without folder. A benchmark
+    searches only its own images; --queries and --golden search all images. Without ranking options,
+    the command measures the paper's rule (dense, max) and the default rule of skytext search.
     """
     if ties not in _TIES:
         raise CallError(f"--ties must be expected or sort (given: {ties!r})")
@@ -96,7 +96,7 @@ def evaluate(
 
         check_plots()
         if not plots.is_dir():
-            raise CallError(f"--plots: there is no folder {plots}")
+            raise CallError(f"--plots: the folder {plots} does not exist")
     call = Call(
         descriptions=descriptions,
         version=version,
@@ -120,7 +120,7 @@ def evaluate(
     if image_vectors and (text_only or golden is not None):
         raise CallError("--image-vectors needs a table, and --annotations or --queries")
     if text_only and granularity:
-        raise CallError("--text-only uses only captions, which have no --granularity")
+        raise CallError("--granularity cannot be used with --text-only: captions have no parts")
     _show(call, *measure(call), markdown, plots, as_json)
 
 
@@ -164,13 +164,15 @@ def _check(
     from skytext.cli.evaluate_inputs import is_jsonl
 
     if sum(given is not None for given in (annotations, queries, golden)) != 1:
-        raise CallError("name either --annotations FILE or --queries FILE or --golden FILE")
+        raise CallError("name exactly one of --annotations FILE, --queries FILE and --golden FILE")
     if text_only and (descriptions is not None or annotations is None):
-        raise CallError("--text-only needs --annotations, without a table or --queries")
+        raise CallError(
+            "--text-only needs --annotations, and cannot be used with a table or --queries"
+        )
     if not text_only and descriptions is None:
-        raise CallError("name a table or a .jsonl of descriptions, or use --text-only")
+        raise CallError("name a table or a .jsonl file of descriptions, or use --text-only")
     if version is not None and (text_only or is_jsonl(descriptions)):
-        raise CallError("--version is for tables")
+        raise CallError("--version can be used only with a table")
 
 
 def _thresholds(at_least: list[str] | None, golden: Path | None) -> dict[str, Any]:

@@ -51,7 +51,7 @@ _Value = TypeVar("_Value", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The options of ``skytext evaluate``, one field each."""
+    """The options of ``skytext evaluate``. Each field is one option."""
 
     descriptions: str | None
     version: int | None
@@ -72,7 +72,7 @@ class Call:
 
 
 def is_jsonl(descriptions: str | None) -> bool:
-    """Return whether the descriptions are in a file, not in a table."""
+    """Return whether the descriptions are in a JSONL file and not in a table."""
     return descriptions is not None and descriptions.lower().endswith(_JSONL)
 
 
@@ -82,10 +82,11 @@ def make_rules(
     fusions: Sequence[str] | None,
     text_weights: Sequence[float] | None,
 ) -> list[Rule] | None:
-    """Return every combination of the ranking options, or None without any.
+    """Return every combination of the ranking options, or None if no option is given.
 
-    The default mode is hybrid with a fusion or a weight, otherwise dense. The default pooling is
-    the paper's rule for dense, and that of searches for hybrid.
+    The default mode is hybrid if a fusion or a weight is given, and dense otherwise. The default
+    pooling for dense is that of `PAPER_RULE`. The default pooling for hybrid is that of
+    `BEST_RULE`, the default rule of searches.
 
     Raises:
         CallError: an option has an unknown value.
@@ -122,13 +123,15 @@ def make_setups(
 
     Args:
         rules: from `make_rules`.
-        granularities: parts of a variant.
-        variants: numbers of variants.
-        embedders: models besides the default one.
-        only_best: without rules, measure only the default rule of searches.
+        granularities: parts of a variant that are embedded.
+        variants: maximum numbers of variants per image.
+        embedders: names of models that are measured in addition to the default model.
+        only_best: whether only one setup is allowed. If ``rules`` is None, this is the default rule
+            of searches.
 
     Raises:
-        CallError: an option has an unknown value, or there are several setups with --golden.
+        CallError: an option has an unknown value, or ``only_best`` is set and there are several
+            setups.
     """
     usual = [BEST_RULE] if only_best else [setup.rule for setup in SETUPS]
     counts: Sequence[int | None] = variants or [None]
@@ -141,17 +144,20 @@ def make_setups(
         )
     )
     if only_best and len(setups) > 1:
-        raise CallError("--golden tests one way to rank: give each option at most once")
+        raise CallError("--golden tests a single setup: give each ranking option at most once")
     return setups
 
 
 def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
-    """Run the measurement.
+    """Evaluate the descriptions, or with ``--text-only`` the captions alone.
+
+    Returns:
+        The evaluation, and the result of the golden queries (None without ``--golden``).
 
     Raises:
         CallError: a file, image or model is missing, invalid or ambiguous.
     """
-    # Read before a model is loaded, so that errors in files are reported at once.
+    # Read the files before a model is loaded, so that errors in the files are reported first.
     golden = None if call.golden is None else read_golden(call.golden, call.at_least)
     read = None
     if call.annotations:
@@ -197,7 +203,7 @@ def _own_queries(call: Call, golden: Golden | None) -> tuple[Query, ...]:
 
 
 class _Models(dict[str | None, Embedders]):
-    """Models by their command-line name, loaded on first use."""
+    """The embedding models by their name on the command line. Each is loaded at its first use."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -229,7 +235,7 @@ def _images(call: Call, models: _Models, names: Collection[str] | None) -> Itera
         path = local_path(call.descriptions or "")
         if not path.is_file():
             raise CallError(f"there is no file {path}")
-    # Check the model first, so that a wrong one is reported at once.
+    # Load the model first, so that an invalid model is reported before the images are read.
     _ = models[None]
     if models.table is None:
         return described_in_jsonl(path)
@@ -240,7 +246,9 @@ def _image_model(call: Call, models: _Models) -> ImageModel | None:
     if not call.image_vectors:
         return None
     if models.table is None:
-        raise CallError("--image-vectors is for tables: a file of descriptions has none")
+        raise CallError(
+            "--image-vectors needs a table: a file of descriptions has no image vectors"
+        )
     table, own = models.table, image_column_of(models.table)
     embedder = make_table_image_embedder(
         table.location.uri, own, config=call.image_embed, images=call.images

@@ -12,7 +12,7 @@ from skytext.cli.options import local_path
 Descriptions = Annotated[
     str | None,
     typer.Argument(
-        help="A table, or a .jsonl file of descriptions (skytext export writes one).",
+        help="A table, or a .jsonl file of descriptions (as written by skytext export).",
         metavar="TABLE|FILE.jsonl",
     ),
 ]
@@ -28,8 +28,8 @@ Annotations = Annotated[
 Benchmark = Annotated[
     str | None,
     typer.Option(
-        help="Published results to print: rsitmd, rsicd, ucm, sydney, nwpu or none; default: "
-        "from the name of the annotations or their folder.",
+        help="Benchmark whose published results are printed: rsitmd, rsicd, ucm, sydney, nwpu or "
+        "none; default: derived from the name of the annotation file or its folder.",
         metavar="NAME",
     ),
 ]
@@ -44,7 +44,7 @@ Queries = Annotated[
 Golden = Annotated[
     Path | None,
     typer.Option(
-        help="Golden queries: .yaml, .json or .jsonl; exit status 1 if one fails.",
+        help="Golden queries: .yaml, .json or .jsonl. If a query fails, the exit status is 1.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -52,64 +52,77 @@ Golden = Annotated[
 AtLeast = Annotated[
     list[str] | None,
     typer.Option(
-        help="With --golden: minimum of R@1, R@5, R@10 or mean_recall in percent; repeatable.",
+        help="With --golden: minimum of R@1, R@5, R@10 or mean_recall in percent; may be repeated.",
         metavar="NAME=PERCENT",
     ),
 ]
-Split = Annotated[str, typer.Option(help="Split of the annotations, if they have any, or all.")]
+Split = Annotated[
+    str, typer.Option(help="Split to measure if the annotations have splits, or all.")
+]
 TextOnly = Annotated[
     bool,
-    typer.Option("--text-only", help="No table: search captions with captions."),
+    typer.Option("--text-only", help="Search captions with captions, without a table."),
 ]
 ModeOption = Annotated[
     list[str] | None,
-    typer.Option(help="dense, text or hybrid; may be repeated, like all ablations below."),
+    typer.Option(
+        help="Search mode: dense, text or hybrid. This option and the next ones, up to "
+        "--embedder, may be repeated."
+    ),
 ]
 Pooling = Annotated[
     list[str] | None,
-    typer.Option(help="Pooling of an image's variants: max, mean, max+mean or max+mean-z."),
+    typer.Option(
+        help="How to combine the scores of an image's variants: max, mean, max+mean or max+mean-z."
+    ),
 ]
 Fusion = Annotated[
-    list[str] | None, typer.Option(help="Fusion of dense and text: floor, z, minmax or rrf.")
+    list[str] | None,
+    typer.Option(help="How hybrid combines dense and text scores: floor, z, minmax or rrf."),
 ]
 TextWeight = Annotated[
-    list[float] | None, typer.Option(help="Weight of text in hybrid; dense has 1.", min=0)
+    list[float] | None,
+    typer.Option(help="Weight of the text score in hybrid. The dense score has weight 1.", min=0),
 ]
 Granularity = Annotated[
     list[str] | None,
-    typer.Option(help="Embedded part of a variant: all, sentence, feature or paragraph."),
+    typer.Option(help="Part of a variant that is embedded: all, sentence, feature or paragraph."),
 ]
 Variants = Annotated[
     list[int] | None, typer.Option(help="Maximum number of variants per image.", min=1)
 ]
 Embedder = Annotated[
     list[str] | None,
-    typer.Option(help="Another embedding model, besides the default one."),
+    typer.Option(help="Also measure this embedding model."),
 ]
 ImageVectors = Annotated[
     bool,
     typer.Option(
         "--image-vectors",
-        help="Also measure the image vectors (skytext embed-images), alone and fused.",
+        help="Also measure the image vectors (skytext embed-images), alone and combined with text.",
     ),
 ]
 Ties = Annotated[
-    str, typer.Option(help="Equal scores: expected (mean over all orders) or sort (numpy's).")
+    str,
+    typer.Option(
+        help="Order of equal scores: expected (mean over all orders) or sort (numpy.argsort)."
+    ),
 ]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Ignore annotated images that are missing.")
+    bool, typer.Option("--allow-missing", help="Ignore annotated images that have no description.")
 ]
 VersionOption = Annotated[
-    int | None, typer.Option(help="A table version; default: the live one, else the latest.")
+    int | None,
+    typer.Option(help="A table version; default: the live version, or the latest if none is live."),
 ]
 Markdown = Annotated[
     Path | None,
-    typer.Option(help="Write the table to a Markdown file.", metavar="FILE", parser=local_path),
+    typer.Option(help="Write the results to a Markdown file.", metavar="FILE", parser=local_path),
 ]
 Plots = Annotated[
     Path | None,
     typer.Option(
-        help="Write plots of recall by k and by variants (PNG) to this folder.",
+        help="Write plots (PNG) of recall by k and by number of variants to this folder.",
         metavar="FOLDER",
         parser=local_path,
     ),

@@ -28,42 +28,47 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="rsrt-jsonl: one line per image, with its variants. webdataset: a tar. geojson: "
-            "one feature per image. parquet: all columns.",
+            help="rsrt-jsonl: one line per image, with its variants. webdataset: a tar file. "
+            "geojson: one feature per image. parquet: all columns.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            help="- is stdout. A file is written completely or not at all.",
+            help="File to write; - is stdout. A file is written completely or not at all.",
             metavar="FILE",
             parser=local_path,
         ),
     ] = _STDOUT,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     with_images: Annotated[
-        bool, typer.Option("--with-images", help="webdataset: also fetch the images' bytes.")
+        bool, typer.Option("--with-images", help="With webdataset: also write the image files.")
     ] = False,
     with_vectors: Annotated[
-        bool, typer.Option("--with-vectors", help="parquet: also write the vectors.")
+        bool, typer.Option("--with-vectors", help="With parquet: also write the vectors.")
     ] = False,
     version: Annotated[
-        int | None, typer.Option(help="A table version; default: the live one, else the latest.")
+        int | None,
+        typer.Option(
+            help="A table version; default: the live version, or the latest if none is live."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the descriptions of a table's images, streaming."""
+    """Write the descriptions of a table's images to a file or to stdout."""
     if format not in _FORMATS:
         raise CallError(f"--format must be one of {', '.join(_FORMATS)} (given: {format!r})")
     if with_images and format != "webdataset":
-        raise CallError("--with-images is for --format webdataset")
+        raise CallError("--with-images needs --format webdataset")
     if with_vectors and format != "parquet":
-        raise CallError("--with-vectors is for --format parquet")
+        raise CallError("--with-vectors needs --format parquet")
     to_stdout = output == _STDOUT
     if to_stdout and as_json:
         raise CallError("--json writes to stdout: name a file with --output")
     if to_stdout and format in _BINARY and sys.stdout.isatty():
-        raise CallError(f"{format} is binary, stdout is a terminal: name a file with --output")
+        raise CallError(
+            f"{format} is a binary format, and stdout is a terminal: name a file with --output"
+        )
     from skytext.cli.atomic_file import open_atomically
     from skytext.cli.open_table import open_table
     from skytext.cli.output import note, plural, print_json
@@ -80,7 +85,7 @@ def export(
         told = {"num_images": count, "format": format, "output": str(output)}
         print_json(told | {"table_version": opened.version})
         return
-    note(f"{plural(count, 'image')} of table version {opened.version} in {output}")
+    note(f"wrote {plural(count, 'image')} of table version {opened.version} to {output}")
 
 
 def _writer(

@@ -18,12 +18,12 @@ from skytext.cli.options import (
 )
 
 Samples = Annotated[
-    int, typer.Option("--samples", min=0, max=1000, help="Number of images per reason.")
+    int, typer.Option("--samples", min=0, max=1000, help="Number of sample images per reason.")
 ]
 
 
 def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> None:
-    """Count the images that failed, by stage and reason, with samples."""
+    """Count the failed images by stage and reason, and show samples."""
     from skytext.cli.output import answers, one_line, plural, print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
@@ -50,14 +50,16 @@ def retry_failed(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Addresses of the images; default: as in earlier runs.", metavar="SOURCE…"
+            help="Addresses of the images; default: the sources of earlier runs.", metavar="SOURCE…"
         ),
     ] = None,
     max_attempts: Annotated[
-        int | None, typer.Option(min=1, help="Skip images with this many failed attempts (3).")
+        int | None,
+        typer.Option(min=1, help="Skip images that failed this number of times; default: 3."),
     ] = None,
     max_failure_rate: Annotated[
-        float | None, typer.Option(help="A larger share of failures ends the run (0.5).")
+        float | None,
+        typer.Option(help="Stop the run if the share of failed images is larger; default: 0.5."),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -67,7 +69,7 @@ def retry_failed(
 ) -> None:
     """Try only the failed images again, with the settings of the last run.
 
-    A row becomes `ok` in one commit.
+    If an image succeeds, one commit replaces its failed row by an `ok` row.
     """
     options: dict[str, Any] = {
         "job.max_attempts": max_attempts,

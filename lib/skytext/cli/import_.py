@@ -30,7 +30,8 @@ def import_(
     ],
     table: TableOption,
     archive: Annotated[
-        str | None, typer.Option(help="Name of the archive; default: the file's.", metavar="NAME")
+        str | None,
+        typer.Option(help="Name of the archive; default: the name of the file.", metavar="NAME"),
     ] = None,
     root: Annotated[
         str | None,
@@ -45,7 +46,8 @@ def import_(
 ) -> None:
     """Embed existing descriptions, and write them to a table.
 
-    New images get a row, changed ones a new row, and unchanged ones keep their row.
+    A new image gets a row. The row of a changed image is replaced. The row of an unchanged image is
+    kept.
     """
     resolved = make_config(config, settings, {"embed.model": embedding_model})
     from skytext.cli.output import answers, plural, print_json

@@ -27,11 +27,16 @@ def index(
     table: Table,
     vector: Annotated[
         str | None,
-        typer.Option(help="auto (from 10,000 rows on), always or never."),
+        typer.Option(
+            help="Build a vector index: auto (if there are at least 10,000 rows), always or never."
+        ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="auto, IVF_RQ, IVF_PQ, IVF_SQ, IVF_FLAT or IVF_HNSW_SQ, _PQ, _FLAT."),
+        typer.Option(
+            help="Kind of vector index: auto, IVF_RQ, IVF_PQ, IVF_SQ, IVF_FLAT, IVF_HNSW_SQ, "
+            "IVF_HNSW_PQ or IVF_HNSW_FLAT."
+        ),
     ] = None,
     refresh: Annotated[
         bool,
@@ -43,8 +48,8 @@ def index(
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="A Ray cluster for the build of the vector index; without it and without "
-            "RAY_ADDRESS, this process builds it."
+            help="Address of a Ray cluster that builds the vector index; default: RAY_ADDRESS, or "
+            "this process if RAY_ADDRESS is not set."
         ),
     ] = None,
     config: ConfigFile = None,
@@ -53,9 +58,10 @@ def index(
 ) -> None:
     """Build or refresh a table's indexes: vector, full text, scalar.
 
-    Each vector index, on caption vectors and on image vectors if there are any, is compared with
-    exact search. If its recall is below index.min_recall, it is dropped and the command fails. The
-    first index of a table without a live version promotes it.
+    Caption vectors and image vectors have separate vector indexes. The results of each vector index
+    are compared with those of exact search. If the recall is below index.min_recall, the index is
+    dropped and the command fails. If no version of the table is live, the command makes the new
+    version live.
     """
     from skytext.cli.output import answers, index_words, print_json
     from skytext.table.images_dataset import ImagesTable
@@ -73,7 +79,8 @@ def index(
         from skytext.run.index_on_ray import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
-    # First of all indexes: the first index promotes, and the promoted version must have them all.
+    # Measure these scores first, and build the image index before the other indexes. build_indexes
+    # may promote the version, and the promoted version must contain the scores and all indexes.
     chance = _measure_chance(images, resolved, only_missing=refresh)
     if refresh:
         report = refresh_indexes(images, resolved.index, build_vector)
@@ -92,8 +99,8 @@ def index(
         words = index_words(of_images.kind, of_images.to_json())
         answers.print(f"image vector index: {words}", soft_wrap=True)
     for kind, score in chance.items():
-        answers.print(f"scores of unrelated questions: up to {score:.3f} ({kind} vectors)")
-    state = "now live" if report.promoted else "not live: skytext status shows the live version"
+        answers.print(f"scores of unrelated queries: up to {score:.3f} ({kind} vectors)")
+    state = "now live" if report.promoted else "not live (to show the live version: skytext status)"
     answers.print(f"table version {report.table_version}, {state}")
     answers.print(
         f'next: skytext search {shlex.quote(table)} "a river beside a town"', soft_wrap=True
@@ -101,7 +108,7 @@ def index(
 
 
 def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:
-    """Measure the scores of unrelated questions; print a note if a model cannot be loaded."""
+    """Measure the scores of unrelated queries; print a note if a model cannot be loaded."""
     from skytext.cli.output import note
     from skytext.search.unrelated_questions import measure_chance
 

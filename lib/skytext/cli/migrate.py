@@ -8,9 +8,10 @@ from skytext.cli.options import AsJson, Table
 
 
 def migrate(table: Table, as_json: AsJson = False) -> None:
-    """Migrate a table of an older format to the current one; no model is called.
+    """Migrate a table of an older format to the current format, without a model.
 
-    Only names change, so it takes seconds for any size. Earlier versions stay readable.
+    Only the names of columns change, so a migration takes seconds for a table of any size. Earlier
+    versions of the table stay readable.
     """
     from skytext.cli.output import answers, print_json
     from skytext.table.commits.migrate import migrate as migrate_table

@@ -7,7 +7,7 @@ from skytext.table.location import TableLocation
 
 
 def open_table(uri: str, version: int | None) -> ImagesTable:
-    """Open a table at a version, or (None) at the live version.
+    """Open a version of a table. None means the live version, or the latest if none is live.
 
     Raises:
         TableError: the table or version does not exist, or skytext did not make it.

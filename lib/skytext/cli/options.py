@@ -1,4 +1,4 @@
-"""Common options of several commands, and the configuration from them."""
+"""Options that several commands share, and the configuration that these options give."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def local_path(address: str | Path) -> Path:
     """Parse the address of a local file or folder; a relative path stays relative.
 
     Raises:
-        AddressError: it is the address of a bucket, or not an address.
+        AddressError: the text is the address of a bucket, or is not a valid address.
     """
     text = str(address)
     location = parse_location(text)
@@ -37,14 +37,15 @@ Table = Annotated[
     str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")
 ]
 TableOption = Annotated[
-    str, typer.Option("--table", help="The table: a folder, s3://… or gs://…; made if missing.")
+    str,
+    typer.Option("--table", help="The table: a folder, s3://… or gs://…; it need not exist yet."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="A YAML file of settings; skytext config show prints one.",
+        help="A YAML file of settings. To print an example, run: skytext config show",
         metavar="FILE",
         parser=local_path,
     ),
@@ -53,16 +54,18 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Any setting, e.g. --set caption.engine.max_num_seqs=64; may be repeated.",
+        help="Change a setting, e.g. --set caption.engine.max_num_seqs=64; may be repeated.",
         metavar="NAME=VALUE",
     ),
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option(help="A Ray cluster; without it, and without RAY_ADDRESS, a local Ray."),
+    typer.Option(
+        help="Address of a Ray cluster; default: RAY_ADDRESS, or a local Ray if it is not set."
+    ),
 ]
 EmbeddingModel = Annotated[
-    str | None, typer.Option(help="A sentence-transformers model by hub name or folder.")
+    str | None, typer.Option(help="Hub name or folder of a sentence-transformers model.")
 ]
 
 
@@ -72,12 +75,12 @@ def with_options_of(
     without: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command the options of another one, before its own.
+    """Return a decorator that adds the options of ``other`` before the options of a command.
 
     Args:
-        other: a command.
-        without: names of its parameters that are left out.
-        only: names of the parameters that are taken; None for all.
+        other: another command.
+        without: names of the parameters of ``other`` that are not added.
+        only: names of the parameters of ``other`` that are added. None means all.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -101,7 +104,10 @@ def make_config(
     options: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Return defaults < ``base`` < file < ``--set`` < the command's own options.
+    """Merge the settings of all sources.
+
+    A later source overrides an earlier source, in this order: the defaults, ``base``, the file at
+    ``path``, ``settings`` (``--set``), ``options`` (the command's own options).
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -116,15 +122,15 @@ def make_config(
 def parse_settings(
     settings: list[str], option: str = "--set", example: str = "caption.temperature=0.5"
 ) -> dict[str, Any]:
-    """Parse ``NAME=VALUE`` pairs. Values are YAML: numbers, true and lists are converted.
+    """Parse ``NAME=VALUE`` pairs. Values are parsed as YAML: numbers, booleans, lists, strings.
 
     Args:
         settings: the pairs.
-        option: name of their option.
-        example: an example for messages.
+        option: name of the option that the pairs come from, for error messages.
+        example: an example of a pair, for error messages.
 
     Raises:
-        ConfigError: no equals sign, or a value that is not YAML.
+        ConfigError: a pair has no name or no equals sign, or a value is not YAML.
     """
     from skytext.config.yaml_text import parse_yaml
 
@@ -141,7 +147,10 @@ def parse_settings(
 
 
 def bands_of(table: str) -> dict[str, Any]:
-    """Return `skytext.table.runs_dataset.caption_bands`, the ``base`` of what looks at images."""
+    """Return the setting of the bands that a table's last run described, or an empty mapping.
+
+    Commands that read images use the result as ``base`` of `make_config`.
+    """
     from skytext.table.location import TableLocation
     from skytext.table.runs_dataset import caption_bands
 

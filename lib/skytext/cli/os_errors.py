@@ -13,7 +13,8 @@ def told(error: OSError, table: str | None) -> SkytextError:
 
     Args:
         error: the error that ended the command.
-        table: the table of the command; Lance's errors have no path if a disk is full.
+        table: the address of the command's table. If a disk is full, the message names the table,
+            because Lance's errors contain no path.
     """
     if isinstance(error, FileNotFoundError) and _is_cwd_gone():
         return CallError(
@@ -40,7 +41,7 @@ def _is_cwd_gone() -> bool:
 
 
 def drop_stdout() -> None:
-    """Prevent Python from writing the rest to a broken stdout at its exit."""
+    """Discard the buffered output if stdout is broken, so that it causes no error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -33,11 +33,11 @@ _CONTROLS_OF_LINES = {code: shown for code, shown in _CONTROLS.items() if chr(co
 
 
 class _Console(Console):
-    """Names commands as the person can type them, and lets no text steer the terminal."""
+    """A console that writes commands as the user can type them, and escapes control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        if self.width < 1:  # COLUMNS=0, as some shells without a terminal say: nothing would fit
+        if self.width < 1:  # Some shells without a terminal set COLUMNS=0, and no text would fit.
             self.width = _COLUMNS
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -49,18 +49,18 @@ def _typed(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a name or a text as it can stand in a line, control characters as ``\\xNN``."""
+    """Return a text with its control characters as ``\\xNN``, so that it fits in one line."""
     return text.translate(_CONTROLS)
 
 
 notes = _Console(stderr=True, highlight=False)
-"""For notes, warnings and progress (stderr)."""
+"""The console for notes, warnings and progress (stderr)."""
 answers = _Console(highlight=False)
-"""For results that people read (stdout)."""
+"""The console for results that people read (stdout)."""
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on stdout; where that is not UTF-8, in ASCII."""
+    """Print one JSON object on stdout. If stdout is not UTF-8, escape non-ASCII characters."""
     is_utf_8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     typer.echo(json.dumps(value, ensure_ascii=not is_utf_8, default=str))
 
@@ -71,7 +71,7 @@ def note(text: str) -> None:
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The remaining time, once there is an estimate."""
+    """A column with the remaining time, followed by the word "left" if the total is known."""
 
     def render(self, task: Task) -> Text:
         shown = super().render(task)
@@ -79,9 +79,9 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class JobBar:
-    """Shows percentage, images, rate, remaining time and latest descriptions of a captioning run.
+    """A progress bar of a captioning run, with the rate, the remaining time and some descriptions.
 
-    On a terminal it is a live line; elsewhere (a log) nothing is shown before the summary.
+    On a terminal, the bar is one line that is updated. Without a terminal, nothing is shown.
     """
 
     def __init__(self) -> None:
@@ -104,27 +104,27 @@ class JobBar:
         self._run: JobProgress | None = None
 
     def __enter__(self) -> JobBar:
-        """Show it."""
+        """Show the bar."""
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove it."""
+        """Remove the bar."""
         self._bar.stop()
 
     def __rich__(self) -> RenderableType:
-        """Return what it shows."""
+        """Return the content of the bar."""
         return self._bar.get_renderable()
 
     def on_described(self, num_images: int) -> None:
-        """Show images of units in work; from any thread."""
+        """Show the number of described images, with those of unfinished units; thread-safe."""
         if num_images > self._num_images:
             self._num_images = num_images
             self._bar.update(self._task, description="captioning", images=num_images)
 
     def on_progress(self, progress: JobProgress) -> None:
-        """Show a unit."""
-        if progress is not self._run:  # the first unit of a run; a night has several runs
+        """Show the progress of a run after a unit is finished."""
+        if progress is not self._run:  # The first unit of a run. One reindex has several runs.
             self._num_images = 0 if self._run else self._num_images
             self._run = progress
         self._num_images = max(self._num_images, progress.num_ok + progress.num_failed)
@@ -150,7 +150,7 @@ def ignored_words(ignored: Mapping[str, int]) -> str:
     """Return ``ignored: 12 hidden files, 3 links, 40 other files (csv 30, md 10)``.
 
     Args:
-        ignored: numbers by the kinds of `skytext.archive.ignored`, at least one.
+        ignored: number of ignored files by kind (see `skytext.archive.ignored`); not empty.
     """
     # Imported here, because the libraries of the archive are slow to load.
     from skytext.archive.ignored import HIDDEN, LINK, OTHER, SIDECAR, SPECIAL
@@ -172,13 +172,14 @@ def ignored_words(ignored: Mapping[str, int]) -> str:
 
 
 def index_words(kind: str, facts: Mapping[str, Any]) -> str:
-    """Return a description of a vector index for people.
+    """Return a readable description of a vector index.
 
     Args:
         kind: Lance's name of the index type.
-        facts: with ``num_partitions``, ``recall_at_10``, ``nprobes`` and ``search_effort``.
+        facts: a mapping with the keys ``num_partitions``, ``recall_at_10``, ``nprobes`` and
+            ``search_effort``.
     """
-    looked = f"with {facts['nprobes']} of them read per query"
+    looked = f"with {facts['nprobes']} partitions read per query"
     if facts["search_effort"] is not None:
         looked = f"with a search effort of {facts['search_effort']:g}"
     partitions = facts["num_partitions"]

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 _WORDS = {
     "new": "new: would be described",
     "changed": "changed: would be described again, and their row replaced",
-    "unsure": "in a changed shard: decided when it is read",
-    "stale": "described with other settings: kept without --stale captions",
-    "failed": "failed before: left to skytext retry-failed or skytext reindex",
+    "unsure": "in a changed shard: decided when the shard is read",
+    "stale": "described with other settings: kept, unless --stale captions is given",
+    "failed": "failed in an earlier run: only skytext retry-failed and reindex try them again",
     "done": "done",
 }
 
@@ -53,21 +53,26 @@ def plan(
     embedding_model: EmbeddingModel = None,
     stale: Stale = None,
     list_images: Annotated[
-        bool, typer.Option("--list", help="First print one line per image: action, tab, address.")
+        bool,
+        typer.Option(
+            "--list", help="First print a line for each image: the action, a tab, the address."
+        ),
     ] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what `skytext caption` would do with every image, without any change.
+    """Show what `skytext caption` would do with every image, without changing anything.
 
-    Only headers of new or changed shards are read. Time and cost are estimated from earlier runs of
-    the same model.
+    The command reads only the headers of new or changed shards. It estimates time and cost from
+    earlier runs of the same model.
     """
     from skytext.cli.output import print_json
 
     if list_images and as_json:
-        raise ConfigError("--list prints lines, --json one object: use only one of them")
+        raise ConfigError(
+            "--list prints lines, and --json prints one object: use only one of the two options"
+        )
     options = {
         "archive": archive,
         "caption.model": model,
@@ -107,14 +112,16 @@ def _show(found: Preview, num_engines: int) -> None:
         lines.append(ignored_words(found.ignored))
     if found.num_gone:
         shards = plural(found.num_shards_gone, "shard")
-        with_shards = f", {shards} as a whole" if found.num_shards_gone else ""
+        with_shards = f" ({shards} missing completely)" if found.num_shards_gone else ""
         lines.append(
-            f"  {found.num_gone:>12,}  gone{with_shards}: their rows are kept (skytext reindex "
-            "withdraws them)"
+            f"  {found.num_gone:>12,}  no longer in the archive{with_shards}: their rows are kept "
+            "(skytext reindex withdraws them)"
         )
     if found.num_unread:
         shards = plural(found.num_unread, "shard")
-        lines.append(f"  {shards} not counted, the store did not deliver them: {found.unread[0]}")
+        lines.append(
+            f"  {shards} not counted, because the store did not deliver them: {found.unread[0]}"
+        )
     for kind, number in found.num_to_embed.items():
         lines.append(f"  {number:>12,}  {EMBEDDED[kind]} would be embedded again")
     if found.num_staged_units:
@@ -135,8 +142,8 @@ def _show(found: Preview, num_engines: int) -> None:
     if found.num_old_versions:
         lines.append(
             f"{plural(found.num_old_versions, 'old version')}, "
-            f"{found.old_version_bytes / 1e6:,.1f} MB in files that only they need: "
-            "skytext clean removes the unused ones"
+            f"{found.old_version_bytes / 1e6:,.1f} MB in files that only old versions need. To "
+            "remove unused versions, run: skytext clean TABLE"
         )
     lines.append(f"concurrently, if the cluster has room: {found.pools.describe()}")
     for line in lines:

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from skytext.table.promote_rollback import Promotion
 
 _NUM_SHOWN = 5
-Why = Annotated[str, typer.Option(help="The reason, for the history of promotions.")]
+Why = Annotated[str, typer.Option(help="Reason, stored in the history of promotions.")]
 Canary = Annotated[
     float | None,
     typer.Option(
-        help="Try the version on this share of the services' searches first, at most 0.5.",
+        help="Share of the services' searches that use the version first; at most 0.5.",
         metavar="SHARE",
     ),
 ]
 CanaryMinutes = Annotated[
     float | None,
-    typer.Option(help="Minutes until a canary becomes live, if it is not worse (30)."),
+    typer.Option(
+        help="Minutes after which the canary becomes live if it is not worse; default: 30."
+    ),
 ]
 
 
@@ -39,10 +41,11 @@ def promote(
     why: Why = "promote by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version live for searches and services; services follow within seconds.
+    """Make a version live: searches use it, and services use it within seconds.
 
-    With --canary the version answers a share of the searches first. Services compare its errors and
-    times with those of the live version. They stop it if it is worse, and else make it live.
+    With --canary, services first use the version for a share of the searches. They compare its
+    errors and response times with those of the live version. If the version is worse, services stop
+    the canary. Otherwise they make the version live.
     """
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import promote as promote_version
@@ -60,9 +63,9 @@ def promote(
 
 
 def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = False) -> None:
-    """Go back to the version that was live before; each further call goes one version back.
+    """Make the previous live version live again. Each further call goes one version back.
 
-    If a canary runs, the call only ends it, and the live version stays.
+    If a canary is running, the call only stops the canary, and the live version does not change.
     """
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import rollback as roll_back
@@ -74,8 +77,8 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
     """Yield a canary's state and counts as lines for users.
 
     Args:
-        table: its address.
-        now: the last record of the history.
+        table: address of the table.
+        now: the last record of the history of promotions.
     """
     from skytext.table.canary import all_searches
     from skytext.table.location import TableLocation
@@ -89,8 +92,8 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
     yield f"  live version  {found.live.described}"
     if now.canary.is_left_alone:
         yield (
-            "  its time has passed, and no service has ended it: skytext promote "
-            f"{quoted} {version}, or the next skytext reindex, makes it live"
+            "  the time of the canary has passed, and no service has ended it. The next skytext "
+            f"reindex makes it live. To make it live now, run: skytext promote {quoted} {version}"
         )
 
 
@@ -113,7 +116,8 @@ def _show(table: str, now: Promotion, as_json: bool) -> None:
         for line in canary_lines(table, now):
             answers.print(line, markup=False, soft_wrap=True)
     elif now.previous_version is not None:
-        back = f"back to version {now.previous_version}: skytext rollback {shlex.quote(table)}"
+        command = f"skytext rollback {shlex.quote(table)}"
+        back = f"to go back to version {now.previous_version}, run: {command}"
         answers.print(back, markup=False, soft_wrap=True)
     for one in history:
         answers.print(f"  {one.described}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``skytext reindex``: bring a table up to date with its archive and its settings, and serve it."""
+"""``skytext reindex``: update a table to match its archive and settings, and promote it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skytext.run.reindex.compare_versions import Comparison
     from skytext.run.reindex.reindex_run import ReindexSummary
 
-_REASONS = {"new": "new or changed", "failed": "failed before", "stale": "stale"}
+_REASONS = {"new": "new or changed", "failed": "failed in an earlier run", "stale": "stale"}
 
 
 @with_options_of(caption, without=["stale", "verify_all"])
@@ -30,10 +30,10 @@ def reindex(
     *,
     max_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after this number of images was described or embedded."),
+        typer.Option(min=1, help="Stop after describing or embedding this number of images."),
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option(help="Begin no image after this number of hours.")
+        float | None, typer.Option(help="Start no further image after this number of hours.")
     ] = None,
     report: Annotated[
         str | None,
@@ -47,7 +47,7 @@ def reindex(
         typer.Option(
             min=0,
             max=1,
-            help="End with status 1 if a larger share of an archive's images is missing (0.05).",
+            help="Fail if a larger share of an archive's images is missing; default: 0.05.",
         ),
     ] = None,
     canary: Canary = None,
@@ -56,10 +56,10 @@ def reindex(
 ) -> None:
     """Update the table to match its archive and settings; run it every night.
 
-    New and changed images are described, failed ones are tried again, stale captions and vectors
-    are made again, missing images are withdrawn. Indexes are refreshed. The new version is
-    checked and promoted, and old versions are removed. A version that fails a check is not
-    promoted: the live version stays, and the status is 1.
+    The command describes new and changed images, and tries failed images again. It replaces
+    captions and vectors that other settings made, and withdraws images that are missing from the
+    archive. It refreshes the indexes, checks and promotes the new version, and removes old
+    versions. If a check fails, the live version does not change, and the exit status is 1.
     """
     from skytext.cli.output import JobBar, answers, note, print_json
     from skytext.run.caption_plan import plan_caption
@@ -102,10 +102,10 @@ def reindex(
 
 
 def _check_model(plan: CaptionPlan) -> None:
-    """Refuse to describe a whole table again just because no model was named.
+    """Check that a call without a model does not describe all images again with the default.
 
     Raises:
-        ConfigError: the table's images were described by other models than the default.
+        ConfigError: no model was named, and other models than the default described the images.
     """
     from skytext.table.images_dataset import ImagesTable
 
@@ -171,4 +171,4 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
     if summary.report:
         yield f"report: {summary.report}"
     if summary.is_partial:
-        yield "the budget is used up: the next call continues"
+        yield "the limit of this call is reached: the next call continues"

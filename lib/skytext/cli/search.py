@@ -86,7 +86,7 @@ def search(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the images that fit the words best."""
+    """Find the images that match the words or an image best."""
     options = dict(locals())
     from skytext.search.options import request_fields
     from skytext.search.request import IMAGE_MODES, SearchRequest
@@ -98,7 +98,8 @@ def search(
     _check_version(version, more_tables)
     options["intersects"] = read_polygon(polygon)
     asked = request_fields(options)
-    # Before a model is loaded: with an image, what it shows stands for what will be said of it.
+    # Check the request before a model is loaded. The description of a query image does not exist
+    # yet, so the check uses a placeholder.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings, base)
     tables = [table, *(more_tables or ())]
@@ -106,10 +107,10 @@ def search(
 
 
 def read_polygon(polygon: str | None) -> dict[str, Any] | None:
-    """Return the geometry of the option of this name.
+    """Return the geometry of the option ``--polygon``, or None without the option.
 
     Raises:
-        ConfigError: it is no area.
+        ConfigError: the value is not a geometry that filters accept.
     """
     from skytext.geo.shapes import read_geometry
 
@@ -126,8 +127,8 @@ def _check_mode(mode: str | None) -> None:
 def _check_version(version: int | None, more_tables: list[str] | None) -> None:
     if version is not None and more_tables:
         raise ConfigError(
-            "--version needs a single table: without it, several tables are searched in their live "
-            "versions, and with --cursor in the cursor's versions"
+            "--version needs a single table. Several tables are searched at their live versions, "
+            "or with --cursor at the versions of the cursor"
         )
 
 
@@ -139,7 +140,7 @@ def _search(
     embedding_model: str | None,
     config: Config,
 ) -> SearchResult:
-    """Search the descriptions. An image is described first, with the configured model."""
+    """Search the tables. If a query image is given, describe it first."""
     from skytext.search import Searcher, cursor_versions
     from skytext.search.request import IMAGE_MODES, SearchRequest
 
@@ -147,7 +148,7 @@ def _search(
     if described_by is not None:
         from skytext.models.describe_query_image import read_image
 
-        # Read the image before a table is opened, so that its errors are reported first.
+        # Read the image before a table is opened, so that errors in the image are reported first.
         pixels = read_image(described_by[0], config.images)
     versions: tuple[int | None, ...] = (version,) * len(tables)
     if "cursor" in asked and version is None:
@@ -187,11 +188,11 @@ def _show(result: SearchResult, as_json: bool) -> None:
     if result.hits and result.note is not None:
         note(result.note)
     if result.next_cursor is not None:
-        note(f"more: the same search with --cursor {result.next_cursor}")
+        note(f"for more hits, run the same search with --cursor {result.next_cursor}")
 
 
 def _made_by(table: ImagesTable) -> dict[str, Any]:
-    """Return the settings with which a table's images were described, as far as known."""
+    """Return the caption settings of a table's images, without settings that are not stored."""
     from skytext.models.checkpoints import is_local_model
 
     row = table.some_row(_MODEL_COLUMNS)
@@ -204,23 +205,23 @@ def _made_by(table: ImagesTable) -> dict[str, Any]:
 
 
 def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[str, ...]:
-    """Describe an image with the table's model, or with the configured one."""
+    """Describe an image with the settings of ``config``; print a note if the table has others."""
     from skytext.cli.output import note
     from skytext.models.describe_query_image import describe_image, document_texts, fingerprint_of
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):
         note(
-            f"the table was described by {row['caption_model']} with other settings: scores may be "
-            "too low"
+            f"the images of the table were described by {row['caption_model']} with other "
+            "settings: scores may be too low"
         )
     variants = describe_image(image, config)
-    note(f"the image: {variants[0].one_sentence}")
+    note(f"description of the image: {variants[0].one_sentence}")
     return document_texts(variants)
 
 
 def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:
-    """Return the lines that show hits to people, best first; ``nothing`` without hits."""
+    """Return readable lines for hits, best hit first. Without hits, return ``[nothing]``."""
     from skytext.cli.output import one_line
 
     lines = []

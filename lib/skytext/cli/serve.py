@@ -1,4 +1,4 @@
-"""``skytext serve``: run the API and the page here; ``skytext keys``: manage their API keys."""
+"""``skytext serve``: run the API and the search page; ``skytext keys``: manage API keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skytext.cli.options import (
 )
 
 keys_app = typer.Typer(
-    help="API keys of a table: make, list, revoke.",
+    help="Create, list and revoke the API keys of a table.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,33 +27,38 @@ def serve(
     tables: Annotated[
         list[str],
         typer.Argument(
-            help="The tables, searched as one: folders, s3://… or gs://…; API keys: those of the "
-            "first.",
+            help="The tables, which are searched together: folders, s3://… or gs://…. The API keys "
+            "are those of the first table.",
             metavar="TABLE...",
         ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     version: Annotated[
-        int | None, typer.Option(help="Serve this version of a single table; ignore promotions.")
+        int | None,
+        typer.Option(help="Serve this version and ignore promotions; for a single table."),
     ] = None,
     archive_root: Annotated[
         list[str] | None,
-        typer.Option(help="A folder or prefix with images to show; may be repeated."),
+        typer.Option(
+            help="Folder or address prefix of images that the page may show; may be repeated."
+        ),
     ] = None,
     keys: Annotated[
         bool | None,
         typer.Option(
             "--keys/--no-keys",
-            help="Require an API key; default: if the first table has one, or --host is not local.",
+            help="Require an API key; default: required if the first table has a key or --host is "
+            "not local.",
         ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Serve searches of one or more tables over HTTP, and the page, until Ctrl-C or SIGTERM.
+    """Serve the API and the search page of one or more tables over HTTP.
 
-    New promotions are served within seconds. On a cluster: serve deploy serve/config.yaml.
+    The service runs until Ctrl-C or SIGTERM. It uses a newly promoted version within seconds. To
+    serve on a cluster, run: serve deploy serve/config.yaml
     """
     from skytext.cli.output import note
 
@@ -75,11 +80,11 @@ def add(
     table: Table,
     name: _KeyName,
     right: Annotated[
-        str, typer.Option(help="search, or admin: also promote, roll back, metrics.")
+        str, typer.Option(help="search, or admin (also promote, roll back and read metrics).")
     ] = "search",
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it once; only its hash is stored."""
+    """Create a key and print it. Only the hash is stored, so it cannot be printed again."""
     from skytext.cli.output import note, print_json
     from skytext.errors import CallError
     from skytext.service.access.api_keys import KeyStore, Right
@@ -92,12 +97,12 @@ def add(
         print_json({"name": name, "right": right, "key": key})
         return
     typer.echo(key)
-    note("this key is shown only once; services accept it within seconds")
+    note("this key is shown only once; services accept the key within seconds")
 
 
 @keys_app.command("list")
 def list_keys(table: Table, as_json: AsJson = False) -> None:
-    """List the keys with their names and rights."""
+    """List the names and rights of the keys."""
     from skytext.cli.output import answers, print_json
     from skytext.service.access.api_keys import KeyStore
     from skytext.table.location import TableLocation
@@ -116,7 +121,7 @@ def list_keys(table: Table, as_json: AsJson = False) -> None:
 
 @keys_app.command("revoke")
 def revoke(table: Table, name: _KeyName) -> None:
-    """Delete a key: services refuse it within seconds."""
+    """Delete a key. Services refuse the key within seconds."""
     from skytext.cli.output import note
     from skytext.service.access.api_keys import KeyStore
     from skytext.table.location import TableLocation

@@ -19,7 +19,8 @@ def status(
     fields: Annotated[
         bool,
         typer.Option(
-            "--fields", help="Show the fields for filters: columns, metadata, and their values."
+            "--fields",
+            help="Show the fields that filters can use (columns and metadata), with values.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -43,7 +44,9 @@ def status(
     live = report["live_version"]
     lines = [
         f"{report['table']}  version {report['version']}, "
-        + (f"live {live}" if live is not None else "no live version (skytext index promotes)"),
+        + (
+            f"live {live}" if live is not None else "no live version (skytext index makes one live)"
+        ),
         f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed"
         + (f", {rows['withdrawn']:,} withdrawn" if rows["withdrawn"] else ""),
         f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
@@ -92,7 +95,7 @@ def _index_line(num_unindexed: int | None, facts: dict[str, Any] | None) -> str:
     if num_unindexed is None:
         return "none, searches are exact"
     if facts is None:
-        return "not measured, so searches are exact: skytext index rebuilds it"
+        return "not measured, so searches are exact (to rebuild the index: skytext index)"
     return f"{index_words(facts['kind'], facts)}; {num_unindexed:,} rows not covered yet"
 
 
@@ -107,7 +110,7 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
             yield f"  kept for a roll-back: {name} by {model}"
     if report["format_version"] < FORMAT_VERSION:
         yield (
-            f"table format {report['format_version']}: runs need format {FORMAT_VERSION}, "
+            f"table format {report['format_version']}, but runs need format {FORMAT_VERSION}: run: "
             f"skytext migrate {shlex.quote(report['table'])}"
         )
 
@@ -115,8 +118,8 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
 def _field_lines(report: dict[str, Any]) -> Iterator[str]:
     catalogue = report["catalogue"]
     if catalogue is None:
-        yield f"{report['table']}  version {report['version']} has no field catalogue yet:"
-        yield f"skytext index {shlex.quote(report['table'])} makes it"
+        yield f"{report['table']}  version {report['version']} has no field catalogue yet."
+        yield f"To create the catalogue, run: skytext index {shlex.quote(report['table'])}"
         return
     yield (
         f"{report['table']}  version {report['version']}, fields of "
@@ -124,7 +127,8 @@ def _field_lines(report: dict[str, Any]) -> Iterator[str]:
         + (
             ""
             if report["is_current"]
-            else f"; rows changed since: skytext index {shlex.quote(report['table'])}"
+            else "; rows have changed since then. To update the fields, run: skytext index "
+            f"{shlex.quote(report['table'])}"
         )
     )
     width = max((len(field["name"]) for field in catalogue["fields"]), default=0)

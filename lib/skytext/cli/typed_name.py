@@ -1,7 +1,7 @@
-"""Write commands in messages as the person can type them.
+"""Write commands in messages as the user can type them.
 
-Messages contain ``skytext COMMAND``. After ``make demo`` the program is ``.venv/bin/skytext``,
-which is not on the shell's path.
+Messages contain ``skytext COMMAND``. After ``make demo``, the program is ``.venv/bin/skytext``, and
+this folder is not on the shell's PATH.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")
 
 
 def as_typed(text: str) -> str:
-    """Return a message with the command names under which this process was called."""
+    """Replace ``skytext`` in the commands of a message by the name that started this process."""
     name = _name(sys.argv[0])
     return text if name == "skytext" else _NAMED.sub(lambda _: name, text)
 

@@ -34,21 +34,22 @@ _FILTERS = (
 @with_options_of(search, only=["table", *_FILTERS])
 def add(
     *,
-    text: Annotated[str, typer.Argument(help="What to look for.", metavar="WORDS")],
+    text: Annotated[str, typer.Argument(help="What to look for, in plain words.", metavar="WORDS")],
     min_score: Annotated[
         float,
         typer.Option(
-            help="The score that an image needs: a cosine, -1 to 1, as skytext search shows it.",
+            help="Minimum score of an image: a cosine, -1 to 1, as shown by skytext search.",
             metavar="SCORE",
         ),
     ],
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Report new images that match, from the next reindex on.
+    """Add a standing query. Each reindex from now on reports the new images that match the query.
 
-    New are images that no search can find now, and images whose bytes are others then. Each is
-    reported once, when a version in which it matches is live.
+    An image is new if no search can find it at the time of this call, or if its bytes have changed
+    at the time of the reindex. Each image is reported once: when the first version in which it
+    matches becomes live.
     """
     from skytext.cli.output import answers, note, print_json
     from skytext.search.options import request_fields
@@ -66,12 +67,12 @@ def add(
         print_json(query.to_json())
         return
     answers.print(query.query_id, markup=False)
-    note(f"remove it with skytext watch remove {location.uri} {query.query_id}")
+    note(f"to remove the query, run: skytext watch remove {location.uri} {query.query_id}")
 
 
 @app.command("list")
 def list_queries(table: Table, as_json: AsJson = False) -> None:
-    """Show the standing queries of a table, and how many images each has reported."""
+    """List the standing queries, and how many images each reported."""
     from skytext.cli.output import answers, plural, print_json
     from skytext.table.location import TableLocation
     from skytext.table.reported_matches import MatchLog
@@ -89,7 +90,7 @@ def list_queries(table: Table, as_json: AsJson = False) -> None:
     for row in rows:
         where = "" if row["where"] is None else ", with a filter"
         line = (
-            f"{row['query_id']}  {row['text']}  (score {row['min_score']:g} at least{where}; "
+            f"{row['query_id']}  {row['text']}  (score at least {row['min_score']:g}{where}; "
             f"{plural(row['num_reported'], 'image')} reported since {row['added_at'][:10]})"
         )
         answers.print(line, markup=False, soft_wrap=True)
@@ -100,7 +101,9 @@ def list_queries(table: Table, as_json: AsJson = False) -> None:
 @app.command("remove")
 def remove(
     table: Table,
-    query_id: Annotated[str, typer.Argument(help="As list shows it.", metavar="ID")],
+    query_id: Annotated[
+        str, typer.Argument(help="Id of the query, as shown by list.", metavar="ID")
+    ],
 ) -> None:
     """Remove a standing query."""
     from skytext.cli.output import note
@@ -112,7 +115,7 @@ def remove(
 
 
 def _note_unknown(uri: str, condition: Condition) -> None:
-    """Say if no image has what the filter is on: images to come may have it."""
+    """Print a note if no image has the fields of the filter. Future images may have them."""
     from skytext.cli.output import note
     from skytext.errors import CallError
     from skytext.search.known_filters import check_filter

@@ -16,28 +16,28 @@ class BaseCondition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def sql(self) -> str:
-        """Return the filter text for Lance."""
+        """Return the condition as a filter string for Lance."""
         return self._sql(negated=False)
 
     def key(self) -> str:
-        """Return a short text that identifies the condition."""
+        """Return a short string that identifies the condition."""
         return hashlib.sha256(self.sql().encode()).hexdigest()
 
     def needs(self) -> Iterator[Need]:
-        """Yield the fields that the table must have; a test for null needs no field."""
+        """Yield the fields that the table must have. A test for null needs no field."""
         yield from self._needs(negated=False)
 
     def parts(self) -> Sequence[BaseCondition]:
-        """Return the conditions that this one consists of."""
+        """Return the conditions that this condition consists of."""
         return ()
 
     def _sql(self, *, negated: bool) -> str:
-        # Negations are pushed down to the comparisons: a negated comparison excludes nulls, too.
+        # ``negated`` is passed down to the comparisons. A negated comparison also excludes null.
         raise NotImplementedError
 
     def _needs(self, *, negated: bool) -> Iterator[Need]:
         raise NotImplementedError
 
     def _null(self, *, negated: bool) -> str | None:
-        """Return the field if this is only a test of one field for null."""
+        """Return the field if this condition only tests one field for null, else None."""
         return None

@@ -10,7 +10,7 @@ from skytext.errors import ConfigError
 from skytext.filters.literals import Kind, shown, text_literal
 
 SPATIAL_NAMES = ("geometry", "bbox")
-"""The names of an image's footprint: valid in spatial functions, not in comparisons."""
+"""The names of an image's footprint. Spatial functions accept them. Comparisons do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,10 @@ class Column:
 
     Attributes:
         name: the name in a filter.
-        sql: its expression in Lance; for metadata the value is a JSON text.
-        kind: kind of its values; None for metadata, because each value has its own kind.
+        sql: the expression for the column in Lance. For metadata, the value of the expression is a
+            JSON string.
+        kind: kind of the values. None for metadata, because the values of a field can have
+            different kinds.
     """
 
     name: str
@@ -29,12 +31,12 @@ class Column:
 
 
 class Need(NamedTuple):
-    """A field that must exist somewhere in the table, else the condition is a mistake.
+    """A field that at least one row must have. Otherwise the filter is a mistake.
 
     Attributes:
-        name: the column.
-        kind: the kind of value that it is compared with; None for any kind.
-        sql: true for the rows that have it.
+        name: the name of the field in a filter.
+        kind: the kind of the values that the field is compared with. None means any kind.
+        sql: a Lance expression that is true for the rows that have the field.
     """
 
     name: str
@@ -46,7 +48,7 @@ def _columns() -> dict[str, Column]:
     kinds: dict[str, Kind] = dict.fromkeys(("datetime", "created_at"), "time")
     kinds |= dict.fromkeys(("gsd", "bbox.west", "bbox.south", "bbox.east", "bbox.north"), "number")
     found = [Column(name, name, kind) for name, kind in kinds.items()]
-    # Lance accepts a literal for an integer column only if it fits the type.
+    # Lance compares an integer column only with a literal that fits its type, so cast to double.
     found += [
         Column(name, f"cast({name} as double)", "number")
         for name in ("width_px", "height_px", "byte_length", "num_variants")
@@ -71,22 +73,23 @@ def _columns() -> dict[str, Column]:
 
 
 COLUMNS = _columns()
-"""The columns that can be compared, besides ``metadata.…``."""
+"""The columns that can be compared, in addition to ``metadata.…``."""
 
-# Each level is a nested call in Lance, whose stack overflows at about 45.
+# Each level is a nested call in Lance. The stack of Lance overflows at about 45 levels.
 MAX_SEGMENTS = 16
 _SEGMENT = r'(?:[^."]+|"(?:[^"]|"")*")'
 _FIELD = re.compile(rf"metadata(?:\.{_SEGMENT})+")
 
 
 def find_column(name: str) -> Column:
-    """Return the column of a name: ``gsd``, ``bbox.west``, ``metadata.two words``.
+    """Return the column with a name, e.g. ``gsd``, ``bbox.west`` or ``metadata.two words``.
 
-    A dot in a metadata name begins a nested field. Write a field whose own name contains a dot or a
-    double quote in double quotes, doubled inside: ``metadata."a.b".c``.
+    A dot in a metadata name begins a nested field. If the name of a field contains a dot or a
+    double quote, write this name in double quotes: ``metadata."a.b".c``. Inside the quotes, write a
+    double quote twice.
 
     Raises:
-        ConfigError: no such column.
+        ConfigError: there is no column with this name.
     """
     if name in COLUMNS:
         return COLUMNS[name]
@@ -96,11 +99,13 @@ def find_column(name: str) -> Column:
             "BBOX(west, south, east, north))"
         )
     if name == "metadata":
-        raise ConfigError("metadata is filtered by field: metadata.NAME")
+        raise ConfigError(
+            "metadata cannot be compared as a whole: write metadata.NAME for one of its fields"
+        )
     if not _FIELD.fullmatch(name):
         raise ConfigError(
-            f"there is no column {shown(name)} to filter on; there are {', '.join(COLUMNS)}, "
-            "geometry, and metadata.NAME for a field of the source's metadata"
+            f"there is no column {shown(name)} to filter on. The columns are "
+            f"{', '.join(COLUMNS)}, geometry, and metadata.NAME for a field of the metadata"
         )
     path = metadata_path(name)
     if len(path) > MAX_SEGMENTS:

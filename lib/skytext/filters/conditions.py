@@ -1,11 +1,13 @@
 """Filters as typed conditions.
 
-A condition is applied before the search: images that do not match are never scored. It compiles to
-a filter text for Lance. This module writes every name and every literal in it, so user text never
-becomes filter syntax. As in SQL, a comparison with a missing value is neither true nor false, so a
-null never matches, negated or not. Metadata has no schema: a value is compared only with values of
-its own kind; a value of another kind counts as missing. Only true and false also match the numbers
-1 and 0, because many sources write these instead.
+A condition is applied before the search, so images that do not match are not scored. A condition
+is compiled to a filter string for Lance. This module writes every name and every literal of the
+string, so text from a user never becomes filter syntax.
+
+As in SQL, a comparison with a missing value is neither true nor false. So null matches neither a
+comparison nor the negated comparison. Metadata has no schema, so a value is compared only with
+values of the same kind. Values of other kinds are treated as missing. There is one exception: true
+and false also match the numbers 1 and 0, because many sources write these numbers.
 """
 
 from __future__ import annotations
@@ -35,11 +37,11 @@ from skytext.filters.spatial import HAS_BBOX, Intersects, Rows, Spatial
 
 MAX_CONDITIONS = 100
 MAX_GEOMETRIES = 8
-"""Each geometry is compared with all rows in the box around it."""
+"""Maximum number of geometries. Each is compared with all rows in its bounding box."""
 MAX_VALUES = 1_000
 MAX_PATTERN_CHARS = 200
 MAX_DEPTH = 16
-"""Maximum nesting of conditions: Lance's parser fails at about 50 levels."""
+"""Maximum nesting of conditions. Lance's parser fails at about 50 levels."""
 
 CompareOp: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 _OPPOSITE: Mapping[CompareOp, CompareOp] = {
@@ -53,10 +55,10 @@ _OPPOSITE: Mapping[CompareOp, CompareOp] = {
 
 
 class Compare(BaseCondition):
-    """Compare a column with a value, e.g. ``gsd < 1`` or ``metadata.sensor = 'S2'``.
+    """A comparison of a column with a value, e.g. ``gsd < 1`` or ``metadata.sensor = 'S2'``.
 
-    A time is an ISO 8601 text; without a zone it is UTC. A date means its whole day:
-    ``datetime <= '2024-01-31'`` includes the evening. ``ignore_case`` is for text values.
+    A time is an ISO 8601 string. A time without a time zone is in UTC. A date means the whole day:
+    ``datetime <= '2024-01-31'`` includes the end of that day. ``ignore_case`` needs a text value.
     """
 
     op: CompareOp
@@ -84,7 +86,8 @@ class Compare(BaseCondition):
             wanted = self.value if op == "=" else not self.value
             return f"{column.sql} IN ({BOOLEANS[wanted]})"
         if isinstance(self.value, str):
-            # Without the closing quote, which would sort after the text's first blank.
+            # Remove the closing quotes of the JSON strings. A quote sorts after a space, so "a"
+            # would sort after "a b".
             text = text_literal(json_text(self.value)[:-1])
             return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {text})"
         return _guarded(_number(column), op, literal(self.value))
@@ -94,7 +97,7 @@ class Compare(BaseCondition):
 
 
 class OneOf(BaseCondition):
-    """A column has one of some values, e.g. ``collection in ('naip', 'sentinel-2')``."""
+    """A test whether a value is in a list, e.g. ``collection in ('naip', 'sentinel-2')``."""
 
     op: Literal["in"] = "in"
     field: str
@@ -105,7 +108,7 @@ class OneOf(BaseCondition):
     def _check(self) -> OneOf:
         _check_values(self.field, self.values, ignore_case=self.ignore_case)
         if find_column(self.field).kind == "time":
-            raise ConfigError(f"{self.field} can be compared with < <= > >= or =, not with a list")
+            raise ConfigError(f"{self.field} cannot be compared with a list: use < <= > >= or =")
         return self
 
     def _sql(self, *, negated: bool) -> str:
@@ -129,7 +132,11 @@ class OneOf(BaseCondition):
 
 
 class Like(BaseCondition):
-    """A text matches a pattern: ``%`` is any text, ``_`` any character, ``\\`` escapes them."""
+    """A test whether a text matches a pattern.
+
+    ``%`` matches any text, and ``_`` matches one character. ``\\%``, ``\\_`` and ``\\\\`` match
+    the characters %, _ and \\ themselves.
+    """
 
     op: Literal["like"] = "like"
     field: str
@@ -140,7 +147,7 @@ class Like(BaseCondition):
     def _check(self) -> Like:
         _check_values(self.field, [self.pattern], ignore_case=True)
         if re.fullmatch(r"(?:[^\\]|\\[\\%_])*", self.pattern, re.DOTALL) is None:
-            raise ConfigError(r"in a pattern \ must be followed by %, _ or \: 'S2\_%'")
+            raise ConfigError(r"in a pattern, \ must be followed by %, _ or \, e.g. 'S2\_%'")
         if len(self.pattern) > MAX_PATTERN_CHARS:
             raise ConfigError(f"a pattern has at most {MAX_PATTERN_CHARS} characters")
         return self
@@ -161,7 +168,7 @@ class Like(BaseCondition):
 
 
 class IsNull(BaseCondition):
-    """The value is missing: ``gsd is null``. The opposite is `Not` of it."""
+    """A test whether a value is missing, e.g. ``gsd is null``. For the opposite, use `Not`."""
 
     op: Literal["is null"] = "is null"
     field: str
@@ -197,7 +204,7 @@ class _Many(BaseCondition):
         return self.conditions
 
     def _all_needs(self, *, negated: bool, one_is_enough: bool) -> Iterator[Need]:
-        # gsd < 1 or gsd is null: if no image has a gsd, all images match.
+        # "gsd < 1 or gsd is null" does not need the field gsd: without a gsd, all images match.
         nulls = {part._null(negated=negated) for part in self.conditions if one_is_enough}
         for part in self.conditions:
             for need in part._needs(negated=negated):
@@ -210,7 +217,7 @@ class _Many(BaseCondition):
 
 
 class And(_Many):
-    """All conditions are true."""
+    """A condition that is true if all its conditions are true."""
 
     op: Literal["and"] = "and"
 
@@ -222,7 +229,7 @@ class And(_Many):
 
 
 class Or(_Many):
-    """At least one condition is true."""
+    """A condition that is true if at least one of its conditions is true."""
 
     op: Literal["or"] = "or"
 
@@ -262,10 +269,10 @@ for _model in (_Many, And, Or, Not):
 
 
 def check_size(condition: Condition) -> None:
-    """Refuse a condition that is too large.
+    """Check that a condition is not too large.
 
     Raises:
-        ConfigError: too many conditions, or too deeply nested.
+        ConfigError: there are too many conditions or geometries, or they are nested too deeply.
     """
     waiting: list[tuple[BaseCondition, int]] = [(condition, 1)]
     num_conditions = num_geometries = 0
@@ -279,39 +286,39 @@ def check_size(condition: Condition) -> None:
             raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
         if num_geometries > MAX_GEOMETRIES:
             raise ConfigError(
-                f"the filter has too many geometries: at most {MAX_GEOMETRIES}, boxes not counted; "
-                "one MULTIPOLYGON may have many parts"
+                f"the filter has too many geometries: at most {MAX_GEOMETRIES} are possible, not "
+                "counting boxes. Join polygons into one MULTIPOLYGON"
             )
         waiting += [(part, depth + 1) for part in some.parts()]
 
 
 def _guarded(left: str, op: str, right: str) -> str:
-    """Return a comparison that never matches null, even after optimization.
+    """Return a comparison that never matches null, even after Lance optimises it.
 
-    Lance 14 simplifies ``x NOT IN (1) OR x NOT IN (2)`` to true, also for nulls.
+    Lance 14 simplifies ``x NOT IN (1) OR x NOT IN (2)`` to true, and true also matches null.
     """
     compared = f"{left} {op} {right}"
     return f"({left} IS NOT NULL AND {compared})" if op in ("!=", "NOT IN") else compared
 
 
 def _in_lower_case(column: Column, op: str, values: Sequence[Value]) -> str:
-    """Return a lower-case comparison of texts with one value or with a list."""
+    """Return a comparison of a text column that ignores case, with one value or with a list."""
     there, left = f"{column.sql} IS NOT NULL", f"lower({column.sql})"
     texts = [str(value) for value in values]
     if column.kind is None:
-        # In their JSON form, without the closing quote.
+        # Metadata values are JSON strings. Compare them without the closing quote.
         there, left = _has(column, "text"), f"left({left}, -1)"
         texts = [json_text(text)[:-1] for text in texts]
     right = ", ".join(f"lower({text_literal(text)})" for text in texts)
     return f"({there} AND {left} {op} {f'({right})' if op.endswith('IN') else right})"
 
 
-# A character in a JSON text.
+# A regular expression for one character of a JSON string.
 _CHARACTER = r"""(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])"""
 
 
 def _regex(pattern: str) -> str:
-    """Return the regular expression for JSON texts that match a pattern."""
+    """Convert the pattern of `Like` to a regular expression for JSON strings."""
     found = []
     for word in re.findall(r"\\?.", pattern, re.DOTALL):
         if word in ("%", "_"):
@@ -340,7 +347,9 @@ def _check_values(field: str, values: Sequence[Value], *, ignore_case: bool) -> 
     column = find_column(field)
     kinds = {kind_of(value) for value in values}
     if ignore_case and (column.kind not in (None, "text") or kinds != {"text"}):
-        raise ConfigError(f"{field} is compared with LIKE or CASEI, which are only for text")
+        raise ConfigError(
+            f"LIKE and CASEI can compare only text, but {field} or its value is not text"
+        )
     for value in values:
         if not isinstance(value, bool):
             literal(value)
@@ -368,7 +377,7 @@ def _need(field: str, value: Value) -> Need:
 
 
 def _has(column: Column, kind: Kind) -> str:
-    """Return a test of a metadata field's kind; `json_extract` returns the field's JSON text."""
+    """Return an expression that is true if a metadata field has a value of ``kind``."""
     if kind == "text":
         return f"left({column.sql}, 1) = '\"'"
     if kind == "boolean":

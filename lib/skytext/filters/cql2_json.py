@@ -1,6 +1,6 @@
-"""Filters as CQL2 JSON, compiled to typed conditions.
+"""Compile filters in CQL2 JSON to typed conditions.
 
-Unsupported parts are refused by name; no part of a filter is ignored.
+No part of a filter is ignored. If a part is not supported, the error message names this part.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ Place = tuple[str | int, ...]
 
 
 class MistakeError(ConfigError):
-    """A part of a filter is wrong.
+    """A part of a filter is invalid.
 
     Attributes:
-        place: the keys and indexes of its position.
-        node: the part.
+        place: the keys and indexes that lead to the invalid part.
+        node: the invalid part.
     """
 
     def __init__(self, message: str, place: Place, node: Any) -> None:
@@ -66,7 +66,7 @@ class _Property:
 
 @dataclass(frozen=True, slots=True)
 class _Literal:
-    """A value. ``is_time``: written as a date or timestamp."""
+    """A value. ``is_time`` is True if the filter contains it as a date or timestamp."""
 
     value: Value
     is_time: bool = False
@@ -77,7 +77,8 @@ def filter_from_json(value: object) -> Condition:
     """Parse CQL2 JSON: ``{"op": "<", "args": [{"property": "gsd"}, 1]}``.
 
     Raises:
-        ConfigError: malformed or without a valid meaning; the message has the position.
+        ConfigError: the filter is malformed or has no valid meaning. The message contains the
+            position of the mistake.
     """
     try:
         return compile_json(value)
@@ -90,8 +91,8 @@ def compile_json(value: object) -> Condition:
     """Compile parsed CQL2 JSON.
 
     Raises:
-        MistakeError: a part of it is wrong.
-        ConfigError: it is too large.
+        MistakeError: a part of the filter is invalid.
+        ConfigError: the filter is too large.
     """
     _check_nesting(value)
     condition = _condition(value, ())
@@ -115,7 +116,7 @@ def _condition(node: Any, place: Place) -> Condition:
     if not isinstance(node, Mapping) or "op" not in node:
         hint = ""
         if isinstance(node, Mapping) and "property" in node:
-            hint = f"; write {node['property']} = true for a flag"
+            hint = f"; to test a flag, write {node['property']} = true"
         raise MistakeError(f"expected a condition, such as gsd < 1{hint}", place, node)
     op, args = node["op"], node.get("args")
     compiler = _COMPILERS.get(op) if isinstance(op, str) else None
@@ -123,14 +124,16 @@ def _condition(node: Any, place: Place) -> Condition:
         raise MistakeError(_unsupported(op), (*place, "op"), node)
     unknown = sorted(map(str, set(node) - {"op", "args"}))
     if unknown:
-        raise MistakeError(f"{op} has no {shown(unknown[0])}: only op and args", place, node)
+        raise MistakeError(
+            f"{op} has no {shown(unknown[0])}: only op and args are possible", place, node
+        )
     if not isinstance(args, (list, tuple)):
         raise MistakeError("args must be a list", (*place, "args"), node)
     return _made(lambda: compiler(op, args, (*place, "args")), place, node)
 
 
 def _made(make: Callable[[], Condition], place: Place, node: Any) -> Condition:
-    """Call ``make``; add the position to its errors."""
+    """Call ``make``, and add the position to the errors that it raises."""
     try:
         return make()
     except MistakeError:
@@ -162,7 +165,7 @@ def _counted(op: str, args: Any, wanted: int, place: Place) -> Any:
 
 def _group(op: str, args: Any, place: Place) -> Condition:
     if not args:
-        raise MistakeError(f"{op} joins at least 1 condition", place, {"op": op, "args": args})
+        raise MistakeError(f"{op} needs at least 1 condition", place, {"op": op, "args": args})
     parts = tuple(_condition(arg, (*place, i)) for i, arg in enumerate(args))
     return And(conditions=parts) if op == "and" else Or(conditions=parts)
 
@@ -195,7 +198,9 @@ def _compare(left: _Property, op: CompareOp, right: _Literal) -> Condition:
 def _check_pair(left: _Property, right: _Literal) -> None:
     kind = find_column(left.name).kind
     if right.is_time and kind != "time":
-        raise ConfigError(f"{left.name} is not a time: TIMESTAMP and DATE are for datetime")
+        raise ConfigError(
+            f"{left.name} is not a time: use TIMESTAMP and DATE only with a time column"
+        )
     if left.ignore_case != right.ignore_case:
         raise ConfigError(f"CASEI is needed on both sides: CASEI({left.name}) = CASEI('text')")
 
@@ -256,7 +261,7 @@ def _spatial(op: str, args: Any, place: Place) -> Condition:
 
 def _in_box(op: str, numbers: Any) -> Condition:
     if not isinstance(numbers, (list, tuple)) or len(numbers) not in (4, 6):
-        raise ConfigError("a BBOX is west, south, east, north: four numbers")
+        raise ConfigError("a BBOX must have four numbers: west, south, east, north")
     west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])
     box = Intersects(bbox=(west, south, east, north))
     if op == "s_intersects":
@@ -267,14 +272,14 @@ def _in_box(op: str, numbers: Any) -> Condition:
 
 
 def in_geometry(op: str, value: object) -> Condition:
-    """Return the condition that a footprint intersects a geometry or is within it.
+    """Return the condition that a footprint intersects a geometry or is within the geometry.
 
     Args:
         op: ``s_intersects`` or ``s_within``.
-        value: GeoJSON.
+        value: a GeoJSON geometry.
 
     Raises:
-        ConfigError: not a valid geometry.
+        ConfigError: ``value`` is not a valid geometry.
     """
     geometry = check_geojson(value)
     how: Literal["s_intersects", "s_within"] = "s_within" if op == "s_within" else "s_intersects"
@@ -299,7 +304,7 @@ def _temporal(op: str, args: Any, place: Place) -> Condition:
 
 
 def _end(value: Any, place: Place) -> str | None:
-    """Return an end of an interval; None for an open one."""
+    """Return the start or the end of an interval. None means that the interval is open there."""
     if value == "..":
         return None
     if isinstance(value, str):
@@ -308,7 +313,8 @@ def _end(value: Any, place: Place) -> str | None:
 
 
 def _during(field: _Property, start: str | None, end: str | None) -> Condition:
-    # An interval includes its first and last day, but not a moment at its end.
+    # If an end of an interval is a day, the interval includes this day. If an end is a moment,
+    # the interval excludes this moment.
     found: list[Condition] = []
     if start is not None:
         found.append(Compare(op=">=" if is_date(start) else ">", field=field.name, value=start))
@@ -351,14 +357,14 @@ def _without_case(node: Any, place: Place) -> _Property | _Literal:
 def _instant(name: str, text: Any, place: Place) -> _Literal:
     if not isinstance(text, str) or is_date(text) != (name == "date"):
         example = "DATE('2024-05-31')" if name == "date" else "TIMESTAMP('2024-05-31T12:00:00Z')"
-        raise MistakeError(f"{name} is written as {example}", place, {name: text})
+        raise MistakeError(f"{name} must be written as in {example}", place, {name: text})
     return _Literal(text, is_time=True)
 
 
 def _property(node: Any, place: Place) -> _Property:
     found = _operand(node, place)
     if not isinstance(found, _Property):
-        raise MistakeError("expected a column, and the value after it", place, node)
+        raise MistakeError("expected a column first, and the value after it", place, node)
     return found
 
 

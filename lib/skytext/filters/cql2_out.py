@@ -10,7 +10,7 @@ from skytext.filters.spatial import Intersects, Spatial
 
 
 def to_json(condition: Condition) -> dict[str, Any]:
-    """Return the CQL2 JSON for a condition; `filter_from_json` converts it back."""
+    """Convert a condition to CQL2 JSON. `filter_from_json` does the opposite."""
     match condition:
         case Compare(op=op, field=field, value=value, ignore_case=ignore_case):
             name = "<>" if op == "!=" else op

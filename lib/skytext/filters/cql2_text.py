@@ -1,8 +1,9 @@
 """Parse filters in CQL2 text with the package ``cql2``.
 
-Its parser is native code that recurses for each level of a text: 4,000 comparisons in a row crash
-the process. An error inside parentheses makes it parse them again, twice for each level. So this
-module checks the size of a text first.
+The parser of this package is native code. It makes a recursive call for each comparison, so a text
+with 4,000 comparisons crashes the process. If there is an error inside parentheses, the parser
+reads their content twice for each level of nesting. So this module checks the size of a text before
+it calls the parser.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from skytext.filters.literals import literal, shown, text_literal
 
 MAX_TEXT_CHARS = 10_000
 MAX_PARENTHESES = 12
-"""Maximum nesting of groups: an error at this depth takes 40 ms."""
+"""Maximum nesting of groups. The parser needs 40 ms to find an error at this depth."""
 _MAX_WORK = 100_000
-"""Tokens that a failing parser may read, including repeats: about a quarter of a second."""
+"""Maximum number of tokens that a failing parser reads, with repetitions: about 0.25 s."""
 
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^']|'')*')
@@ -48,12 +49,13 @@ def parse_filter(text: str) -> Condition:
     """Parse a filter such as ``gsd < 1 AND (collection = 'naip' OR metadata.cloud <= 10)``.
 
     Raises:
-        ConfigError: malformed or without a valid meaning; the message has the position.
+        ConfigError: the filter is malformed or has no valid meaning. The message contains the
+            position of the mistake.
     """
     if len(text) > MAX_TEXT_CHARS:
         raise ConfigError(f"the filter is too long: at most {MAX_TEXT_CHARS} characters")
     if not text.strip():
-        raise ConfigError("the filter is empty: write one such as gsd < 1")
+        raise ConfigError("the filter is empty: write a condition such as gsd < 1")
     _measure(text)
     try:
         node = cql2.parse_text(text).to_json()
@@ -66,10 +68,11 @@ def parse_filter(text: str) -> Condition:
 
 
 def _measure(text: str) -> None:
-    """Refuse a text that the native parser could not parse, or not in time.
+    """Check that the native parser can parse a text fast and without a crash.
 
     Raises:
-        ConfigError: with the column.
+        ConfigError: the text is too large or too deeply nested, or a token is invalid. If a token
+            is the cause, the message contains its column.
     """
     opened: list[tuple[int, bool]] = []
     before, num_steps, work, depth = "", 0, 0, 0
@@ -86,7 +89,7 @@ def _measure(text: str) -> None:
             if not opened:
                 raise _at(column, "this ')' has no matching '('")
             depth -= not opened.pop()[1]
-        # Each of these is a recursive call.
+        # The parser makes a recursive call for each of these tokens.
         num_steps += kind == "operator" or said.lower() in _KEYWORDS - {"null", "true", "false"}
         work += 2**depth
         if depth > MAX_PARENTHESES or len(opened) > 2 * MAX_PARENTHESES:
@@ -94,7 +97,9 @@ def _measure(text: str) -> None:
         if num_steps > 4 * MAX_CONDITIONS:
             raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
         if work > _MAX_WORK:
-            raise ConfigError("the filter is too long for its parentheses: use fewer of them")
+            raise ConfigError(
+                "the filter is too long for its number of nested parentheses: use fewer parentheses"
+            )
         before = said.lower()
     if opened:
         raise _at(opened[-1][0], "this '(' is not closed")
@@ -109,8 +114,8 @@ def _check_token(kind: str, said: str, column: int, rest: str) -> None:
     if kind == "arithmetic" and not (said in "+-" and re.match(r"[\d.]", rest)):
         raise _at(
             column,
-            f"arithmetic ({said}) is not supported; write a column whose name contains {said} in "
-            'double quotes: "metadata.a-b"',
+            f"arithmetic ({said}) is not supported. If the name of a column contains {said}, write "
+            'the name in double quotes: "metadata.a-b"',
         )
     if kind == "other" and said == "'":
         raise _at(column, "the text that begins here has no closing quote")
@@ -137,7 +142,7 @@ def _at(column: int, message: str) -> ConfigError:
 
 
 def _written(node: Any) -> str:
-    """Return a part of the filter as text."""
+    """Return a part of the filter as CQL2 text, cut to the length of an error message."""
     if isinstance(node, str):
         # The package would parse a plain string as a filter.
         return shown(text_literal(node))

@@ -1,4 +1,4 @@
-"""Write values as literals of Lance's filter language."""
+"""Convert values to literals of Lance's filter language."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ BOOLEANS = {True: "'true', '1', '1.0'", False: "'false', '0', '0.0'"}
 
 
 def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
-    """Return the moment of an ISO 8601 text in UTC; for a date also the last moment of the day.
+    """Parse an ISO 8601 string.
 
-    The last moment is a microsecond before the next day, the resolution of the table's times:
-    9999-12-31 has no next day.
+    Returns:
+        The moment in UTC and None. For a date: the first and the last moment of the day in UTC. The
+        last moment is one microsecond before the next day, because times in the table have this
+        resolution, and because 9999-12-31 has no next day.
 
     Raises:
-        ConfigError: not a time.
+        ConfigError: the text is not a time.
     """
     try:
         if is_date(text):
@@ -58,7 +60,7 @@ def kind_of(value: Value) -> Kind:
 
 
 def literal(value: Value) -> str:
-    """Return the literal of a text or number.
+    """Return a text or a number as a literal.
 
     Raises:
         ConfigError: the number is not finite, or the text is not valid Unicode.
@@ -75,7 +77,7 @@ def literal(value: Value) -> str:
 
 
 def text_literal(value: str) -> str:
-    """Return the literal of a text; only the quote itself must be escaped.
+    """Return a text as a literal. Only single quotes are escaped.
 
     Raises:
         ConfigError: the text is not valid Unicode.
@@ -88,17 +90,17 @@ def text_literal(value: str) -> str:
 
 
 def json_text(value: Value) -> str:
-    """Return JSON as Lance writes it: only quotes, backslashes and control characters change."""
+    """Return JSON as Lance writes it: only quotes, backslashes and controls are escaped."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def moment_literal(moment: dt.datetime) -> str:
-    """Return the literal of a moment in UTC."""
+    """Return a moment in UTC as a literal."""
     return f"timestamp '{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z'"
 
 
 def shown(text: str) -> str:
-    """Return a text for an error message: quoted, at most 60 characters."""
+    """Return a text for an error message, in quotes and cut to 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 

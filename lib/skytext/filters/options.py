@@ -31,27 +31,29 @@ def make_filter(
     gsd_min: float | None = None,
     gsd_max: float | None = None,
 ) -> Condition | None:
-    """Return all given options as one condition, or None without any.
+    """Return a condition that requires all given options, or None if there are no options.
 
     Args:
         where: CQL2 text or JSON, or a condition.
-        bbox: west, south, east, north that the image must intersect.
+        bbox: a box that the image must intersect: west, south, east and north in degrees.
         intersects: a GeoJSON geometry that the image must intersect.
-        after: a moment or day, inclusive.
-        before: a moment or day, exclusive.
-        collections: the image is in one of them.
-        gsd_min: metres, inclusive.
-        gsd_max: metres, inclusive.
+        after: a moment or day. The image must be taken at this time or later.
+        before: a moment or day. The image must be taken earlier.
+        collections: names of collections. The image must be in one of them.
+        gsd_min: minimum ground sample distance in metres, inclusive.
+        gsd_max: maximum ground sample distance in metres, inclusive.
 
     Raises:
-        ConfigError: malformed or contradictory.
+        ConfigError: an option is malformed, or options contradict each other.
     """
     found: list[Condition] = []
     if where is not None:
         found.append(read_filter(where))
     if bbox is not None:
         if len(bbox) != 4:
-            raise ConfigError(f"a bbox is west, south, east, north (given: {len(bbox)} numbers)")
+            raise ConfigError(
+                f"a bbox must have four numbers: west, south, east, north (given: {len(bbox)})"
+            )
         found.append(Intersects(bbox=(bbox[0], bbox[1], bbox[2], bbox[3])))
     if intersects is not None:
         try:
@@ -76,8 +78,8 @@ def _times(after: str | None, before: str | None) -> Iterator[Condition]:
         yield Compare(op="<", field="datetime", value=before)
     if after is not None and before is not None and parse_time(after)[0] >= parse_time(before)[0]:
         raise ConfigError(
-            f"after must be earlier than before, which is exclusive (given: after {after}, "
-            f"before {before})"
+            f"after must be earlier than before, because before is exclusive (given: after "
+            f"{after}, before {before})"
         )
 
 
@@ -88,5 +90,5 @@ def _resolutions(gsd_min: float | None, gsd_max: float | None) -> Iterator[Condi
         yield Compare(op="<=", field="gsd", value=gsd_max)
     if gsd_min is not None and gsd_max is not None and gsd_min > gsd_max:
         raise ConfigError(
-            f"the smallest gsd must not be above the largest (given: {gsd_min:g} and {gsd_max:g})"
+            f"the minimum gsd must not be above the maximum (given: {gsd_min:g} and {gsd_max:g})"
         )

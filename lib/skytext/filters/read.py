@@ -11,10 +11,10 @@ from skytext.filters.cql2_text import parse_filter
 
 
 def read_filter(given: str | Mapping[str, Any] | Condition) -> Condition:
-    """Return the condition of CQL2 text or parsed CQL2 JSON; return a condition as it is.
+    """Convert CQL2 text or parsed CQL2 JSON to a condition. Return a condition unchanged.
 
     Raises:
-        ConfigError: malformed or without a valid meaning.
+        ConfigError: the filter is malformed or has no valid meaning.
     """
     if isinstance(given, str):
         return parse_filter(given)

@@ -22,10 +22,10 @@ _NEED = Need("bbox", None, HAS_BBOX)
 
 
 class Intersects(BaseCondition):
-    """The image's ``bbox`` and this box have a point in common; touching edges count.
+    """A test whether the image's ``bbox`` and this box have a point in common.
 
-    West, south, east, north in degrees. West > east crosses the antimeridian, in this box and in
-    the images'; longitudes 180 and -180 are the same.
+    Boxes whose edges touch have a point in common. A box is west, south, east and north in degrees.
+    If west > east, the box crosses the antimeridian. Longitudes 180 and -180 are equal.
     """
 
     op: Literal["intersects"] = "intersects"
@@ -84,14 +84,14 @@ class Intersects(BaseCondition):
 
 
 class Spatial(BaseCondition):
-    """The image's footprint intersects a geometry, or is within it.
+    """A test whether the footprint of the image intersects a geometry or is within the geometry.
 
-    Lance's filter language cannot express this. `skytext.table.queries.shape_rows` finds the rows
-    and replaces this condition by a `Rows`.
+    Lance's filter language cannot express this test. `skytext.table.queries.shape_rows` finds the
+    matching rows and replaces this condition by a `Rows`.
 
     Attributes:
-        op: ``s_intersects``, or ``s_within``: the footprint is within the geometry.
-        geometry: GeoJSON text, longitudes and latitudes in degrees.
+        op: ``s_intersects``, or ``s_within`` if the footprint must be within the geometry.
+        geometry: GeoJSON string with longitudes and latitudes in degrees.
     """
 
     op: Literal["s_intersects", "s_within"]
@@ -126,11 +126,12 @@ def _shape(geometry: str) -> Shape:
 
 
 class Rows(BaseCondition):
-    """Rows of one version of a table, as replacement for a `Spatial`.
+    """The rows of one table version that match a `Spatial`. It replaces the `Spatial`.
 
     Attributes:
-        matching: filter text of the rows that match.
-        others: filter text of the rows that do not match; rows without a ``bbox`` are in neither.
+        matching: Lance filter of the rows that match.
+        others: Lance filter of the rows that do not match. Rows without a ``bbox`` are in
+            neither of the two filters.
     """
 
     op: Literal["rows"] = "rows"

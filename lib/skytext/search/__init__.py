@@ -1,8 +1,9 @@
 """Search a table in plain words (no Ray).
 
-The dense rule is the paper's (arXiv 2512.10596): query and descriptions are embedded as text, and
-an image has the cosine of its best variant as score. Text search compares words (BM25); hybrid
-search does both. docs/reference/retrieval.md describes the fusion and its reasons.
+Dense search uses the rule of the paper (arXiv 2512.10596). The query and the descriptions are
+embedded as text. The score of an image is the cosine of the query and the image's best variant.
+Text search compares words (BM25). Hybrid search combines dense search and text search.
+docs/reference/retrieval.md describes how the scores are combined, and why.
 """
 
 from __future__ import annotations

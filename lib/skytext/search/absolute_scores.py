@@ -1,7 +1,7 @@
-"""The displayed score: a cosine that is valid for one image alone.
+"""The displayed score of an image: a cosine that does not depend on other images.
 
-Scores that order a ranking may be relative to its best image, or sums of ranks. Such scores have no
-meaning for a single image.
+The scores that order a ranking can depend on its best image, or can be sums of ranks. These scores
+have no meaning for a single image, so they are not displayed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skytext.table.queries.caption_queries import Floats
 
 
 def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> list[Floats]:
-    """Return for each image the cosine of each variant with its best query."""
+    """Return the cosine of each variant and its nearest query, as one array for each image."""
     if not len(ranking.ids):
         return []
     scored = ranking.variants or served.variants(ranking.ids)
@@ -26,12 +26,12 @@ def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> l
 def absolute_scores(ranking: Ranking, cosines: list[Floats]) -> Floats:
     """Return the displayed score of each image, float32, shape (images,).
 
-    In modes that compare image vectors it is the cosine with the image's own vector (NaN without
-    one); in all other modes the cosine of the best variant.
+    In modes that compare image vectors, the score is the cosine of the query and the image vector
+    (NaN for an image without a vector). In other modes, it is the cosine of the best variant.
 
     Args:
         ranking: the images.
-        cosines: from `variant_cosines`.
+        cosines: the result of `variant_cosines`.
     """
     if "images" in ranking.parts:
         return ranking.parts["images"]

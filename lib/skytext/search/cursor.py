@@ -1,4 +1,7 @@
-"""The end of a page of hits, as an opaque text bound to table versions and a search."""
+"""A cursor: an opaque string that encodes the end of a page of hits.
+
+A cursor is valid only for the same search in the same table versions.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ _FORM = 1
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The end of a page.
+    """The end of a page of hits.
 
     Attributes:
-        versions: version of each table; row ids and scores belong to them.
-        question: `SearchRequest.fingerprint` combined with the ranking settings.
-        offset: number of hits so far.
-        score: score of the last hit.
-        row_id: row id of the last hit; see `skytext.search.several_tables.RowIdSpace`.
-        scale: the scale of the scores; see `skytext.search.ranking_inputs.Ranking`.
+        versions: the version of each table in which the row id and the score are valid.
+        question: id of the search: a hash of the request, the mode and the ranking settings.
+        offset: number of hits on this page and all earlier pages.
+        score: rank score of the last hit.
+        row_id: row id of the last hit, as in `skytext.search.several_tables.RowIdSpace`.
+        scale: `skytext.search.ranking_inputs.Ranking.scale` of the ranking.
     """
 
     versions: tuple[int, ...]
@@ -35,7 +38,7 @@ class Cursor:
     scale: tuple[tuple[float, ...], ...] | None = None
 
     def encode(self) -> str:
-        """Return the text form, for `decode`."""
+        """Return the string that `decode` reads."""
         values = asdict(self)
         if len(self.versions) == 1:
             values["versions"] = self.versions[0]
@@ -44,7 +47,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
-        """Read a cursor.
+        """Parse a cursor.
 
         Raises:
             ConfigError: the text is not a valid cursor.
@@ -74,34 +77,36 @@ class Cursor:
             raise _not_ours() from error
 
     def check_scale(self, num_lists: int, num_values: int) -> None:
-        """Refuse a cursor whose `scale` does not fit the search.
+        """Check that the shape of `scale` fits the search.
 
         Raises:
-            ConfigError: the cursor was modified.
+            ConfigError: the shape differs, because a client modified the cursor.
         """
         if self.scale is not None and list(map(len, self.scale)) != [num_values] * num_lists:
             raise _not_ours()
 
     def check_tables(self, num_tables: int) -> None:
-        """Refuse a cursor from a search of a different number of tables.
+        """Check that the cursor is from a search of the same number of tables.
 
         Raises:
-            CallError: the number differs.
+            CallError: the number of tables differs.
         """
         if len(self.versions) != num_tables:
             raise CallError(
-                f"the cursor belongs to a search of {_tables(len(self.versions))}, this search has "
-                f"{_tables(num_tables)}: name the same tables, or search again without the cursor"
+                f"the cursor belongs to a search of {_tables(len(self.versions))}, but this search "
+                f"has {_tables(num_tables)}: name the same tables, or search again without the "
+                "cursor"
             )
 
     @classmethod
     def of_request(
         cls, request: SearchRequest, versions: tuple[int, ...], question: str
     ) -> Cursor | None:
-        """Return a request's cursor; None without one.
+        """Return the cursor of a request, or None if the request has none.
 
         Raises:
-            CallError: it belongs to another version or another search.
+            ConfigError: the cursor is not valid.
+            CallError: the cursor belongs to another version or another search.
         """
         if request.cursor is None:
             return None
@@ -125,8 +130,8 @@ def cursor_version(text: str) -> int:
     """Return the table version in a cursor of a search of one table.
 
     Raises:
-        ConfigError: not a valid cursor.
-        CallError: it belongs to a search of several tables.
+        ConfigError: the text is not a valid cursor.
+        CallError: the cursor belongs to a search of several tables.
     """
     return cursor_versions(text, 1)[0]
 
@@ -135,8 +140,8 @@ def cursor_versions(text: str, num_tables: int) -> tuple[int, ...]:
     """Return the version of each table in a cursor, in the order of the search.
 
     Raises:
-        ConfigError: not a valid cursor.
-        CallError: it belongs to a search of a different number of tables.
+        ConfigError: the text is not a valid cursor.
+        CallError: the cursor belongs to a search of a different number of tables.
     """
     cursor = Cursor.decode(text)
     cursor.check_tables(num_tables)
@@ -148,7 +153,7 @@ def _tables(num: int) -> str:
 
 
 def _not_ours() -> ConfigError:
-    return ConfigError("invalid cursor: use next_cursor from a result without changes")
+    return ConfigError("invalid cursor: pass next_cursor from a result, and do not change it")
 
 
 def _lists(values: object) -> tuple[tuple[float, ...], ...]:

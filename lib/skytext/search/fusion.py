@@ -1,23 +1,23 @@
 """Combine variant scores into one score per image, and several rankings into one (NumPy only).
 
-Search and evaluation use these same functions. Higher scores are better. Arrays may have any
-leading shape; the last axis is variants or images. So one query and a block of queries use the same
-call.
+Search and evaluation use the same functions. Higher scores are better. The last axis of an array is
+variants or images. The other axes are arbitrary, so a call can process one query or many queries.
 
 *Pooling* turns the cosines of an image's variants into one score:
 
-* ``max``: that of the best variant, the rule of TRSLLaVA (arXiv 2512.10596);
-* ``mean``: the cosine with the mean of the variants' vectors;
-* ``max+mean``: the mean of the two;
-* ``max+mean-z``: the mean of their z-scores over the scored images.
+* ``max``: the cosine of the best variant, which is the rule of TRSLLaVA (arXiv 2512.10596);
+* ``mean``: the cosine of the query and the mean of the variants' vectors;
+* ``max+mean``: the mean of ``max`` and ``mean``;
+* ``max+mean-z``: the mean of the z-scores of ``max`` and ``mean`` over the scored images.
 
 *Fusion* combines several rankings of the same images into one score:
 
 * ``rrf``: reciprocal ranks, ``1 / (60 + rank)`` (Cormack et al., SIGIR 2009);
-* ``z``, ``minmax``: sums of scores normalised to mean 0 and deviation 1, or to 0 … 1;
-* ``floor``: sums of scores divided by the best score, both measured from the lowest possible score
-  (Bruch et al., TOIS 2023: "theoretical minimum"). So the place where a list was cut off does not
-  change the values at its beginning.
+* ``z``: the sum of scores that are normalised to mean 0 and standard deviation 1;
+* ``minmax``: the sum of scores that are normalised to the range 0 … 1;
+* ``floor``: the sum of scores that are divided by the best score of the ranking. Both scores are
+  measured from the lowest possible score (Bruch et al., TOIS 2023: "theoretical minimum"). The
+  results do not depend on the number of images at which a ranking is cut off.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 RRF_CONSTANT = 60.0
-"""Added to a rank before the reciprocal; the constant of the method's paper."""
+"""The number added to a rank before the reciprocal is taken, from the paper of the method."""
 _SHORTEST = 1e-4
-"""A shorter mean vector is rounding noise of variants that cancel each other."""
+"""A shorter mean vector is only rounding noise, because the variants cancel each other out."""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
 def mean_lengths(vectors: Floats, offsets: Indices) -> Floats:
-    """Return the length of each image's mean vector; `pool` needs it for ``mean``.
+    """Return the length of the mean vector of each image: float32, shape (images,).
+
+    `pool` needs these lengths for every method except ``max``.
 
     Args:
         vectors: float32, shape (variants, dim), unit length, grouped by image.
-        offsets: shape (images,), the start of each image's variants; each image has at least one.
+        offsets: shape (images,): the index of the first variant of each image. Each image has at
+            least one variant.
     """
     sums = np.add.reduceat(vectors, offsets, axis=0)
     lengths = np.linalg.norm(sums, axis=1) / _counts(offsets, len(vectors))
@@ -58,22 +61,23 @@ def mean_lengths(vectors: Floats, offsets: Indices) -> Floats:
 def pool(
     scores: Floats, offsets: Indices, pooling: Pooling, lengths: Floats | None = None
 ) -> Floats:
-    """Return one score per image: float32, shape (…, images).
+    """Combine the scores of each image's variants into one score: float32, shape (…, images).
 
     Args:
         scores: cosines of queries and variants, shape (…, variants), grouped by image.
-        offsets: shape (images,), the start of each image's variants.
-        pooling: the method.
-        lengths: of the images' mean vectors (`mean_lengths`); not needed for ``max``.
+        offsets: shape (images,): the index of the first variant of each image.
+        pooling: the pooling method.
+        lengths: lengths of the images' mean vectors, from `mean_lengths`. Not needed for ``max``.
 
     Raises:
-        ValueError: the lengths are needed but missing.
+        ValueError: the method needs ``lengths``, but they are None.
     """
     if pooling == "max":
         return _max(scores, offsets)
     if lengths is None:
         raise ValueError(f"pooling {pooling} needs the lengths of the mean vectors")
-    # The mean of the cosines is the product with the mean vector; divided by its length: a cosine.
+    # The mean of the cosines is the dot product of the query and the mean vector. Divided by the
+    # length of the mean vector, it is a cosine.
     sums = np.add.reduceat(scores, offsets, axis=-1)
     divisor = _counts(offsets, scores.shape[-1]) * np.maximum(lengths, _SHORTEST)
     mean = np.asarray(sums / divisor, np.float32)
@@ -93,27 +97,29 @@ def fuse(
 ) -> Floats:
     """Combine several rankings into one score per image: float32, shape (…, images).
 
-    NaN marks an image that a ranking does not contain. With ``rrf`` such an image gets 0 from this
-    ranking. With the other methods it gets the lowest score in the ranking, or ``floors``. A
-    ranking without images is ignored.
+    NaN marks an image that a ranking does not contain. With ``rrf``, this image gets 0 from the
+    ranking. With other methods, it gets the value of ``floors``. If ``floors`` is None, it gets the
+    lowest score in the ranking. A ranking without images is ignored.
 
     Args:
-        scores: of each ranking, shape (…, images), the same for all.
-        fusion: the method.
-        weights: of the rankings, at least 0, and one above 0; None for equal weights. The result
-            is divided by their sum.
+        scores: the scores of each ranking. All arrays have the same shape (…, images).
+        fusion: the fusion method.
+        weights: the weight of each ranking. Weights are at least 0, and one weight is above 0. None
+            means equal weights. The result is divided by the sum of the weights.
         floors: lowest possible score of each ranking (cosine −1, BM25 0); required by ``floor``.
 
     Raises:
-        ValueError: no rankings, shapes or numbers that do not match, or an invalid weight.
+        ValueError: there are no rankings, shapes or numbers do not match, or a weight is invalid.
     """
     weights = [1.0] * len(scores) if weights is None else list(weights)
     if not scores or len(weights) != len(scores) or any(s.shape != scores[0].shape for s in scores):
-        raise ValueError("fusion needs rankings of the same images, and one weight for each")
+        raise ValueError(
+            "fusion needs rankings of the same images, and one weight for each ranking"
+        )
     if not all(np.isfinite(weights)) or min(weights) < 0 or sum(weights) == 0:
         raise ValueError(f"weights must be 0 or more, and not all 0 (given: {weights})")
     if fusion == "floor" and (floors is None or len(floors) != len(scores)):
-        raise ValueError("fusion floor needs the lower end of every ranking's scale")
+        raise ValueError("fusion floor needs the lowest possible score of every ranking")
     total = np.zeros(scores[0].shape)
     for i, ranking in enumerate(scores):
         floor = None if floors is None else floors[i]
@@ -124,7 +130,13 @@ def fuse(
 def normalise(
     scores: NDArray[np.float64], fusion: Fusion, floor: float | None
 ) -> NDArray[np.float64]:
-    """Convert one ranking's scores to the scale on which ``fusion`` adds them; see `fuse`."""
+    """Normalise the scores of one ranking as ``fusion`` requires; see `fuse`.
+
+    Args:
+        scores: shape (…, images). NaN marks a missing image.
+        fusion: the fusion method.
+        floor: the lowest possible score, required by ``floor``.
+    """
     if fusion == "rrf":
         return _reciprocal_ranks(scores)
     there = ~np.isnan(scores)
@@ -142,27 +154,28 @@ def normalise(
         low, width = lowest, highest - lowest
     else:
         low, width = np.full_like(lowest, floor or 0.0), highest - (floor or 0.0)
-    # All scores are equal: the ranking has no preference.
+    # If all scores are equal, the ranking does not affect the result.
     flat = ~some | (width <= 1e-12)
     return np.where(flat, 0.0, (full - low) / np.where(flat, 1.0, width))
 
 
 def best(scores: NDArray[Any], keys: Sequence[str] | NDArray[Any], k: int) -> Indices:
-    """Return the indices of the ``k`` best scores, best first; ties by key, ascending.
+    """Return the indices of the ``k`` best scores, best score first.
 
-    The result does not depend on the order of the images, so pages and processes agree.
+    Equal scores are ordered by ascending key. So the result does not depend on the order of the
+    images, and it is the same on all pages and in all processes.
 
     Args:
-        scores: shape (images,); NaN is left out.
-        keys: shape (images,), one unique key per image.
-        k: the maximum number.
+        scores: shape (images,). Images with NaN are not returned.
+        keys: shape (images,): a unique key of each image.
+        k: maximum number of indices.
     """
     order: Indices = np.lexsort((np.asarray(keys), -scores))
     return order[: min(k, int(np.count_nonzero(~np.isnan(scores))))]
 
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ties share the best of their ranks; missing images (NaN) get 0."""
+    """Return reciprocal ranks. Equal scores get the same, best rank. Missing images (NaN) get 0."""
     flat = scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1])
     found = np.zeros_like(flat)
     for i, row in enumerate(flat):

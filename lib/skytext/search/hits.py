@@ -11,34 +11,35 @@ from skytext_client.search_fields import Mode
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One image in the result.
+    """One image in the result of a search.
 
     Attributes:
-        image_id: the image.
-        score: fit of the image by itself: cosine of the query and the best variant, -1 to 1. In
-            modes image and image+dense: cosine of the query and the image's own vector, None
-            without one.
-        rank_score: orders the hits, higher is better. Dense: `score` (or the pooling of
-            `SearchConfig.dense_pooling`). Text: BM25. Hybrid: both fused, at most 1 and relative
-            to the best hit. Image: `score`. Image+dense: the mean of two reciprocal ranks.
-        uri: the address of the image.
+        image_id: id of the image.
+        score: a score that does not depend on other images, -1 to 1: the cosine of the query and
+            the best variant. In modes image and image+dense, it is the cosine of the query and the
+            image vector, or None if the image has no image vector.
+        rank_score: the score that orders the hits. Higher is better. Mode dense: `score`, or the
+            score of the pooling method `SearchConfig.dense_pooling`. Text: BM25. Hybrid: the
+            combined score of dense and text, relative to the best hit and at most 1. Image:
+            `score`. Image+dense: the mean of two reciprocal ranks.
+        uri: address of the image.
         variant: index of the variant that is nearest to the query.
-        cosine: of that variant, in every mode.
-        bm25: of the image's text; 0 if it contains none of the words. None if words were not
-            compared.
-        image_cosine: of the query and the image's own vector; None without such a vector, or if
-            images were not compared.
-        one_sentence: of that variant.
-        feature: of that variant.
-        caption: of that variant.
+        cosine: cosine of the query and this variant, in every mode.
+        bm25: BM25 of the image's text. 0 if the text contains none of the words. None if the search
+            did not compare words.
+        image_cosine: cosine of the query and the image vector. None if the image has no image
+            vector, or if the search did not compare image vectors.
+        one_sentence: the one-sentence description of this variant.
+        feature: the feature description of this variant.
+        caption: the caption of this variant.
         datetime: time of acquisition, or None.
-        bbox: west, south, east, north in degrees, or None.
-        gsd: metres, or None.
-        collection: or None.
-        duplicates: with grouping, image_id of lower-ranked near-duplicates, as far as they were
-            examined for this page. Near-duplicates that rank even lower do not appear on later
-            pages either.
-        table: the address of its table if several are searched; else None.
+        bbox: west, south, east and north in degrees, or None.
+        gsd: ground sample distance in metres, or None.
+        collection: name of the collection, or None.
+        duplicates: image_id of the near-duplicates that rank lower, if the request groups
+            near-duplicates. It contains only images that were examined for this page. Other
+            near-duplicates of this image do not appear on later pages.
+        table: address of the image's table if several tables were searched, and None otherwise.
     """
 
     image_id: str
@@ -61,7 +62,7 @@ class Hit:
 
     def to_json(self) -> dict[str, Any]:
         """Return the hit as a JSON object."""
-        # `asdict` copies every value, which takes longer than fetching the rows.
+        # Do not use `asdict`: it copies every value, and this takes longer than fetching the rows.
         row = {name: getattr(self, name) for name in self.__slots__}
         if self.datetime is not None:
             row["datetime"] = self.datetime.isoformat()
@@ -75,13 +76,14 @@ class SearchResult:
     """The hits, best first, and facts about the search.
 
     Attributes:
-        hits: at most k; fewer only if no more images match.
-        table_version: the version that was searched; None for several tables.
+        hits: at most k hits. There are fewer hits only if no more images match.
+        table_version: the version that was searched. None if several tables were searched.
         mode: the mode that was used.
-        exact: whether every matching row was scored; False if an index chose the candidates.
-        next_cursor: for `SearchRequest.cursor`, to get the next page; None at the end.
-        note: why there are no hits, or another fact for the user; None for nothing.
-        table_versions: the version of each table by its address, if several were searched.
+        exact: whether every matching row was scored. False if an index selected the candidates.
+        next_cursor: the value of `SearchRequest.cursor` for the next page. None on the last page.
+        note: a text for the user, for example why there are no hits, or None.
+        table_versions: the version of each table by address, if several tables were searched. None
+            otherwise.
     """
 
     hits: tuple[Hit, ...]
@@ -93,7 +95,7 @@ class SearchResult:
     table_versions: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of the command ``search --json``."""
+        """Return the JSON object that the command ``search --json`` prints."""
         several = {} if self.table_versions is None else {"table_versions": self.table_versions}
         return several | {
             "hits": [hit.to_json() for hit in self.hits],

@@ -1,4 +1,4 @@
-"""Refuse a filter on a field that no image has."""
+"""Check that images have the fields of a filter."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _KINDS = {
 
 
 def check_filter(where: Condition, fields: Mapping[str, KnownFields]) -> None:
-    """Refuse a filter on a field that no image has.
+    """Check that at least one image has each field of a filter.
 
     Args:
         where: the filter.
-        fields: of each searched table, by its address.
+        fields: the known fields of each searched table, by the address of the table.
 
     Raises:
-        CallError: no image of any table has a field that the filter needs.
+        CallError: the filter needs a field that no image of any table has.
     """
     for need in where.needs():
         if any(known.has(need) for known in fields.values()):
@@ -35,5 +35,5 @@ def check_filter(where: Condition, fields: Mapping[str, KnownFields]) -> None:
         if need.name.startswith("metadata."):
             names = sorted({name for known in fields.values() for name in known.metadata_names()})
             there = ", ".join(names[:_NAMES_SHOWN]) if names else "nothing"
-            message += f" (its metadata: {there}{', …' * (len(names) > _NAMES_SHOWN)})"
+            message += f" (the metadata fields are: {there}{', …' * (len(names) > _NAMES_SHOWN)})"
         raise CallError(message)

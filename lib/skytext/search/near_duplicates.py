@@ -15,16 +15,17 @@ _AT_ONCE = 256
 def group_duplicates(
     served: Searched, ranking: Ranking, cosine: float
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield indices in a ranking, best first, each with the indices of its near-duplicates.
+    """Yield the groups of a ranking as (index of the best image, indices of its near-duplicates).
 
-    An image joins the first earlier image that has the same bytes, or a mean vector with at least
-    this ``cosine``. An image that joined attracts no further images, so chains of small steps do
-    not form a group.
+    An image joins the first group with an image of the same bytes. Otherwise it joins the first
+    group whose best image is similar: the cosine of the two mean vectors is at least ``cosine``.
+    Otherwise the image starts a new group. Similarity to another image of a group does not count,
+    so a chain of small differences does not form a group.
 
     Args:
         served: the table or tables of the ranking.
-        ranking: best first.
-        cosine: of the mean vectors, above 0, at most 1.
+        ranking: the images, best first.
+        cosine: minimum cosine of the mean vectors, above 0 and at most 1.
     """
     groups: list[tuple[int, list[int]]] = []
     of_bytes: dict[str, int] = {}

@@ -11,17 +11,17 @@ from skytext_client.search_fields import Mode
 def note_of(
     request: SearchRequest, mode: Mode, chance: ChanceScore | None, hits: tuple[Hit, ...]
 ) -> str | None:
-    """Return why there are no hits, or that nothing fits well; None for no note.
+    """Return a note that says why there are no hits or that no image fits well, or None.
 
     Args:
         request: the request.
         mode: the mode that was used.
-        chance: scores of the best images for unrelated questions in this mode; None if unknown.
-        hits: of the page.
+        chance: scores of the best images for unrelated queries in this mode. None if unknown.
+        hits: the hits of the page.
     """
     if not hits:
         return _why_nothing(request, mode)
-    # Chance scores were measured for text queries; text mode finds only images with the words.
+    # Chance scores are valid only for text queries. Text mode finds only images with the words.
     if chance is None or mode == "text" or request.cursor is not None:
         return None
     if request.has_images or request.positive or request.negative:
@@ -30,8 +30,8 @@ def note_of(
     if best >= chance.score:
         return None
     return (
-        f"nothing fits well: the best score is {best:.3f}, and {chance.quantile:.0%} of "
-        f"questions about other subjects score up to {chance.score:.3f} here"
+        f"no image fits well: the best score is {best:.3f}. In this table, {chance.quantile:.0%} "
+        f"of queries about unrelated subjects have a best score of up to {chance.score:.3f}"
     )
 
 
@@ -48,5 +48,5 @@ def _why_nothing(request: SearchRequest, mode: Mode) -> str:
         )
     if mode == "image":
         filtered = "in this table" if request.where is None else "that matches the filter"
-        return f"no image {filtered} has a vector of its own"
+        return f"no image {filtered} has an image vector"
     return "no image in this table" if request.where is None else "no image matches the filter"

@@ -1,4 +1,4 @@
-"""Build a search from flat options, such as those of the command line or of a link."""
+"""Make a search request from flat options, such as options of the command line or of a link."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a `SearchRequest`.
 
     Args:
-        options: by name, None for missing ones. Texts are ``text`` and ``also``; examples are
-            ``positive``, ``negative``, ``positive_image`` and ``negative_image``. Filters are
-            arguments of `make_filter`, but ``bbox`` is a text and ``collection`` a list.
+        options: values of the options by name. None means not set. Texts are ``text`` and ``also``.
+            Examples are ``positive``, ``negative``, ``positive_image`` and ``negative_image``. The
+            names of filters are arguments of `make_filter`, but ``bbox`` is a string, and
+            ``collection`` is a list of names.
 
     Raises:
-        ConfigError: a filter is malformed or contradicts itself.
+        ConfigError: a filter is malformed or has contradictory values.
     """
     given = {name: value for name, value in options.items() if value is not None}
     text = given.get("text", ())
@@ -50,7 +51,7 @@ def parse_box(text: str) -> list[float]:
     """Parse ``west,south,east,north``.
 
     Raises:
-        ConfigError: not four numbers.
+        ConfigError: the text is not four numbers.
     """
     try:
         numbers = [float(part) for part in text.split(",")]
@@ -58,7 +59,7 @@ def parse_box(text: str) -> list[float]:
         numbers = []
     if len(numbers) != 4:
         raise ConfigError(
-            f"bbox {text!r} must be west,south,east,north: four numbers with commas, "
+            f"bbox {text!r} must be west,south,east,north: four numbers separated by commas, "
             "e.g. -10.5,35,4,44"
         )
     return numbers

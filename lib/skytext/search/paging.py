@@ -1,4 +1,4 @@
-"""One page of hits: the images after a cursor."""
+"""Find one page of hits: the images after a cursor."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from skytext.search.ranking_inputs import Question, Ranking, Searched
 from skytext.search.request import SearchRequest
 
 MAX_DEPTH = 10_000
-"""The last hit that pages can reach: each page costs as much as all earlier pages together."""
+"""Maximum number of hits on all pages. A page costs as much as all earlier pages together."""
 _PATIENCE = 50
-"""At least this many images after the last one with `SearchRequest.min_score` are examined."""
+"""Minimum number of images to examine after the last image with `SearchRequest.min_score`."""
 
 
 class Page:
-    """Finds the images of one page, which begins after the cursor."""
+    """Finds the images of one page. The page begins after the cursor.
+
+    Raises:
+        CallError: the page is after the hit `MAX_DEPTH`.
+        ConfigError: a client modified the cursor.
+    """
 
     def __init__(
         self,
@@ -35,8 +40,8 @@ class Page:
         self.offset = 0 if cursor is None else cursor.offset
         if self.offset + request.k > MAX_DEPTH:
             raise CallError(
-                f"pages end at {MAX_DEPTH:,} hits (requested: {self.offset + request.k:,}): narrow "
-                "the search with a filter"
+                f"pages end at {MAX_DEPTH:,} hits (requested: {self.offset + request.k:,}): use a "
+                "filter to find fewer images"
             )
         self._served = served
         self._question = question
@@ -50,17 +55,17 @@ class Page:
 
     @property
     def why_last(self) -> str | None:
-        """Why no page can follow, even if more images match; None if one may follow."""
+        """Why there is no next page even if more images match. None if a next page is possible."""
         if self.offset + 2 * self._request.k <= MAX_DEPTH:
             return None
-        return f"pages end within {MAX_DEPTH:,} hits: narrow the search with a filter"
+        return f"pages end at {MAX_DEPTH:,} hits: use a filter to find fewer images"
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
-        """Return a ranking, and the indices in it of the page's images, each with its duplicates.
+        """Return a ranking, and for each image of the page its index and those of its duplicates.
 
-        If there is a further page, the result has one more image than this page.
+        If there is a next page, the result contains the first image of the next page, too.
         """
-        # Ask for one more image to know whether there is a further page.
+        # Rank one more image to find out whether there is a next page.
         depth = self.offset + self._request.k + 1 + len(self._excluded)
         depth += 0 if self._request.min_score is None else _PATIENCE
         scale = None if self._cursor is None else self._cursor.scale
@@ -72,9 +77,10 @@ class Page:
             depth *= 2
 
     def _scoring(self, ranking: Ranking) -> tuple[Ranking, bool]:
-        """Return the images with a sufficient score, and whether no more are expected after them.
+        """Return the images with at least `SearchRequest.min_score`, and whether to stop there.
 
-        Images are not ordered by this score, so an image with a sufficient score may be anywhere.
+        The ranking is not ordered by this score, so later images can have a sufficient score. The
+        search stops if many images without a sufficient score follow the last image that has one.
         """
         least = self._request.min_score
         if least is None:

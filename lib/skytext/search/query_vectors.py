@@ -18,12 +18,12 @@ from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 
 # The best Rocchio weights according to Salton and Buckley ("Improving retrieval performance by
-# relevance feedback", JASIS 41(4), 1990); the query has weight 1.
+# relevance feedback", JASIS 41(4), 1990). The weight of the query is 1.
 _POSITIVE, _NEGATIVE = 0.75, 0.25
 _SHORTEST = 1e-3
 
 Named = dict[str, list[int]]
-"""The row ids of each image in a request, one for each table that has the image."""
+"""The row ids of each image that a request names: one row id per table that has the image."""
 
 
 class QueryEmbedder(Protocol):
@@ -32,16 +32,16 @@ class QueryEmbedder(Protocol):
     dim: int
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length."""
+        """Embed queries. Return float32, shape (texts, dim), unit length."""
 
 
 class QuerySpace:
-    """Makes query vectors for a request, in the space of one vector column.
+    """Converts requests to query vectors in the space of one vector column.
 
     Args:
-        served: the tables, for looking up images.
-        embedder: of the model of the column.
-        kind: of the column.
+        served: the searched tables, which contain the images that requests name.
+        embedder: the model of the column.
+        kind: the kind of the column.
     """
 
     def __init__(self, served: Searched, embedder: QueryEmbedder, kind: VectorKind) -> None:
@@ -57,11 +57,11 @@ class QuerySpace:
         Args:
             request: the request.
             named: row ids of `SearchRequest.named_images`.
-            described: the vector of `SearchRequest.described`, shape (1, dim); None for none.
+            described: the vector of `SearchRequest.described`, shape (1, dim), or None.
 
         Raises:
-            CallError: a named image has no vector in the column, or the examples cancel out the
-                query.
+            CallError: a named image has no vector in the column, or the sum of the vectors of the
+                queries and examples is nearly zero.
         """
         found = [self._embedder.embed_queries(list(request.all_texts))]
         found += [self._image(image_id, named) for image_id in request.like]
@@ -77,13 +77,13 @@ class QuerySpace:
             return queries
         towards = self._mean(request.positive, named)
         if not len(queries):
-            # With examples only, their mean is the query.
+            # If there are only examples, the query is the mean of the positive examples.
             queries, towards = towards, np.zeros_like(towards)
         away = self._mean(request.negative, named)
         return unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
 
     def _mean(self, examples: Sequence[Example], named: Named) -> Floats:
-        """Return the mean of some examples' vectors, shape (1, dim); zero without any."""
+        """Return the mean vector of the examples, shape (1, dim), or zeros if there are none."""
         texts = [example.text for example in examples if example.text is not None]
         images = [example.image_id for example in examples if example.image_id is not None]
         found = [self._embedder.embed_queries(texts)]
@@ -97,7 +97,7 @@ class QuerySpace:
         variants = self._served.variants(np.array(named[image_id], np.uint64), self._kind)
         if not len(variants.vectors):
             raise CallError(
-                f"image {image_id!r} has no vector of its own, which this mode needs: search with "
+                f"image {image_id!r} has no image vector, and this mode needs one: search with "
                 "mode dense"
             )
         # If several tables have the image, use the vectors of the first.
@@ -106,13 +106,13 @@ class QuerySpace:
 
 
 class Questioner:
-    """Converts requests to questions.
+    """Converts each `SearchRequest` to a `Question`.
 
     Args:
-        served: the tables, for looking up images.
+        served: the searched tables, which contain the images that requests name.
         embedder: the model of the descriptions' vectors.
-        config: defaults for values that the request does not set.
-        image_embedder: the model of the images' own vectors; None if they are not searched.
+        config: settings that requests do not contain.
+        image_embedder: the model of the image vectors. None if they are not searched.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Questioner:
             self._images = QuerySpace(served, image_embedder, VectorKind.IMAGE)
 
     def ask(self, request: SearchRequest, mode: Mode, named: Named) -> Question:
-        """Embed a request.
+        """Convert a request to vectors and words.
 
         Args:
             request: the request.
@@ -138,8 +138,8 @@ class Questioner:
             named: row ids of `SearchRequest.named_images`.
 
         Raises:
-            CallError: the examples cancel out the query, or a named image has no own vector in a
-                mode that needs one.
+            CallError: the sum of the vectors of the queries and examples is nearly zero, or the
+                mode needs an image vector that a named image does not have.
         """
         config = self._config
         vectors = self._captions.vectors(request, named, self._described(request))
@@ -186,7 +186,7 @@ def find_named(served: Searched, request: SearchRequest) -> Named:
 
 
 def excluded_rows(named: Named) -> RowIds:
-    """Return the rows to leave out of the hits, because the request names them as examples."""
+    """Return the row ids of the images that the request names. Hits do not contain these images."""
     return np.array(sorted(row_id for ids in named.values() for row_id in ids), np.uint64)
 
 
@@ -194,7 +194,7 @@ def unit(vectors: Floats, what: str) -> Floats:
     """Normalise vectors to unit length, shape (vectors, dim).
 
     Raises:
-        CallError: a vector is nearly zero.
+        CallError: a vector is nearly zero. The message begins with ``what``.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < _SHORTEST:

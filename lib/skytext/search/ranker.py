@@ -1,7 +1,8 @@
-"""Rank the images of one table or several for one question, to any depth.
+"""Rank the images of one or more tables for one question, to any depth.
 
-The mode's retrievers propose candidates. Each retriever scores every candidate, and the scores are
-fused once (`skytext.search.fusion`): by values in mode hybrid, else by ranks.
+The retrievers of the search mode propose candidates. Each retriever then scores all candidates. The
+scores of the retrievers are fused once (`skytext.search.fusion`). Mode hybrid fuses the values of
+the scores. Other modes with several retrievers fuse the ranks.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from skytext.search.ranking_inputs import Question, Ranking, Scale, Searched
 from skytext.search.retrievers.retriever import Candidates, in_places
 from skytext.table.queries.caption_queries import Floats, RowIds
 
-# Candidates per retriever in a first look by ranks: five times the page size, within these limits.
-# The number comes back in the cursor, which a client may have modified.
+# Limits of the number of candidates of each retriever when ranks are fused first. The number is
+# stored in the cursor, and a client can modify the cursor.
 _MIN_RANKED, _MAX_RANKED = 100, 100_000
 
 
 class Ranker:
-    """Ranks the images of one table, or of several as one, for one question."""
+    """Ranks the images of one table, or of several tables together, for one question."""
 
     def __init__(self, served: Searched, question: Question) -> None:
         self._question = question
@@ -31,17 +32,17 @@ class Ranker:
 
     @property
     def scale_shape(self) -> tuple[int, int]:
-        """The number of lists in a `Scale` of this question, and the number of values in each."""
+        """The number of lists in a `Scale` of this question, and the number of values in a list."""
         if self._question.mode == "hybrid":
             return len(self._retrievers), len(self._question.vectors)
         return (1, 1) if len(self._retrievers) > 1 else (0, 0)
 
     def rank(self, depth: int, scale: Scale | None = None) -> Ranking:
-        """Return the first ``depth`` images, or all that match.
+        """Return the first ``depth`` images, or all images that match.
 
         Args:
-            depth: at least 1.
-            scale: of the earlier ranking that this one continues.
+            depth: maximum number of images, at least 1.
+            scale: `Ranking.scale` of the ranking of the first page. None for the first page.
         """
         if len(self._retrievers) == 1:
             return self._rank_alone(depth)
@@ -60,15 +61,15 @@ class Ranker:
         while True:
             ranking, unseen = self._fuse_candidates(num, scale)
             first = ranking.first(depth)
-            # An image that is on no list scores at most as much as the ends of the lists. If an
-            # index chose a list, the result is approximate anyway.
+            # The score of an image outside of all lists is at most ``unseen``, the score of the
+            # ends of the lists. If an index selected a list, the result is approximate anyway.
             enough = len(first.ids) == depth and first.scores[-1] >= unseen
             if not ranking.exact or ranking.complete or enough:
                 return first
             num *= 4
 
     def _fuse_candidates(self, num: int, scale: Scale | None) -> tuple[Ranking, float]:
-        """Fuse ``num`` images of each list; also return the highest possible score of others."""
+        """Fuse ``num`` candidates per retriever. Also return the maximum score of other images."""
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids, parts = self._scored(_union(lists))
         if scale is None:
@@ -82,7 +83,7 @@ class Ranker:
         return replace(ranking, scale=scale), float(fused[-1])
 
     def _end(self, i: int, ids: RowIds, scores: Floats, found: Candidates, num: int) -> Floats:
-        """Return the highest score that an image outside of a list can have, shape (queries, 1)."""
+        """Return the maximum score of images that are not in a list, shape (queries, 1)."""
         if found.complete:
             return np.full((len(scores), 1), self._retrievers[i].lowest, np.float32)
         listed = scores[:, np.isin(ids, found.ids)]
@@ -93,7 +94,7 @@ class Ranker:
         return ends
 
     def _fuse(self, parts: Sequence[Floats], scale: Scale) -> Floats:
-        """Fuse scores on the scale of the best ones, independent of the images in the list."""
+        """Fuse scores relative to ``scale``, so that they do not depend on the other candidates."""
         with_best = [
             np.concatenate([np.minimum(scores, np.array(top)[:, None]), np.array(top)[:, None]], 1)
             for scores, top in zip(parts, scale, strict=True)
@@ -103,10 +104,10 @@ class Ranker:
         return fuse(with_best, "floor", weights, floors)[:, :-1]
 
     def _rank_by_ranks(self, depth: int, scale: Scale | None) -> Ranking:
-        """Add ranks among the candidates; deeper looks append further images.
+        """Fuse the ranks of the candidates. Append further images if more are needed.
 
-        An image ranks better among few candidates than among many. So images of earlier pages keep
-        their order and scores when a later page needs more candidates.
+        The rank of an image depends on the number of candidates. So if a later page needs more
+        candidates, the images of earlier pages keep their order and scores, and new images follow.
         """
         wanted = max(5 * depth, _MIN_RANKED) if scale is None else int(scale[0][0])
         first = num = min(max(wanted, _MIN_RANKED), _MAX_RANKED)
@@ -117,15 +118,16 @@ class Ranker:
         return replace(ranking.first(depth), scale=((float(first),),))
 
     def _look(self, num: int) -> Ranking:
-        """Rank the best ``num`` of each retriever by the sum of their reciprocal ranks."""
+        """Rank the best ``num`` images of each retriever by the mean of their reciprocal ranks."""
         scanned = [retriever.num_scanned for retriever in self._retrievers]
         if None not in scanned:
-            # Every row is scored anyway, so ranks among all rows cost nothing extra.
+            # All matching rows are scored anyway, so ranks among all rows have no extra cost.
             num = max(num, 0, *filter(None, scanned))
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids = _union(lists)
         if all(found.complete and found.scores is not None for found in lists):
-            # These may be all rows of the table, so do not fetch them again.
+            # Use the scores of the lists. The candidates can be all rows of the table, and
+            # fetching them again would be slow.
             parts = [in_places(ids, f.ids, f.scores) for f in lists if f.scores is not None]
         else:
             ids, parts = self._scored(ids)
@@ -135,7 +137,7 @@ class Ranker:
         return max(self._question.num_candidates, 5 * depth)
 
     def _scored(self, ids: RowIds) -> tuple[RowIds, list[Floats]]:
-        """Score images by each retriever; leave out images that the first one cannot score."""
+        """Score images with each retriever. Omit images that the first retriever cannot score."""
         first = self._retrievers[0].scores(ids)
         there = ~np.isnan(first).any(axis=0)
         ids = ids[there]

@@ -1,4 +1,4 @@
-"""The types of a ranking: the searched version of a table, the question, and the result."""
+"""Types for ranking: the searched version of a table, the question, and the resulting ranking."""
 
 from __future__ import annotations
 
@@ -44,28 +44,31 @@ from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 
 Scale = tuple[tuple[float, ...], ...]
-"""Shared reference values for the scores of several pages; see `Ranking.scale`."""
+"""Reference values that make the scores of several pages comparable; see `Ranking.scale`."""
 
-# The row ids of one shape take up to about 100 kB.
+# The row ids of one geometry take up to about 100 kB.
 _SHAPES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request with its texts and images converted to vectors and words.
+    """A search request whose texts and images are converted to vectors and words.
+
+    An image gets the score of its best query.
 
     Attributes:
-        mode: selects the vectors and words that are used.
-        vectors: float32, shape (queries, dim), unit length, in the space of the descriptions; an
-            image gets the score of its best query.
-        image_vectors: the same queries in the space of the images' own vectors; None in modes that
-            do not compare these.
-        words: of each query; empty in modes that compare only vectors.
-        pooling: of the variants' cosines.
-        text_weight: weight of BM25 in hybrid searches; vectors have weight 1.
-        num_candidates: minimum length of each list in hybrid searches.
-        where: the filter.
-        exact: score every row.
+        mode: the search mode, which selects the vectors and words that are compared.
+        vectors: query vectors in the space of the descriptions: float32, shape (queries, dim), unit
+            length.
+        image_vectors: vectors of the same queries in the space of the image vectors. None in modes
+            that do not compare image vectors.
+        words: words of each query. Empty in modes that do not compare words.
+        pooling: pooling method for the cosines of an image's variants.
+        text_weight: weight of BM25 in hybrid searches. The weight of vectors is 1.
+        num_candidates: minimum number of candidates of each retriever in hybrid searches, and in
+            dense searches with another pooling method than ``max``.
+        where: the filter, or None.
+        exact: whether to score every matching row.
     """
 
     mode: Mode
@@ -80,15 +83,15 @@ class Question:
 
 
 class Searched(Protocol):
-    """The target of a search: one table (`Served`), or several (`ServedTables`)."""
+    """The target of a search: one table (`Served`) or several tables (`ServedTables`)."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A readable name, for messages."""
 
     @property
     def dim(self) -> int:
-        """Length of the descriptions' vectors."""
+        """Length of the vectors of the descriptions."""
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
         """Return the retrievers of a question, in the order of `RETRIEVERS`."""
@@ -97,31 +100,32 @@ class Searched(Protocol):
         """Return the row ids of captioned images, one for each table that has the image."""
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of rows in the order of ``ids``; rows without vectors are left out."""
+        """Return the vectors of rows in the order of ``ids``, without rows that have no vector."""
 
     def hits(self, ids: RowIds) -> list[HitRow]:
         """Return the hit fields of captioned rows, in the order of ``ids``."""
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
-        """Return a column of rows, in the order of ``ids``."""
+        """Return the values of one column, in the order of ``ids``."""
 
     def tables(self, ids: RowIds) -> list[str | None]:
-        """Return the address of each row's table; None if only one table is searched."""
+        """Return the address of the table of each row, or None if only one table is searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version of a table with its indexes: a `Searched`.
+    """A version of one table with its indexes, as a `Searched`.
 
     Attributes:
-        table: the version.
-        rows: fetches its rows.
+        table: the version of the table.
+        rows: fetches rows of this version.
         captions: the vectors of the descriptions.
-        images: the images' own vectors; None if they are not searched.
-        has_text: whether there is a full-text index.
-        text_uncovered: the fragments that this index does not cover.
-        shape_rows: cached rows of the version; see `skytext.table.queries.shape_rows.bind`.
-        counts: see `Matching`.
+        images: the image vectors. None if they are not searched.
+        has_text: whether the version has a full-text index.
+        text_uncovered: ids of the fragments that the full-text index does not cover.
+        shape_rows: returns the rows of a geometry, with a cache; see
+            `skytext.table.queries.shape_rows.bind`.
+        counts: cache of the numbers of matching images; see `Matching`.
     """
 
     table: ImagesTable
@@ -137,17 +141,17 @@ class Served:
     def of_table(
         cls, table: ImagesTable, config: IndexConfig, *, with_images: bool = False
     ) -> Served:
-        """Read the facts about a version once, because it never changes.
+        """Read the facts about a version. A version never changes, so one call is enough.
 
         Args:
-            table: the version.
-            config: probes and refinement of searches by descriptions, instead of the measured
-                values.
-            with_images: also search its image vectors, if it has any.
+            table: the version of the table.
+            config: settings for probes and refinement of searches by descriptions. They override
+                the measured values.
+            with_images: whether to search image vectors, if the version has them.
         """
         rows, images = Rows(table), None
         if with_images and table.image_column is not None:
-            # Measured values only: explicit settings take effect when the index is built.
+            # Use only measured values: the settings are for the index of the descriptions.
             images = SearchedVectors.of_column(
                 table, rows, table.image_column, IMAGE_VECTOR_INDEX, IndexConfig()
             )
@@ -166,12 +170,12 @@ class Served:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A readable name, for messages."""
         return f"version {self.table.version} of {self.table.location.uri}"
 
     @property
     def dim(self) -> int:
-        """Length of the descriptions' vectors."""
+        """Length of the vectors of the descriptions."""
         return self.table.text_column.dim
 
     @property
@@ -183,12 +187,12 @@ class Served:
         return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of captioned images."""
+        """Return a list with the row id of each captioned image, by image id."""
         found = ids_of_images(self.table, list(image_ids))
         return {image_id: [row_id] for image_id, row_id in found.items()}
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of rows in the order of ``ids``; rows without vectors are left out."""
+        """Return the vectors of rows in the order of ``ids``, without rows that have no vector."""
         is_text = kind == VectorKind.TEXT
         column = self.table.text_column if is_text else image_column_of(self.table)
         return self.rows.variants(ids, column)
@@ -198,11 +202,11 @@ class Served:
         return self.rows.hits(ids)
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
-        """Return a column of rows, in the order of ``ids``."""
+        """Return the values of one column, in the order of ``ids``."""
         return list(take(self.table, ids, [column]).column(column).to_pylist())
 
     def tables(self, ids: RowIds) -> list[str | None]:
-        """Return None for each row, because all rows are of one table."""
+        """Return None for each row, because only one table is searched."""
         return [None] * len(ids)
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
@@ -235,20 +239,20 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The first images, best first; ties by row id.
+    """The best images, best image first. Equal scores are ordered by row id.
 
     Attributes:
         ids: row ids, shape (images,).
-        scores: float32, shape (images,).
-        parts: the best score of each image by each retriever, float32, shape (images,); NaN for a
-            missing score.
-        exact: every matching row was scored.
-        complete: no other image matches.
-        scale: the reference values of the scores, so that a later page uses the same ones. Hybrid:
-            the best cosine and the best BM25 of each query. Ranks: the number of candidates in the
-            first look. Else None.
-        variants: scored vectors of descriptions, including those of these images; None if they are
-            not in memory.
+        scores: rank scores, float32, shape (images,).
+        parts: for each retriever, the score of each image with its best query: float32, shape
+            (images,). NaN means that the image has no score.
+        exact: whether every matching row was scored.
+        complete: whether no other image matches.
+        scale: reference values of the scores, which later pages must also use. If score values are
+            fused: the best cosine and the best BM25 of each query. If ranks are fused: the number
+            of candidates of the first page. Otherwise None.
+        variants: the vectors of descriptions that were scored. They include the vectors of these
+            images. None if the vectors are not in memory.
     """
 
     ids: RowIds
@@ -260,7 +264,7 @@ class Ranking:
     variants: Variants | None = None
 
     def first(self, depth: int) -> Ranking:
-        """Return the first ``depth`` images in order."""
+        """Return the ``depth`` best images, best image first."""
         whole = self.complete and len(self.ids) <= depth
         return replace(self.at(best(self.scores, self.ids, depth)), complete=whole)
 
@@ -270,12 +274,13 @@ class Ranking:
         return replace(self, ids=self.ids[places], scores=self.scores[places], parts=parts)
 
     def followed_by(self, later: Ranking) -> Ranking:
-        """Return these images, followed by those of a deeper look.
+        """Return the images of this ranking, followed by the new images of ``later``.
 
-        The later scores keep their order, rescaled to end below the lowest of these.
+        The scores of the new images are rescaled. They keep their order, and all are below the
+        lowest score of this ranking.
 
         Args:
-            later: scores above 0.
+            later: a ranking of more candidates, whose scores are above 0.
         """
         later = later.at(np.flatnonzero(~np.isin(later.ids, self.ids)))
         scores = later.scores

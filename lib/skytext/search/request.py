@@ -1,4 +1,4 @@
-"""The search request: one frozen model for the command line, Python and the HTTP service."""
+"""The search request: the same class for the command line, Python and the HTTP service."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from skytext.filters.read import read_filter
 from skytext_client.search_fields import MAX_K, Mode, SearchFields
 
 MAX_QUERIES = 16
-"""Maximum number of texts and images in one search: each is a query of its own."""
+"""Maximum number of queries in one search. Each text and each image is a separate query."""
 MAX_EXAMPLES = 64
 MAX_QUERY_CHARS = 10_000
 
 Kind: TypeAlias = Literal["captions", "words", "images"]
-"""The data that a retriever compares: descriptions' vectors, their words, or image vectors."""
+"""What a retriever compares: vectors of descriptions, words of descriptions, or image vectors."""
 RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "dense": ("captions",),
     "text": ("words",),
@@ -35,7 +35,7 @@ RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "image": ("images",),
     "image+dense": ("captions", "images"),
 }
-"""The retrievers of each mode. If there are several, the first one can score every image."""
+"""The retrievers of each mode. If there are several, the first retriever can score all images."""
 IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
 
 
@@ -47,7 +47,7 @@ Where: TypeAlias = Annotated[
 
 
 class Example(BaseModel):
-    """A text or an image of the table that moves the query towards itself, or away."""
+    """A text or an image of the table. The query vector moves towards it or away from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class Example(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Example:
         if (self.text is None) == (self.image_id is None):
-            raise ConfigError("an example is either a text or an image_id")
+            raise ConfigError("an example must have either a text or an image_id")
         if self.text is not None:
             _check_text(self.text, "an example")
         if self.image_id is not None:
@@ -69,27 +69,30 @@ class SearchRequest(SearchFields):
     """One search.
 
     Attributes:
-        text: the query in plain words; it is data, never a query language.
-        texts: further texts; each is a query of its own.
-        like: ``image_id`` of images of the table. Each is a query of its own, by the mean of its
-            variants' vectors, and by its own vector if the mode compares images.
+        text: the query in plain words. It is not parsed as a query language.
+        texts: further texts. Each text is a separate query.
+        like: ``image_id`` of images in the table. Each image is a separate query. The mean of the
+            vectors of its variants is compared with descriptions. Its image vector is compared with
+            image vectors.
         described: descriptions of an image that is not in the table, in the layout of
-            `skytext.captions.parsing.document_text`: one query, by their mean vector.
-        combine: how several queries give one result: ``max`` scores an image by its best query,
-            ``mean`` by the mean vector of the queries (dense) or the sum of their words (text).
-        positive: examples that every query's vector moves towards.
-        negative: examples that it moves away from. Images named in an example or in ``like`` are
-            not in the result.
-        mode: ``dense`` compares vectors of descriptions, ``text`` compares words (BM25), ``hybrid``
-            fuses both; ``image`` compares the images' own vectors, ``image+dense`` fuses these with
-            the descriptions'. None for the configured default.
+            `skytext.captions.parsing.document_text`. They are one query: their mean vector.
+        combine: how to combine several queries. ``max``: the score of an image is the score of its
+            best query. ``mean``: one query replaces all queries. Its vector is their mean vector,
+            and its words are the words of all queries.
+        positive: examples. Every query vector moves towards these examples.
+        negative: examples. Every query vector moves away from these examples. Hits do not contain
+            images that are named in an example or in ``like``.
+        mode: ``dense`` compares vectors of descriptions. ``text`` compares words (BM25). ``hybrid``
+            combines dense and text. ``image`` compares image vectors. ``image+dense`` combines
+            image and dense. None means the configured default.
         k: number of hits, 1 to 1000.
         where: a filter: CQL2 text, CQL2 JSON or a condition.
         cursor: `SearchResult.next_cursor` of the same request, to get the next page.
-        min_score: the least `Hit.score`. The search ends after the last such image once as many
-            further images, at least 50, have a lower score.
-        group_duplicates: near-duplicates become one hit, which lists the others.
-        exact: score every row, even if there is an index.
+        min_score: minimum `Hit.score` of the hits. Hits are not ordered by this score. The search
+            stops when it has examined enough images after the last such hit: at least 50, and at
+            least as many as up to that hit.
+        group_duplicates: whether near-duplicates become one hit that lists the other images.
+        exact: whether to score every matching row even if there is an index.
 
     Raises:
         ConfigError: the request is empty or invalid.
@@ -104,7 +107,7 @@ class SearchRequest(SearchFields):
     positive: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     where: Where = None
-    # No limits in the type: the check below gives a better message for both ends.
+    # The types have no limits, because the check below gives better messages.
     k: int = 10
     min_score: float | None = None
 
@@ -123,15 +126,15 @@ class SearchRequest(SearchFields):
         num_queries = len(self.all_texts) + len(self.like) + bool(self.described)
         if num_queries == 0 and not self.positive:
             only = "negative examples alone are not a query: " if self.negative else ""
-            raise ConfigError(f"{only}name a text, an image or a positive example to search for")
+            raise ConfigError(f"{only}give a text, an image or a positive example to search for")
         if num_queries > MAX_QUERIES:
-            raise ConfigError(f"at most {MAX_QUERIES} queries at once (given: {num_queries})")
+            raise ConfigError(f"at most {MAX_QUERIES} queries are possible (given: {num_queries})")
         if self.mode in ("text", "hybrid"):
             self.check_words(self.mode)
         if self.mode in IMAGE_MODES and self.described:
             raise ConfigError(
-                f"a described image is searched by its descriptions, so mode {self.mode} is not "
-                "possible: use mode dense"
+                f"mode {self.mode} cannot search for a described image, because the image has no "
+                "image vector: use mode dense"
             )
         if self.where is not None:
             check_size(self.where)
@@ -139,36 +142,38 @@ class SearchRequest(SearchFields):
 
     @property
     def all_texts(self) -> tuple[str, ...]:
-        """The texts; each is a query of its own."""
+        """``text`` and ``texts``. Each text is a separate query."""
         return (() if self.text is None else (self.text,)) + self.texts
 
     @property
     def has_images(self) -> bool:
-        """Whether the request has an image, which has a vector but no words."""
+        """Whether a query is an image. Such a query has a vector but no words."""
         return bool(self.like or self.described)
 
     @property
     def named_images(self) -> tuple[str, ...]:
-        """``image_id`` of the images in the request; they are left out of the hits."""
+        """``image_id`` of the images that the request names. Hits do not contain these images."""
         examples = (example.image_id for example in (*self.positive, *self.negative))
         return tuple(dict.fromkeys([*self.like, *filter(None, examples)]))
 
     def check_words(self, mode: Mode) -> None:
-        """Refuse a request that a search by words cannot answer.
+        """Check that a mode that compares words is possible.
 
         Raises:
-            ConfigError: it contains images, or no text.
+            ConfigError: a query is an image, there is no text, or mode text has examples.
         """
         if self.has_images or not self.all_texts:
             raise ConfigError(
-                f"{mode} search compares words: name a text, or search for a similar image with "
+                f"mode {mode} compares words: give only texts, or search for similar images with "
                 "mode dense"
             )
         if mode == "text" and (self.positive or self.negative):
-            raise ConfigError("text search has no vectors for examples to move: use mode dense")
+            raise ConfigError(
+                "mode text has no query vectors, so it cannot use examples: use mode dense"
+            )
 
     def fingerprint(self) -> str:
-        """Return a hash of the request without its page: 16 hex digits."""
+        """Return a hash of the request without ``k`` and ``cursor``: 16 hex digits."""
         said = self.model_dump_json(exclude={"k", "cursor"})
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
@@ -191,7 +196,7 @@ def _check_text(text: str, what: str) -> None:
     if not text.strip():
         raise ConfigError(f"{what} is empty: write the query in words")
     if len(text) > MAX_QUERY_CHARS:
-        raise ConfigError(f"{what} has {len(text):,} characters: at most {MAX_QUERY_CHARS:,}")
+        raise ConfigError(f"{what} has {len(text):,} characters: the limit is {MAX_QUERY_CHARS:,}")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""Search one version of one table, or of several as one (no Ray)."""
+"""Search a version of one table, or versions of several tables together (no Ray)."""
 
 from __future__ import annotations
 
@@ -41,20 +41,22 @@ _EMBEDS_AGAIN = {
 
 
 class Searcher:
-    """Searches one version of one table, or of several as one.
+    """Searches a version of one table, or versions of several tables together.
 
     Args:
-        table: the version.
-        embedder: the model of the table's description vectors.
-        index: probes and refinement, instead of the values measured for the index.
-        search: how images are ranked.
-        image_embedder: the model of the table's image vectors; None to not search them.
-        more: versions of further tables, with vectors of the same models. All tables are searched
-            as one.
-        known: searchers with the same settings. Their state of the same table objects is reused.
+        table: the version of the table.
+        embedder: the model of the vectors of the table's descriptions.
+        index: settings for probes and refinement. They override the measured values of the index.
+        search: settings for ranking.
+        image_embedder: the model of the table's image vectors. None if they are not searched.
+        more: versions of further tables, which are searched together with ``table``. All tables
+            must have vectors of the same models.
+        known: searchers with the same settings. If such a searcher uses the same table object, its
+            state is reused.
 
     Raises:
-        TableError: the vectors are of another model than the embedder's, or tables differ.
+        TableError: the vectors in the tables differ in length from those of an embedder, or the
+            tables have vectors of different models.
     """
 
     def __init__(
@@ -109,20 +111,23 @@ class Searcher:
         """Open a table and load its embedding model.
 
         Args:
-            table: folder or URI.
-            version: None for the promoted version, or the latest if none is promoted.
-            embedding_model: the model's new location, if its recorded name is no longer valid.
-            embed: how to run the model; the table names the model.
-            index: probes and refinement, instead of the values measured for the index.
-            search: how images are ranked.
-            with_images: also load the model of the image vectors; modes ``image`` and
-                ``image+dense`` need it.
-            image_embed: how to run that model; ``model``: its new location.
-            images: pixel settings for that model.
+            table: folder or URI of the table.
+            version: the version. None means the live version, or the latest if none is live.
+            embedding_model: current name or folder of the model, if the name that is stored in the
+                table is no longer valid.
+            embed: settings for running the model. The table stores the name of the model.
+            index: settings for probes and refinement. They override the measured values of the
+                index.
+            search: settings for ranking.
+            with_images: whether to load the model of the image vectors. Modes ``image`` and
+                ``image+dense`` need this model.
+            image_embed: settings for running the model of the image vectors. ``model`` is its
+                current name or folder, if the stored name is no longer valid.
+            images: pixel settings for the model of the image vectors.
 
         Raises:
-            TableError: the table or version does not exist, it has no image vectors although they
-                are requested, or a model differs from its own.
+            TableError: the table or version does not exist, the table has no image vectors but
+                ``with_images`` is set, or a model differs from the model of the table.
             ModelError: a model cannot be loaded.
         """
         return cls.open_many(
@@ -151,22 +156,22 @@ class Searcher:
         image_embed: ImageEmbedConfig | None = None,
         images: ImageConfig | None = None,
     ) -> Searcher:
-        """Open tables that are searched as one, and load their common embedding model.
+        """Open tables that are searched together, and load their common embedding model.
 
         Args:
-            tables: folders or URIs, at least one.
-            versions: of each table; None as in `open`.
-            embedding_model: as in `open`, and so are the following arguments.
-            embed: how to run the model.
-            index: probes and refinement.
-            search: how images are ranked.
-            with_images: also load the model of the image vectors.
-            image_embed: how to run that model.
-            images: pixel settings for that model.
+            tables: folders or URIs of the tables, at least one.
+            versions: the version of each table. None has the same meaning as in `open`.
+            embedding_model: see `open`.
+            embed: see `open`.
+            index: see `open`.
+            search: see `open`.
+            with_images: see `open`.
+            image_embed: see `open`.
+            images: see `open`.
 
         Raises:
-            CallError: no table, or a table is named twice.
-            TableError: as in `open`; or tables were embedded with different models.
+            CallError: no table is named, or a table is named twice.
+            TableError: see `open`. Also raised if tables were embedded with different models.
             ModelError: a model cannot be loaded.
         """
         locations = [TableLocation.parse(table) for table in tables]
@@ -176,7 +181,7 @@ class Searcher:
             ImagesTable.open_served(location, version)
             for location, version in zip(locations, wanted, strict=True)
         ]
-        # Check this before loading a model.
+        # Check the tables before a model is loaded.
         check_same_models(opened, with_images=with_images)
         first, uri = opened[0], locations[0].uri
         image_embedder = None
@@ -189,32 +194,33 @@ class Searcher:
 
     @property
     def has_index(self) -> bool:
-        """Whether each table has an index on the descriptions' vectors with a measured recall.
+        """Whether each table has an index on the vectors of descriptions with a measured recall.
 
-        Other indexes are not used.
+        A search does not use an index whose recall is not measured.
         """
         return all(part.captions.facts is not None for part in self._parts)
 
     def warm(self) -> None:
-        """Load the indexes into memory, so that the first search is as fast as the next."""
+        """Load the indexes into memory, so that the first search is as fast as later searches."""
         for part in self._parts:
             prewarm(part.table.dataset, *([] if part.images is None else [IMAGE_VECTOR_INDEX]))
 
     def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Copy vectors and hit fields to a local disk, and search with this copy from then on.
+        """Copy vectors and hit fields to a local disk. Later searches read this copy.
 
-        Results stay the same, also for running searches. An existing copy is used again.
+        The copy does not change results, and searches can run at the same time. An existing copy is
+        reused.
 
         Args:
-            folder: on a local disk, with about 11 kB of space per image, and 2 kB more for images
-                with vectors of their own; tables may share it.
-            is_wanted: called repeatedly; the copy stops when it returns False.
+            folder: a folder on a local disk. It needs about 11 kB of space per image, and 2 kB more
+                for an image with an image vector. Several tables can use the same folder.
+            is_wanted: a function that is called repeatedly. If it returns False, copying stops.
 
         Returns:
             Whether the copy is complete.
 
         Raises:
-            OSError: the disk cannot be written, or the table's store does not answer.
+            OSError: the disk is not writable, or the store of the table does not respond.
         """
         for part in self._parts:
             copy = copy_rows(part.table, folder, is_wanted)
@@ -225,7 +231,7 @@ class Searcher:
 
     @property
     def rows_are_copied(self) -> bool:
-        """Whether searches use a copy of the rows."""
+        """Whether searches read a local copy of the rows."""
         return all(part.rows.are_copied for part in self._parts)
 
     def search(
@@ -237,24 +243,26 @@ class Searcher:
         where: str | Mapping[str, Any] | Condition | None = None,
         mode: Mode | None = None,
     ) -> SearchResult:
-        """Find the images that fit best.
+        """Find the images that match a query best.
 
         Args:
-            asked: plain words, or a full request; with a request, leave out the other arguments.
+            asked: plain words, or a request. A request cannot be combined with other arguments.
             k: number of hits, 1 to 1000.
-            exact: score every row even if there is an index.
-            where: a filter: CQL2 text, CQL2 JSON or a condition. If fewer than ``k`` images match,
-                all of them are found.
-            mode: see `SearchRequest`; None for the configured default.
+            exact: whether to score every matching row even if there is an index.
+            where: a filter: CQL2 text, CQL2 JSON or a condition. If at most ``k`` images match the
+                filter, all these images are found.
+            mode: see `SearchRequest`. None means the configured default.
 
         Raises:
             CallError: the request is empty, ``k`` is out of range, no image has a field of the
                 filter, a named image does not exist, or a cursor belongs to another search.
-            TableError: this version cannot be searched in the mode.
+            TableError: the tables cannot be searched in the mode.
         """
         if isinstance(asked, SearchRequest):
             if (k, exact, where, mode) != (10, False, None, None):
-                raise ConfigError("put k, exact, where and mode into the SearchRequest itself")
+                raise ConfigError(
+                    "set k, exact, where and mode in the SearchRequest, not as arguments"
+                )
             request = asked
         else:
             request = SearchRequest.model_validate(
@@ -297,7 +305,7 @@ class Searcher:
         return {table.location.uri: table.version for table in self.tables}
 
     def _cursor(self, question_id: str, offset: int, ranking: Ranking, last: int) -> Cursor:
-        """Return the cursor of a page: after ``offset`` hits, the last one at index ``last``."""
+        """Return the cursor after ``offset`` hits. ``last`` is the index of the last hit."""
         return Cursor(
             versions=self.versions,
             question=question_id,
@@ -311,7 +319,7 @@ class Searcher:
         """Return the search mode.
 
         Raises:
-            TableError: this version cannot be searched in the requested mode.
+            TableError: a table cannot be searched in the requested mode.
         """
         if request.mode is None:
             has_words = bool(request.all_texts) and not request.has_images
@@ -325,22 +333,22 @@ class Searcher:
         return request.mode
 
     def _cannot(self, mode: Mode) -> TableError:
-        """Return the error of a table that cannot be searched in a mode."""
+        """Return the error for a mode in which a table cannot be searched."""
         table = next(part.table for part in self._parts if mode not in part.modes)
         uri = table.location.uri
         if mode in IMAGE_MODES:
             model = image_column_of(table).model
             return TableError(
-                f"mode {mode} needs the model of the image vectors of {uri}, but {model!r} is not "
-                "loaded: search with mode dense"
+                f"mode {mode} needs the model of the image vectors of {uri}, but the model "
+                f"{model!r} is not loaded: search with mode dense"
             )
         return TableError(
-            f"version {table.version} of {uri} has no full-text index: build it with skytext index "
-            f"{uri}, or search with mode dense"
+            f"version {table.version} of {uri} has no full-text index: search with mode dense. To "
+            f"build the index, run: skytext index {uri}"
         )
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
-        """Return a text that identifies a search, without its page."""
+        """Return an id of a search. All pages of the search have the same id."""
         said = f"{request.fingerprint()} {mode} {self._said_config}"
         if len(self.tables) > 1:
             said += " ".join(table.location.uri for table in self.tables)
@@ -348,7 +356,8 @@ class Searcher:
 
     def _chance(self, mode: Mode) -> ChanceScore | None:
         if len(self._parts) > 1:
-            # The best image of several tables scores higher than the values measured for each.
+            # The scores were measured for each table alone. The best image of several tables has a
+            # higher score by chance.
             return None
         part = self._parts[0]
         searched = part.images if mode in IMAGE_MODES else part.captions
@@ -362,10 +371,10 @@ class Searcher:
 
 
 def check_named_once(locations: Sequence[TableLocation]) -> None:
-    """Refuse an empty list of tables, and tables that are named twice.
+    """Check that there is a table, and that no table is named twice.
 
     Raises:
-        CallError: there is none, or one is named twice.
+        CallError: the list is empty, or a table is named twice.
     """
     uris = [location.uri for location in locations]
     if not uris:
@@ -376,10 +385,14 @@ def check_named_once(locations: Sequence[TableLocation]) -> None:
 
 
 def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
-    """Refuse tables whose vectors cannot be compared.
+    """Check that the vectors of the tables can be compared.
+
+    Args:
+        tables: the tables.
+        with_images: whether to check the image vectors, too.
 
     Raises:
-        TableError: the models or their settings differ.
+        TableError: the models of the vectors or the settings of the models differ.
     """
     columns = {"descriptions": [table.text_column for table in tables]}
     if with_images:
@@ -391,14 +404,15 @@ def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> No
             one, two = tables[0].location.uri, table.location.uri
             raise TableError(
                 f"{one} and {two} cannot be searched together: their {what} were embedded by "
-                f"{first.described} and {other.described}, or with other settings; search each "
-                f"alone, or embed one again like the other (skytext {_EMBEDS_AGAIN[what]})"
+                f"{first.described} and {other.described}, or with different settings. Search each "
+                f"table alone, or embed one table again with the settings of the other (skytext "
+                f"{_EMBEDS_AGAIN[what]})"
             )
 
 
 def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:
     if embedder.dim != column.dim:
         raise TableError(
-            f"{table.location.uri} holds vectors of {column.dim} numbers, but the embedder makes "
-            f"{embedder.dim}: search with the model that embedded the table"
+            f"the vectors in {table.location.uri} have {column.dim} numbers, but the vectors of "
+            f"the embedder have {embedder.dim}: search with the model that embedded the table"
         )

@@ -1,8 +1,9 @@
-"""Search versions of several tables as one: their rows are concatenated.
+"""Search several tables together, as if their rows were in one table.
 
-Every retriever of a mode looks for candidates in each table, and scores each candidate with the
-table's own vectors and words. The ranker receives one list and fuses once, over all tables. So
-cosines and best scores are comparable between tables; only BM25 uses the statistics of each table.
+Every retriever of a mode finds candidates in each table. It scores each candidate with the vectors
+and words of the candidate's table. The ranker receives one list for all tables, and fuses the
+scores of all tables together. So cosines and best scores are comparable between tables. Only BM25
+depends on the word statistics of each table.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ T = TypeVar("T")
 class RowIdSpace:
     """Row ids that are unique across several tables.
 
-    The first table keeps its row ids. The ids of each further table begin after those of the table
-    before.
+    The row ids of the first table do not change. The row ids of each further table begin after the
+    row ids of the previous table.
 
     Args:
-        tables: the versions, in a fixed order.
+        tables: the versions of the tables, in a fixed order.
     """
 
     def __init__(self, tables: Sequence[ImagesTable]) -> None:
@@ -39,11 +40,11 @@ class RowIdSpace:
         self._starts: RowIds = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
 
     def joined(self, ids: Sequence[RowIds]) -> RowIds:
-        """Convert the row ids of each table to ids of this space, concatenated."""
+        """Convert the row ids of each table to ids of this space, and concatenate them."""
         return np.concatenate([of + start for of, start in zip(ids, self._starts, strict=True)])
 
     def split(self, ids: RowIds) -> list[tuple[NDArray[np.intp], RowIds]]:
-        """Return for each table the indices of its rows in ``ids``, and its own row ids."""
+        """Return for each table the indices of its rows in ``ids``, and its own row ids of them."""
         table = self.table_of(ids)
         places = [np.flatnonzero(table == i) for i in range(len(self._starts))]
         return [(at, ids[at] - start) for at, start in zip(places, self._starts, strict=True)]
@@ -63,11 +64,11 @@ class RowIdSpace:
 
 
 class JoinedRetriever:
-    """One retriever over several tables.
+    """A retriever that searches several tables.
 
     Args:
         parts: the retriever of each table.
-        space: of the tables' row ids.
+        space: the space of the tables' row ids.
     """
 
     def __init__(self, parts: Sequence[Retriever], space: RowIdSpace) -> None:
@@ -77,19 +78,19 @@ class JoinedRetriever:
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if each one is examined; None if an index chooses."""
+        """The number of matching images if all are scored. None if an index selects images."""
         counts = [part.num_scanned for part in self._parts]
         return None if None in counts else sum(filter(None, counts))
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors that were scored last; None if there are none."""
+        """The vectors of the images that were scored last. None if there are no vectors."""
         fetched = [part.fetched for part in self._parts]
         there = [variants for variants in fetched if variants is not None]
         return self._space.joined_variants(there) if len(there) == len(fetched) else None
 
     def candidates(self, num: int) -> Candidates:
-        """Return the best ``num`` images of each query in each table, or more."""
+        """Return at least the best ``num`` images of each query in each table."""
         found = [part.candidates(num) for part in self._parts]
         return Candidates(
             self._space.joined([of.ids for of in found]),
@@ -99,7 +100,7 @@ class JoinedRetriever:
         )
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score images, shape (queries, images); NaN for an image that cannot be scored."""
+        """Score images: shape (queries, images). NaN means that an image cannot be scored."""
         split = self._space.split(ids)
         found = [part.scores(own) for part, (_, own) in zip(self._parts, split, strict=True)]
         scores = np.empty((len(found[0]), len(ids)), np.float32)
@@ -108,7 +109,7 @@ class JoinedRetriever:
         return scores
 
     def _scores_of(self, found: Sequence[Candidates]) -> Floats | None:
-        """Return the candidates' scores, if a table scored them to choose them."""
+        """Return the scores of the candidates. None if no table scored its candidates."""
         if all(of.scores is None for of in found):
             return None
         return np.concatenate(
@@ -121,10 +122,10 @@ class JoinedRetriever:
 
 
 class ServedTables:
-    """Several tables that are searched as one: a `skytext.search.ranking_inputs.Searched`.
+    """Several tables that are searched together, as a `skytext.search.ranking_inputs.Searched`.
 
     Args:
-        parts: at least two tables, with vectors of the same models.
+        parts: at least two tables whose vectors are from the same models.
     """
 
     def __init__(self, parts: Sequence[Served]) -> None:
@@ -133,12 +134,12 @@ class ServedTables:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A readable name, for messages."""
         return "each of the tables " + ", ".join(part.table.location.uri for part in self._parts)
 
     @property
     def dim(self) -> int:
-        """Length of the descriptions' vectors."""
+        """Length of the vectors of the descriptions."""
         return self._parts[0].dim
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
@@ -164,7 +165,7 @@ class ServedTables:
         return found
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of rows in the order of ``ids``; rows without vectors are left out."""
+        """Return the vectors of rows in the order of ``ids``, without rows that have no vector."""
         split = self._space.split(ids)
         joined = self._space.joined_variants(
             [part.variants(own, kind) for part, (_, own) in zip(self._parts, split, strict=True)]
@@ -181,7 +182,7 @@ class ServedTables:
         return self._in_order(ids, lambda part, own: part.hits(own))
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
-        """Return a column of rows, in the order of ``ids``."""
+        """Return the values of one column, in the order of ``ids``."""
         return self._in_order(ids, lambda part, own: part.values(own, column))
 
     def tables(self, ids: RowIds) -> list[str | None]:
@@ -189,7 +190,7 @@ class ServedTables:
         return [self._parts[i].table.location.uri for i in self._space.table_of(ids)]
 
     def _in_order(self, ids: RowIds, ask: Callable[[Served, RowIds], Sequence[T]]) -> list[T]:
-        """Ask each table about its rows, and return the answers in the order of ``ids``."""
+        """Call ``ask`` for the rows of each table. Return the values in the order of ``ids``."""
         answers: dict[int, T] = {}
         for part, (places, own) in zip(self._parts, self._space.split(ids), strict=True):
             answers |= zip(places.tolist(), ask(part, own), strict=True)

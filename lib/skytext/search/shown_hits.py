@@ -1,4 +1,4 @@
-"""Make hits from ranking indices."""
+"""Make the hits of a page from a ranking."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from skytext.table.queries.hit_column import HitRow
 def make_hits(
     served: Searched, question: Question, ranking: Ranking, places: list[tuple[int, list[int]]]
 ) -> tuple[Hit, ...]:
-    """Return the hits at the given indices of a ranking, each with the indices of duplicates."""
+    """Return the hits of a page.
+
+    Args:
+        served: the searched tables.
+        question: the question.
+        ranking: the ranking of the question.
+        places: for each hit, its index in the ranking and the indices of its near-duplicates.
+    """
     if not places:
         return ()
     behind = ranking.ids[[place for _, others in places for place in others]]
@@ -72,6 +79,6 @@ def _hit(
 
 
 def _part(shown: Ranking, kind: Kind, i: int) -> float | None:
-    """Return an image's score by one retriever; None without one."""
+    """Return the score of an image by one retriever, or None if there is no score."""
     score = float(shown.parts[kind][i]) if kind in shown.parts else math.nan
     return None if math.isnan(score) else score

@@ -1,4 +1,4 @@
-"""Compare standing queries with all images of a version, without an index."""
+"""Compare standing queries with images of a table version, without an index."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Matches(NamedTuple):
 
     Attributes:
         pictures: the images.
-        scores: displayed score of each: float32, shape (images,).
+        scores: displayed score of each image: float32, shape (images,).
     """
 
     pictures: Pictures
@@ -37,13 +37,13 @@ def unseen_pictures(
     fragments: Sequence[int],
     seen: NDArray[np.bytes_],
 ) -> Pictures:
-    """Return the images of some fragments that match a query's filter and were not yet seen.
+    """Return the images of some fragments that match the filter of a query and are not in ``seen``.
 
     Args:
-        table: the version.
-        query: the query.
+        table: the version of the table.
+        query: the standing query.
         fragments: ids of the fragments.
-        seen: keys of the pictures to leave out.
+        seen: keys of the images to leave out.
 
     Raises:
         CallError: a geometry of the filter takes too long to compare.
@@ -59,13 +59,15 @@ def unseen_pictures(
 def matching_pictures(
     table: ImagesTable, candidates: Pictures, vector: Floats, min_score: float
 ) -> Matches:
-    """Return the images whose score is high enough.
+    """Return the images with a score of at least ``min_score``, best image first.
+
+    The score of an image is the cosine of the query and the best variant of the image.
 
     Args:
-        table: the version.
+        table: the version of the table.
         candidates: images of this version.
-        vector: of the query: float32, shape (dim,), unit length.
-        min_score: the least cosine of the best variant.
+        vector: vector of the query: float32, shape (dim,), unit length.
+        min_score: minimum score of an image.
     """
     scores = np.full(len(candidates.ids), -np.inf, np.float32)
     for start in range(0, len(scores), _IMAGES_AT_ONCE):

@@ -1,15 +1,17 @@
-"""Questions that no aerial image answers, to interpret scores.
+"""Unrelated queries: queries about subjects that no aerial image shows.
 
-The best image of such a question is best by chance. The scores of such images depend on the model
-and on the table, so they are measured for each table (`skytext.table.indexes.chance_score`).
+The best image for an unrelated query is a result of chance, so its score shows which scores mean
+nothing. These scores depend on the model and on the table. So they are measured for each table
+(`skytext.table.indexes.chance_score`).
 
-The questions are sentences about other subjects, not shuffled words of the table's descriptions.
-Shuffled words keep the subject: with all-MiniLM-L6-v2, 95 % of them stay below 0.76 (RSITMD) and
-0.80 (RSICD), and so do more than a tenth of real captions. 95 % of these questions stay below 0.33
-and 0.38, and no real caption does. docs/background/ranking.md has the figures.
+The queries are not shuffled words of the table's descriptions, because shuffled words keep the
+subject. With all-MiniLM-L6-v2, 95 % of the best scores of shuffled words are below 0.76 (RSITMD)
+and 0.80 (RSICD). The best scores of more than 10 % of real captions are also below these values.
+For the queries in this module, 95 % of the best scores are below 0.33 and 0.38. The best scores of
+all real captions are above these values. docs/background/ranking.md contains the measurements.
 
-Each is about a subject that is not visible from above: music, law, illness, language, feelings,
-cooking, money, software, history, sport rules. Half are phrases and half are questions, like real
+The subjects are not visible from above: music, law, illness, language, feelings, cooking, money,
+software, history, sport rules. Half of the queries are phrases, and half are questions, like real
 queries.
 """
 
@@ -99,8 +101,8 @@ class Measured(NamedTuple):
     """The result of `measure_chance`.
 
     Attributes:
-        scores: the measured and stored scores.
-        problems: one line for each kind of vectors whose model cannot be loaded.
+        scores: the measured scores by kind of vector. They are stored in the table, too.
+        problems: one message for each kind of vector whose model cannot be loaded.
     """
 
     scores: dict[VectorKind, ChanceScore]
@@ -108,13 +110,13 @@ class Measured(NamedTuple):
 
 
 def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = False) -> Measured:
-    """Measure the scores of unrelated questions in a table, and store them with its latest version.
+    """Measure the scores of unrelated queries in the latest version of a table, and store them.
 
     Args:
-        table: any version of it.
-        config: how to run the table's models, and whether to measure at all
-            (``index.measure_chance``).
-        only_missing: leave out vectors that already have a stored measure.
+        table: any version of the table.
+        config: settings of the table's models. If ``index.measure_chance`` is False, nothing is
+            measured.
+        only_missing: whether to skip kinds of vectors whose scores are already stored.
     """
     if not config.index.measure_chance:
         return Measured({}, ())
@@ -139,5 +141,5 @@ def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = F
         try:
             questions[kind] = load().embed_queries(UNRELATED_QUESTIONS)
         except SkytextError as error:
-            problems.append(f"searches cannot say when nothing fits well: {error}")
+            problems.append(f"searches cannot report that no image fits well: {error}")
     return Measured(measure_chance_scores(latest, questions), tuple(problems))

@@ -96,7 +96,7 @@ def test_images_are_searched_like_one_and_by_examples(http: Any) -> None:
     without = str(good_row("e.jpg")["image_id"])
     refused = http.post("/v1/search", json={"like": [without], "mode": "image"})
     assert refused.status_code == 422
-    assert "has no vector of its own" in refused.json()["detail"]
+    assert "has no image vector" in refused.json()["detail"]
 
 
 def test_the_client_searches_images(http: Any) -> None:

@@ -1,1 +1,1 @@
-"""The retrievers: by vectors of descriptions, by their words, and by the image's own vector."""
+"""The retrievers: by vectors of descriptions, by words of descriptions, and by image vectors."""

@@ -8,20 +8,20 @@ from skytext.filters.conditions import Condition
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import RowIds, count_matching, matching_ids
 
-# An exact search of a thousand images (five vectors of 384 numbers each) takes about 20 ms, as long
-# as a search by index. Up to this number an exact answer is worth its extra cost.
+# An exact search of 1,000 images (each with 5 vectors of 384 numbers) takes about 20 ms. A search
+# with an index takes as long. Up to 3,000 images, exact results are worth the extra time.
 _SCORED_WITHOUT_INDEX = 3_000
 _FILTERS_KNOWN = 1_000
 
 
 class Matching:
-    """The images that match a question's filter; without a filter, all captioned images.
+    """The images that match the filter of a question. Without a filter: all captioned images.
 
     Args:
-        table: the version.
-        where: the filter.
-        counts: cache of the number of matches by filter key. A version never changes, and counting
-            costs as much as a search.
+        table: the version of the table.
+        where: the filter, or None.
+        counts: cache of the number of matching images by filter key. The cache stays valid, because
+            a version never changes. It saves time, because counting takes as long as a search.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Matching:
 
     @cached_property
     def few(self) -> RowIds | None:
-        """All rows that match the filter if they are few; else None."""
+        """The row ids of all matching images. None if there are too many or there is no filter."""
         if self.where is None or self._counts.get(self._key, 0) > _SCORED_WITHOUT_INDEX:
             return None
         ids = matching_ids(self._table, self.where, _SCORED_WITHOUT_INDEX + 1)
@@ -51,5 +51,5 @@ class Matching:
 
     @property
     def part(self) -> float:
-        """The part of the table's rows that matches, 0 to 1."""
+        """The share of the table's rows that match, 0 to 1."""
         return self.num / self._table.num_rows()

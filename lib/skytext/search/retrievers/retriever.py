@@ -1,4 +1,4 @@
-"""The interface of a retriever: it proposes candidates and scores any image."""
+"""The interface of a retriever. A retriever proposes candidates and scores images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Candidates(NamedTuple):
     """The images that a retriever proposes.
 
     Attributes:
-        ids: row ids, shape (images,), each once.
+        ids: row ids, shape (images,), without duplicates.
         exact: whether every matching image was scored.
-        complete: whether these are all images that this retriever can score.
-        scores: shape (queries, images); None if not every image was scored. The last digits may
-            differ from those of `Retriever.scores`.
+        complete: whether the candidates are all images that this retriever can score.
+        scores: scores of the candidates, shape (queries, images). None if the retriever did not
+            score them. The last digits can differ from the result of `Retriever.scores`.
     """
 
     ids: RowIds
@@ -29,7 +29,7 @@ class Candidates(NamedTuple):
 class Retriever(Protocol):
     """Finds the images of one question.
 
-    A retriever is made for one question and its filter. It keeps intermediate results for later
+    A retriever is made for one question and its filter. It stores intermediate results for later
     calls.
     """
 
@@ -38,14 +38,14 @@ class Retriever(Protocol):
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if each one is examined; None if an index chooses."""
+        """The number of matching images if all are scored. None if an index selects images."""
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors that were scored last; None if there are none."""
+        """The vectors of the images that were scored last. None if there are no vectors."""
 
     def candidates(self, num: int) -> Candidates:
-        """Return the best ``num`` images of each query, or more."""
+        """Return at least the best ``num`` images of each query."""
 
     def scores(self, ids: RowIds) -> Floats:
         """Score any images.
@@ -53,21 +53,21 @@ class Retriever(Protocol):
         The score of an image does not depend on the other images.
 
         Args:
-            ids: row ids, shape (images,), each once.
+            ids: row ids, shape (images,), without duplicates.
 
         Returns:
-            float32, shape (queries, images); NaN for an image that cannot be scored.
+            float32, shape (queries, images). NaN means that an image cannot be scored.
         """
 
 
 def in_places(ids: RowIds, known: RowIds, scores: Floats, missing: float = np.nan) -> Floats:
-    """Return the scores of ``known`` rows in the order of ``ids``, and ``missing`` for others.
+    """Return scores in the order of ``ids``. An id that is not in ``known`` gets ``missing``.
 
     Args:
-        ids: shape (images,), each once.
-        known: shape (rows,), each once.
-        scores: shape (…, rows).
-        missing: the score of an image that is not known.
+        ids: shape (images,), without duplicates.
+        known: shape (rows,), without duplicates.
+        scores: scores of ``known``, shape (…, rows).
+        missing: the score of an image that is not in ``known``.
     """
     placed = np.full((*scores.shape[:-1], len(ids)), missing, np.float32)
     _, here, there = np.intersect1d(ids, known, assume_unique=True, return_indices=True)

@@ -1,8 +1,8 @@
-"""Find images by vectors: those of their descriptions, or their own.
+"""Find images by the vectors of one column: vectors of descriptions, or image vectors.
 
-An index proposes candidates. Every candidate is then scored from its own vectors, so a score does
-not depend on how the image was found. If an index returns fewer rows than exist, its answer is
-dropped and every matching row is scored.
+An index proposes candidates. Every candidate is then scored with its vectors, so the score of an
+image does not depend on how the image was found. If an index returns too few rows although more
+rows match, its result is ignored, and every matching row is scored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from skytext.table.queries.caption_queries import (
 from skytext.table.queries.row_copy import Rows
 from skytext.table.vector_columns import VectorColumn
 
-# The last digits of a matrix product depend on its shape.
+# The last digits of a matrix product depend on the shape of the matrices.
 _ROUNDING = 1e-5
 
 
@@ -44,13 +44,13 @@ class SearchedVectors:
     """A vector column of a version, with its index.
 
     Attributes:
-        table: the version.
-        rows: fetches its rows.
+        table: the version of the table.
+        rows: fetches rows of this version.
         column: the vector column.
-        facts: of its index; None if searches are exact.
-        probing: the search depth in the index.
-        covered: the index covers every row.
-        chance: scores of the best images for unrelated questions; None if not measured.
+        facts: facts about the index. None if searches are exact.
+        probing: how deep to search in the index. None if searches are exact.
+        covered: whether the index covers every row.
+        chance: scores of the best images for unrelated queries. None if not measured.
     """
 
     table: ImagesTable
@@ -65,14 +65,14 @@ class SearchedVectors:
     def of_column(
         cls, table: ImagesTable, rows: Rows, column: VectorColumn, index: str, config: IndexConfig
     ) -> SearchedVectors:
-        """Read the facts about a column once, because a version never changes.
+        """Read the facts about a column. A version never changes, so one call is enough.
 
         Args:
-            table: the version.
-            rows: fetches its rows.
+            table: the version of the table.
+            rows: fetches rows of this version.
             column: the vector column.
-            index: the name of its index.
-            config: probes and refinement instead of the measured values.
+            index: name of the index on the column.
+            config: settings for probes and refinement. They override the measured values.
         """
         facts = read_facts(table.dataset, index)
         probing = None if facts is None else facts.probing(config)
@@ -86,10 +86,10 @@ class VectorRetriever:
 
     Args:
         searched: the column.
-        queries: float32, shape (queries, dim), unit length.
-        pooling: how the cosines of an image's vectors become its score.
+        queries: query vectors: float32, shape (queries, dim), unit length.
+        pooling: how to combine the cosines of an image's vectors into its score.
         matching: the images that match the filter.
-        exact: score every row.
+        exact: whether to score every matching row.
     """
 
     lowest = -1.0
@@ -109,11 +109,11 @@ class VectorRetriever:
         self._matching = matching
         self._exact = exact
         self.fetched: Variants | None = None
-        """The vectors that were scored last."""
+        """The vectors of the images that were scored last."""
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if each one is examined; None if an index chooses."""
+        """The number of matching images if all are scored. None if an index selects images."""
         few = self._matching.few
         if few is not None:
             return len(few)
@@ -121,7 +121,7 @@ class VectorRetriever:
         return self._matching.num if scans else None
 
     def candidates(self, num: int) -> Candidates:
-        """Return the best ``num`` images of each query, or more."""
+        """Return at least the best ``num`` images of each query."""
         few = self._matching.few
         if few is not None:
             return Candidates(few, exact=True, complete=True)
@@ -150,7 +150,7 @@ class VectorRetriever:
         return Candidates(ids, exact=False, complete=len(ids) >= matching.num)
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score images, shape (queries, images); NaN where an image has no vector."""
+        """Score images: shape (queries, images). NaN means that an image has no vector."""
         variants = self._searched.rows.variants(ids, self._searched.column)
         self.fetched = variants
         if not len(variants.ids):
@@ -161,7 +161,7 @@ class VectorRetriever:
         return in_places(ids, variants.ids, scores)
 
     def _scan(self, num: int) -> Candidates:
-        """Score every row; return the best ``num`` images of each query, and ties."""
+        """Score every matching row. Return the best ``num`` images of each query, and ties."""
         ids = np.empty(0, np.uint64)
         scores = np.empty((len(self._queries), 0), np.float32)
         num_rows = 0
@@ -173,7 +173,7 @@ class VectorRetriever:
                 ids = np.concatenate([ids, batch.ids])
                 scores = np.concatenate([scores, found], axis=1)
             if len(ids) > num:
-                # Keep ties with the last image: the exact scores decide their order.
+                # Keep images with the same score as the last image. `scores` decides their order.
                 last = np.partition(scores, len(ids) - num, axis=1)[:, [len(ids) - num]]
                 kept = (scores >= last - _ROUNDING).any(axis=0)
                 ids, scores = ids[kept], scores[:, kept]
@@ -189,8 +189,8 @@ class VectorRetriever:
 def cosines_of(queries: Floats | Sequence[Floats], vectors: Floats) -> Floats:
     """Return cosines, shape (queries, vectors).
 
-    A matrix product is not used: there the last digits of a cosine depend on the number of other
-    pairs, and so would the order of pages.
+    This function does not use a matrix product. In a matrix product, the last digits of a cosine
+    depend on the number of vectors, so the order of images could differ between pages.
     """
     found: Floats = np.stack([np.einsum("vd,d->v", vectors, query) for query in queries])
     return found

@@ -1,4 +1,4 @@
-"""Find images by the words of their descriptions: BM25 of the full-text index."""
+"""Find images by the words of their descriptions, with BM25 of the full-text index."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from skytext.table.queries.caption_queries import (
 class WordRetriever:
     """Finds images by words.
 
-    The index answers for the rows that it covers. The other rows are few: all of them that contain
-    a word are examined, once per query.
+    The index finds the best rows among the rows that it covers. Few rows are not covered. Of these,
+    every row that contains a query word is scored, once per query.
 
     Args:
-        table: a version with a full-text index.
-        uncovered: the fragments that the index does not cover.
-        words: of each query.
-        where: the filter.
+        table: a version of the table with a full-text index.
+        uncovered: ids of the fragments that the index does not cover.
+        words: the words of each query.
+        where: the filter, or None.
     """
 
     lowest = 0.0
@@ -53,7 +53,7 @@ class WordRetriever:
         self._num = 0
 
     def candidates(self, num: int) -> Candidates:
-        """Return the best ``num`` images of each query, or more; only images with a query word."""
+        """Return at least the best ``num`` images with a query word, for each query."""
         self._num = num
         self._lists = [self._list(words, num) for words in self._words]
         new = [self._new(words) for words in self._words]
@@ -62,7 +62,7 @@ class WordRetriever:
         return Candidates(ids, exact=True, complete=complete)
 
     def scores(self, ids: RowIds) -> Floats:
-        """Return the BM25 of images for each query, shape (queries, images); 0 without a word."""
+        """Return BM25: shape (queries, images). 0 means that an image contains no query word."""
         scores = np.zeros((len(self._lists), len(ids)), np.float32)
         for row, words, found in zip(scores, self._words, self._lists, strict=True):
             new = self._new(words)
@@ -75,22 +75,23 @@ class WordRetriever:
         return scores
 
     def _list(self, words: str, num: int) -> Found:
-        """Return at least the ``num`` images with the best BM25 that the index covers."""
+        """Return the best ``num`` images by BM25 among those that the index covers."""
         limit = num + 1
         while True:
             found = word_scores(self._table, words, limit, where=self._where)
             if len(found.ids) < limit or found.scores[-1] < found.scores[num - 1]:
                 break
-            # Fetch more to order ties by row id, so that the order is always the same.
+            # The last images have equal scores. Fetch more images, so that equal scores can be
+            # ordered by row id and the order is always the same.
             limit *= 4
         kept = best(found.scores, found.ids, num)
         return Found(found.ids[kept], found.scores[kept])
 
     def _new(self, words: str) -> Found:
-        """Return the matching images with a query word that the index does not cover.
+        """Return the matching images that contain a query word and that the index does not cover.
 
-        Their BM25 depends on the number of rows in the same query. So always query all of them,
-        with any filter.
+        The BM25 of an uncovered image depends on the number of rows that are queried together. So
+        always query all uncovered rows, and apply the filter afterwards.
         """
         if not self._uncovered:
             return Found(np.empty(0, np.uint64), np.empty(0, np.float32))
