@@ -2,8 +2,8 @@
 
 These versions are kept: the latest one, rollback targets, recently live ones, those that a service
 uses, and all that are younger than a given age. Lance removes the others and their files. It also
-removes orphaned files older than seven days. The clean-up holds the claim, so no run has
-uncommitted files at that time.
+removes orphaned files older than seven days. Logged queries of ended services are deleted, too. The
+clean-up holds the claim, so no run has uncommitted files at that time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.held_versions import held_versions
 from skytext.table.images_dataset import ImagesTable, open_dataset
 from skytext.table.location import RUNS, TableLocation
+from skytext.table.logged_queries import forget_queries
 from skytext.table.promote_rollback import MAX_KEPT, recent_versions
 from skytext.table.store_retry import again
 
@@ -104,6 +105,7 @@ def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
         )
     done = _clean_images(table, keep_days, is_dry=False)
     _clean_runs(location)
+    forget_queries(location)
     return done
 
 
