@@ -120,10 +120,15 @@ def _check_model(plan: CaptionPlan) -> None:
         )
 
 
-def _comparison_lines(found: Comparison) -> Iterator[str]:
+def _comparison_lines(kind: str, found: Comparison | None, why_not: str) -> Iterator[str]:
+    if why_not:
+        yield why_not
+    if found is None:
+        return
+    refused = f", {found.num_refused:,} more refused by both" if found.num_refused else ""
     yield (
-        f"{found.num_queries:,} golden queries: overlap@10 with version {found.live_version} "
-        f"{found.overlap_at_10:.2f}"
+        f"{found.num_queries:,} {kind} queries: overlap@10 with version {found.live_version} "
+        f"{found.overlap_at_10:.2f}{refused}"
     )
     for change in found.changes:
         yield (
@@ -149,10 +154,8 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
         yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: no longer in the archive"
     for check in summary.gate:
         yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
-    if summary.comparison is not None:
-        yield from _comparison_lines(summary.comparison)
-    if summary.not_compared:
-        yield summary.not_compared
+    yield from _comparison_lines("golden", summary.comparison, summary.not_compared)
+    yield from _comparison_lines("logged", summary.shadow, summary.no_shadow)
     if summary.was_promoted:
         yield f"version {summary.live_version} is live"
     elif summary.canary is not None:

@@ -60,12 +60,19 @@ class ReindexConfig(Section):
         description="Share of the golden queries that may find their image no more; beyond it the "
         "new version is not promoted.",
     )
+    shadow_queries: int = Field(
+        200,
+        ge=0,
+        description="Number of the last different queries of services (`service.log_queries`): the "
+        "live version and the new one answer them, and the report has the differences. 0: none.",
+    )
     min_overlap: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="A smaller mean overlap of the first ten hits of the golden queries is not "
-        "promoted; null: it is only reported.",
+        description="A version with a smaller mean overlap of the first ten hits with the live "
+        "version is not promoted; null: it is only reported. The golden queries count; without "
+        "`golden` the queries of services, which users choose.",
     )
     canary: Share | None = Field(
         None,

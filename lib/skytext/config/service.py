@@ -236,7 +236,10 @@ class ServiceConfig(Section):
         "", description="Attribution that the licence of the tiles requires."
     )
     log_queries: bool = Field(
-        False, description="Write the queries to the log. They may be personal data."
+        False,
+        description="Write the queries to the log, and keep the last ones in the table's folder "
+        "(`state/queries`), where `reindex` compares two versions with them. Everyone who may read "
+        "the table can read them. They may be personal data.",
     )
     drain_s: float = Field(
         8.0,

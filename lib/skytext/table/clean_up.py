@@ -2,8 +2,9 @@
 
 A clean-up keeps the latest version, versions for roll-backs, recently live versions, versions that
 a service uses, and versions that are younger than a given age. Lance removes the other versions and
-their files. Lance also removes orphaned files that are older than seven days. The clean-up holds
-the claim, so no run writes files at the same time.
+their files. Lance also removes orphaned files that are older than seven days. The clean-up
+deletes logged queries of services that have ended. It holds the claim, so no run writes files at the
+same time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.held_versions import held_versions
 from skytext.table.images_dataset import ImagesTable, open_dataset
 from skytext.table.location import RUNS, TableLocation
+from skytext.table.logged_queries import forget_queries
 from skytext.table.promote_rollback import MAX_KEPT, recent_versions
 from skytext.table.store_retry import again
 
@@ -104,6 +106,7 @@ def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
         )
     done = _clean_images(table, keep_days, is_dry=False)
     _clean_runs(location)
+    forget_queries(location)
     return done
 
 

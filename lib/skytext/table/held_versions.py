@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import uuid
 from collections.abc import Collection
 
 from skytext.table.location import TableLocation
@@ -17,7 +16,6 @@ from skytext.table.state_files import StateStore
 HOLD_EVERY_S = 600.0
 """Seconds between two updates of a service's object."""
 _FOLDER = "held"
-_PROBE = "clock.json"
 _LASTS = dt.timedelta(hours=1)
 
 
@@ -46,13 +44,12 @@ def held_versions(location: TableLocation, *, forget: bool = True) -> set[int]:
         JobError: a store request failed.
     """
     state = StateStore(location)
-    paths = [path for path in state.list(_FOLDER) if not path.endswith(_PROBE)]
-    if not paths:
+    modified = state.modified_times(_FOLDER)
+    if not modified:
         return set()
-    probe = f"{_FOLDER}/{uuid.uuid4().hex}.{_PROBE}"
-    state.put(probe, b"{}")
-    now = state.modified_at(probe)
-    ended = [path for path in paths if now - state.modified_at(path) > _LASTS]
-    state.delete([probe, *(ended if forget else ())])
-    found = (state.get(path) for path in set(paths) - set(ended))
+    now = state.now()
+    ended = [path for path, at in modified.items() if now - at > _LASTS]
+    if forget:
+        state.delete(ended)
+    found = (state.get(path) for path in modified.keys() - ended)
     return {version for data in found if data is not None for version in json.loads(data)}

@@ -25,6 +25,7 @@ from skytext.table.location import TableLocation
 from skytext.table.store_retry import again
 
 _STATE = "state"
+_CLOCK = "clock"
 _RETRY: Any = {
     "max_retries": 8,
     "retry_timeout": timedelta(seconds=90),
@@ -111,18 +112,34 @@ class StateStore:
         except (BaseError, OSError) as error:
             raise self._refused("read", path, error) from error
 
+    def now(self) -> datetime:
+        """Return the time by the store's clock.
+
+        Raises:
+            JobError: a store request failed.
+        """
+        self.put(_CLOCK, b"")
+        return self.modified_at(_CLOCK)
+
+    def modified_times(self, prefix: str) -> dict[str, datetime]:
+        """Return the modification times of the objects under a prefix, by path.
+
+        Raises: as `list`.
+        """
+        if self._is_missing():
+            return {}
+        try:
+            return _list(self._store(), prefix)
+        except (BaseError, OSError) as error:
+            raise self._refused("list", prefix, error) from error
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the paths of the objects in a folder, in the order of the store's listing.
 
         Raises:
             JobError: a store request failed.
         """
-        if self._is_missing():
-            return
-        try:
-            yield from _list(self._store(), prefix)
-        except (BaseError, OSError) as error:
-            raise self._refused("list", prefix, error) from error
+        yield from self.modified_times(prefix)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects. A missing object is not an error.
@@ -186,8 +203,9 @@ def _modified_at(store: ObjectStore, path: str) -> datetime:
 
 
 @again
-def _list(store: ObjectStore, prefix: str) -> list[str]:
-    return [entry["path"] for page in obstore.list(store, prefix) for entry in page]
+def _list(store: ObjectStore, prefix: str) -> dict[str, datetime]:
+    pages = obstore.list(store, prefix)
+    return {entry["path"]: entry["last_modified"] for page in pages for entry in page}
 
 
 @again

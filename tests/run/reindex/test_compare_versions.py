@@ -10,8 +10,10 @@ import pytest
 from skytext.config.reindex import ReindexConfig
 from skytext.errors import TableError
 from skytext.evaluation.golden import Golden, GoldenQuery
-from skytext.run.reindex.compare_versions import Comparison, LiveVersionError, _compare
+from skytext.run.reindex.compare_versions import Comparison, NotComparedError, _compare
+from skytext.search.request import SearchRequest
 from skytext.table.images_dataset import ImagesTable
+from tests.cli.tables import DESCRIBED
 from tests.run.jobs import config
 from tests.service.tables import embed_again, make_archive, make_rows, make_served_table
 from tests.table.rows import committer, location, rows_of, stage, text_column
@@ -41,6 +43,7 @@ def test_a_version_that_lost_an_image_fails_and_says_by_how_much(table: ImagesTa
     assert lost
     found = compare(table, last, last - 1)
     assert found.found_live == pytest.approx(2 / 3)
+    assert found.found_new is not None
     assert found.found_live - found.found_new == pytest.approx(len(lost) / 3)
     (said,) = failed(found)
     assert "golden queries that find their image" in said
@@ -54,6 +57,36 @@ def test_a_version_that_lost_an_image_fails_and_says_by_how_much(table: ImagesTa
     assert found.to_json()["num_queries"] == 3
     # More may be found than before.
     assert failed(compare(table, last - 1, last)) == []
+
+
+def test_logged_queries_have_an_overlap_and_no_expected_images(table: ImagesTable) -> None:
+    last = table.version
+    ids = {row["member"]: row["image_id"] for row in table.dataset.to_table().to_pylist()}
+    before = rows_of(ImagesTable.open(table.location, last - 1), "member")
+    gone = next(ids[member] for member in DESCRIBED if {"member": member} not in before)
+    asked = (
+        SearchRequest(text="a\x1b[31m river"),
+        SearchRequest.model_validate({"text": "a river", "where": "gsd < 1", "mode": "dense"}),
+        SearchRequest(like=(gone,)),
+        # Neither version has a full-text index, or vectors of images.
+        SearchRequest(text="a river", mode="text"),
+        SearchRequest(text="a river", mode="image"),
+    )
+    found = _compare(table.location, config(), last, last - 1, asked)
+    assert (found.num_queries, found.num_refused) == (3, 2)
+    assert (found.found_live, found.found_new) == (None, None)
+    # The version that lacks the image refuses the query, so it has no hits.
+    assert found.changes[0].query == f'{{"like": ["{gone}"]}}'
+    assert (found.changes[0].overlap_at_10, len(found.changes[0].lost)) == (0.0, 3)
+    assert [(one.query, one.overlap_at_10) for one in found.changes[1:]] == [("a [31m river", 0.5)]
+    assert found.overlap_at_10 == 0.5
+    assert failed(found) == []
+    assert "overlap@10 of the logged queries" in failed(found, min_overlap=0.51)[0]
+    long = (SearchRequest(text="a river " * 100),)
+    (change,) = _compare(table.location, config(), last, last - 1, long).changes
+    assert (len(change.query), change.query[-1]) == (200, "…")
+    with pytest.raises(NotComparedError, match=r"versions \d+ and \d+ refuse all 2"):
+        _compare(table.location, config(), last, last - 1, asked[3:])
 
 
 def test_the_same_version_is_as_good_as_itself(table: ImagesTable) -> None:
@@ -77,7 +110,7 @@ def test_a_live_version_whose_model_is_gone_is_not_asked(tmp_path: Path) -> None
     live = ImagesTable.open(where).version
     table = embed_again(where, "fake:dim=24")
     with pytest.raises(
-        LiveVersionError, match=rf"not compared: the live version {live} .* is not that"
+        NotComparedError, match=rf"not compared: the live version {live} .* is not that"
     ):
         compare(table, live, table.version)
     # The model of the new version is needed.

@@ -12,15 +12,15 @@ import pytest
 
 from skytext.cli.reindex import _lines
 from skytext.config.settings import Config, load_config
-from skytext.errors import IncompleteRunError
+from skytext.errors import IncompleteRunError, ModelError
 from skytext.evaluation.golden import Golden, GoldenQuery
 from skytext.models.checkpoints import image_model
 from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.control.budget import Budget
 from skytext.run.control.interruption import Stopping
 from skytext.run.open_run import HeldTable
-from skytext.run.reindex import change_model, gate, reindex_run
-from skytext.run.reindex.compare_versions import LiveVersionError
+from skytext.run.reindex import change_model, compare_versions, gate, reindex_run
+from skytext.run.reindex.compare_versions import NotComparedError
 from skytext.run.reindex.gate import Check
 from skytext.run.reindex.image_vectors import missing_image_vectors
 from skytext.run.reindex.reindex_run import (
@@ -40,7 +40,9 @@ from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.logged_queries import LoggedQuery, save_queries
 from skytext.table.promote_rollback import end_canary, promote, promotions, start_canary
+from skytext.table.state_files import StateStore
 from skytext.table.vector_columns import Role, VectorColumn
 from tests.service.tables import embed_again, make_served_table
 from tests.table.image_rows import IMAGE_DIM, embed_numbers
@@ -194,7 +196,7 @@ def test_golden_queries_that_were_not_compared_are_in_the_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
-        raise LiveVersionError("not compared: no model")
+        raise NotComparedError("not compared: no model")
 
     monkeypatch.setattr(reindex_run, "compare_versions", refuse)
     plan = plan_of(location(tmp_path / "table"), settings("fake"))
@@ -204,7 +206,54 @@ def test_golden_queries_that_were_not_compared_are_in_the_summary(
     assert (summary.gate, summary.comparison) == ([], None)
     assert summary.to_json()["not_compared"] == "not compared: no model"
     assert "not compared: no model" in _lines(summary)
-    assert notes == ["not compared: no model"]
+    assert notes[1:] == ["not compared: no model"]
+
+
+def test_logged_queries_are_compared_and_add_a_check_only_without_golden_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = make_served_table(tmp_path).location
+    monkeypatch.setattr(compare_versions, "run_on_driver_node", lambda f, *args: f(*args))
+    versions = ImagesTable.open(where).version, ImagesTable.open(where).version - 1
+    river = Golden(queries=(GoldenQuery(query="a river", images=("river.jpg",)),))
+
+    def compare(golden: Golden | None = None, **limits: Any) -> tuple[ReindexSummary, str]:
+        given = {f"reindex.{name}": value for name, value in limits.items()}
+        summary, notes = ReindexSummary(live_version=versions[0]), list[str]()
+        _compare(plan_of(where, settings("fake", **given)), summary, versions, golden, notes.append)
+        return summary, "\n".join(notes)
+
+    assert compare() == (ReindexSummary(live_version=versions[0]), "")
+    now = dt.datetime.now(dt.UTC)
+    searches = [{"text": "a forest"}, {"text": "a river"}, {"text": "of tomorrow", "new": 1}]
+    save_queries(where, "a", [LoggedQuery(now, search) for search in searches])
+    StateStore(where).put("queries/broken.json", b"{")
+    summary, notes = compare()
+    assert summary.shadow is not None
+    assert (summary.shadow.num_queries, summary.shadow.overlap_at_10) == (2, 0.5)
+    assert (summary.comparison, summary.gate) == (None, [])
+    assert "queries/broken.json is damaged" in notes
+    assert "a logged query was left out: the request is invalid at new" in notes
+    lines = "\n".join(_lines(summary))
+    assert f"2 logged queries: overlap@10 with version {versions[0]} 0.50" in lines
+    assert summary.to_json()["shadow"]["changes"][0]["overlap_at_10"] == 0.5
+    assert compare(shadow_queries=0)[0].shadow is None
+
+    (check,) = compare(min_overlap=0.6)[0].gate
+    assert ("logged queries" in check.name, check.passed) == (True, False)
+    both, _ = compare(river, min_overlap=0.5, max_golden_drop=1.0)
+    assert both.shadow is not None
+    assert ["golden queries" in one.name for one in both.gate] == [True, True]
+
+    def refuse(*_: Any) -> None:
+        raise ModelError("no such model")
+
+    monkeypatch.setattr(reindex_run, "compare_versions", refuse)
+    summary, notes = compare(min_overlap=0.6)
+    assert (summary.shadow, summary.no_shadow, summary.gate) == (None, "no such model", [])
+    assert "no such model" in list(_lines(summary))
+    with pytest.raises(ModelError):
+        compare(river)
 
 
 def test_a_new_version_is_a_canary_first_where_that_is_asked_for(

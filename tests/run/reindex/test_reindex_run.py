@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from skytext.table.commits.change_columns import drop_unused_columns, ensure_col
 from skytext.table.commits.stage_rows import has_vectors_for, read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.logged_queries import LoggedQuery, save_queries
 from skytext.table.missing_vectors import num_with_vector
 from skytext.table.promote_rollback import promote, promotions, rollback
 from skytext.table.vector_columns import Role, VectorColumn
@@ -346,6 +348,9 @@ def test_a_version_that_loses_golden_images_is_not_promoted(
     queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
     golden.write_text(json.dumps({"queries": queries}))
     Path(root, "b.tar").unlink()
+    logged = [LoggedQuery(dt.datetime.now(dt.UTC), {"text": one["query"]}) for one in queries]
+    location = TableLocation.parse(str(table))
+    save_queries(location, "service", logged)
     with pytest.raises(GateError, match=r"share lost: 0\.5, required: at most 0") as caught:
         night(root, table, reindex__golden=str(golden))
     found = caught.value.summary.comparison
@@ -355,5 +360,12 @@ def test_a_version_that_loses_golden_images_is_not_promoted(
     done = night(root, table, reindex__golden=str(golden), reindex__max_golden_drop=0.5)
     assert done.was_promoted
     assert done.comparison is not None
-    last = promotions(TableLocation.parse(str(table)), 1)[0]
+    # A service has logged the same queries. They have no expected images.
+    assert done.shadow is not None
+    assert (done.shadow.overlap_at_10, done.shadow.found_new) == (
+        done.comparison.overlap_at_10,
+        None,
+    )
+    assert "Last queries of services" in Path(done.report).read_text()
+    last = promotions(location, 1)[0]
     assert (last.why, last.version) == ("reindex", done.live_version)

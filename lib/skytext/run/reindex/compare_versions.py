@@ -1,4 +1,4 @@
-"""Run the golden queries on two versions of a table, and compare the results.
+"""Run golden queries, or the last queries of services, on two versions, and compare the results.
 
 INPUT    the table, the live version, the new one, and the queries.
 OUTPUT   `Comparison`.
@@ -10,28 +10,34 @@ Each version is searched as in the service: by its own embedding model, through 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from skytext.config.reindex import ReindexConfig
 from skytext.config.settings import Config
-from skytext.errors import JobError, ModelError, TableError
+from skytext.errors import CallError, JobError, ModelError, TableError
 from skytext.evaluation.annotations import file_name
-from skytext.evaluation.golden import Golden, GoldenQuery
+from skytext.evaluation.golden import Golden
 from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.reindex.gate import Check
 from skytext.search import Searcher
-from skytext.search.request import IMAGE_MODES
+from skytext.search.hits import Hit
+from skytext.search.request import IMAGE_MODES, SearchRequest
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _K = 10
 _NUM_CHANGES = 5
+_MAX_CHARS = 200
+
+Asked: TypeAlias = Golden | tuple[SearchRequest, ...]
+"""Golden queries, or queries that services have logged. The latter have no expected images."""
 
 
-class LiveVersionError(JobError):
-    """The live version cannot be searched, because its model can no longer be loaded."""
+class NotComparedError(JobError):
+    """The live version cannot be searched with its model, or both versions refuse all queries."""
 
 
 class _Found(NamedTuple):
@@ -46,7 +52,8 @@ class Change:
     """The difference between two results of one query.
 
     Attributes:
-        query: the query.
+        query: the text of the query, at most 200 characters. A logged query may have other parts;
+            these follow as JSON.
         overlap_at_10: share of its first ten hits that are in both results.
         lost: URIs of hits that only the live version has.
         gained: URIs of hits that only the new version has.
@@ -65,21 +72,24 @@ class Comparison:
     Attributes:
         live_version: the live version.
         new_version: the version to promote.
-        num_queries: queries that both versions ran.
+        num_queries: queries that at least one version ran.
         found_live: share of the queries for which the live version finds an expected image among
-            the first ten hits, or among the number that the query sets.
+            the first ten hits, or among the number that the query sets; None for logged queries.
         found_new: the same for the new version.
         overlap_at_10: mean share of the first ten hits that are in both results.
         changes: the queries whose results differ most.
+        num_refused: other queries, which both versions refuse. A query that one of them refuses has
+            no hits there.
     """
 
     live_version: int
     new_version: int
     num_queries: int
-    found_live: float
-    found_new: float
+    found_live: float | None
+    found_new: float | None
     overlap_at_10: float
     changes: tuple[Change, ...]
+    num_refused: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -87,95 +97,128 @@ class Comparison:
 
     def checks(self, limits: ReindexConfig) -> Iterator[Check]:
         """Yield the conditions for a promotion of the new version."""
-        drop, most = self.found_live - self.found_new, limits.max_golden_drop
-        yield Check(
-            f"golden queries that find their image: {self.found_live:.4g} live, "
-            f"{self.found_new:.4g} new; share lost",
-            round(drop, 4),
-            f"at most {most:g}",
-            drop <= most + 1e-9,
-        )
+        kind = "logged"
+        if self.found_live is not None and self.found_new is not None:
+            kind = "golden"
+            drop, most = self.found_live - self.found_new, limits.max_golden_drop
+            yield Check(
+                f"golden queries that find their image: {self.found_live:.4g} live, "
+                f"{self.found_new:.4g} new; share lost",
+                round(drop, 4),
+                f"at most {most:g}",
+                drop <= most + 1e-9,
+            )
         floor = limits.min_overlap
         if floor is not None:
             overlap = self.overlap_at_10
-            name = "overlap@10 of the golden queries with the live version"
+            name = f"overlap@10 of the {kind} queries with the live version"
             yield Check(name, overlap, f"at least {floor:g}", overlap >= floor)
 
 
 def compare_versions(
-    location: TableLocation, config: Config, live: int, new: int, golden: Golden
+    location: TableLocation, config: Config, live: int, new: int, asked: Asked
 ) -> Comparison:
-    """Run the golden queries on both versions, in a worker process.
+    """Run queries on both versions, in a worker process.
 
     Args:
         location: the table.
         config: settings of the models and of the ranking.
         live: the live version.
         new: the version to promote.
-        golden: the queries.
+        asked: the queries, at least one.
 
     Raises:
-        LiveVersionError: the live version cannot be searched, for example without its model.
+        NotComparedError: the live version cannot be searched, for example without its model; or
+            both versions refuse all queries.
         TableError: the model of the new version is missing.
         ModelError: it cannot be loaded.
     """
-    return run_on_driver_node(_compare, location, config, live, new, golden)
+    return run_on_driver_node(_compare, location, config, live, new, asked)
 
 
 def _compare(
-    location: TableLocation, config: Config, live: int, new: int, golden: Golden
+    location: TableLocation, config: Config, live: int, new: int, asked: Asked
 ) -> Comparison:
-    after = _answers(location, config, new, golden.queries)
+    requests = _requests(asked)
+    after = _answers(location, config, new, requests)
     try:
-        before = _answers(location, config, live, golden.queries)
+        before = _answers(location, config, live, requests)
     except (TableError, ModelError) as error:
-        raise LiveVersionError(
-            f"the golden queries were not compared: the live version {live} cannot be searched: "
-            f"{error}"
+        raise NotComparedError(
+            f"the queries were not compared: the live version {live} cannot be searched: {error}"
         ) from error
     changes = [
-        _change(query.query, old, now)
-        for query, old, now in zip(golden.queries, before, after, strict=True)
+        _change(_described(request), old or (), now or ())
+        for request, old, now in zip(requests, before, after, strict=True)
+        if old is not None or now is not None
     ]
+    if not changes:
+        raise NotComparedError(
+            f"the queries were not compared: versions {live} and {new} refuse all {len(requests):,}"
+        )
     changed = sorted((one for one in changes if one.lost or one.gained), key=_by_overlap)
+    golden = asked if isinstance(asked, Golden) else None
     return Comparison(
         live_version=live,
         new_version=new,
-        num_queries=len(golden.queries),
-        found_live=_share_found(golden.queries, before),
-        found_new=_share_found(golden.queries, after),
+        num_queries=len(changes),
+        found_live=None if golden is None else _share_found(golden, before),
+        found_new=None if golden is None else _share_found(golden, after),
         overlap_at_10=round(sum(map(_by_overlap, changes)) / len(changes), 4),
         changes=tuple(changed[:_NUM_CHANGES]),
+        num_refused=len(requests) - len(changes),
+    )
+
+
+def _requests(asked: Asked) -> tuple[SearchRequest, ...]:
+    if not isinstance(asked, Golden):
+        return asked
+    return tuple(
+        SearchRequest(text=one.query, k=max(_K, one.within or _K)) for one in asked.queries
     )
 
 
 def _answers(
-    location: TableLocation, config: Config, version: int, queries: Sequence[GoldenQuery]
-) -> list[list[_Found]]:
-    """Return the hits of each query."""
+    location: TableLocation, config: Config, version: int, requests: Sequence[SearchRequest]
+) -> list[list[_Found] | None]:
+    """Return the hits of each query; None for one that the version refuses."""
+    table = ImagesTable.open(location, version)
+    has_images = any(one.mode in IMAGE_MODES for one in requests) and table.image_column is not None
     searcher = Searcher.open(
         location.uri,
         version=version,
         embed=config.embed,
         index=config.index,
         search=config.search,
-        with_images=config.search.mode in IMAGE_MODES,
+        with_images=has_images or config.search.mode in IMAGE_MODES,
         image_embed=config.image_embed,
         images=config.images,
     )
-    answers = [searcher.search(one.query, k=max(_K, one.within or _K)).hits for one in queries]
-    ids = list({hit.image_id for hits in answers for hit in hits})
-    rows = ImagesTable.open(location, version).rows(ids, ["image_id", "member"])
-    names = {row["image_id"]: file_name(row["member"]) for row in rows}
-    return [[_Found(hit.uri, names[hit.image_id]) for hit in hits] for hits in answers]
+    answers = [_hits(searcher, request) for request in requests]
+    ids = list({hit.image_id for hits in answers for hit in hits or ()})
+    names = {
+        row["image_id"]: file_name(row["member"]) for row in table.rows(ids, ["image_id", "member"])
+    }
+    return [
+        None if hits is None else [_Found(hit.uri, names[hit.image_id]) for hit in hits]
+        for hits in answers
+    ]
 
 
-def _share_found(queries: Sequence[GoldenQuery], answers: Sequence[Sequence[_Found]]) -> float:
+def _hits(searcher: Searcher, request: SearchRequest) -> Sequence[Hit] | None:
+    """Run a query; None if the version lacks an image, a field or an index that it needs."""
+    try:
+        return searcher.search(request).hits
+    except CallError:
+        return None
+
+
+def _share_found(golden: Golden, answers: Sequence[Sequence[_Found] | None]) -> float:
     num_found = 0
-    for query, hits in zip(queries, answers, strict=True):
+    for query, hits in zip(golden.queries, answers, strict=True):
         expected = set(map(file_name, query.images))
-        num_found += any(hit.name in expected for hit in hits[: query.within or _K])
-    return num_found / len(queries)
+        num_found += any(hit.name in expected for hit in (hits or ())[: query.within or _K])
+    return num_found / len(golden.queries)
 
 
 def _change(query: str, before: Sequence[_Found], after: Sequence[_Found]) -> Change:
@@ -184,6 +227,14 @@ def _change(query: str, before: Sequence[_Found], after: Sequence[_Found]) -> Ch
     overlap = len({*old} & {*now}) / num_most if num_most else 1.0
     lost, gained = ([u for u in a if u not in b] for a, b in ((old, now), (now, old)))
     return Change(query, overlap, tuple(lost), tuple(gained))
+
+
+def _described(request: SearchRequest) -> str:
+    other = request.model_dump(mode="json", exclude_defaults=True, exclude={"text", "k"})
+    parts = (request.text, json.dumps(other, ensure_ascii=False) if other else None)
+    # Users of services write logged queries, and terminals show them.
+    said = "".join(c if c.isprintable() else " " for c in " ".join(filter(None, parts)))
+    return said if len(said) <= _MAX_CHARS else f"{said[: _MAX_CHARS - 1]}…"
 
 
 def _by_overlap(change: Change) -> float:

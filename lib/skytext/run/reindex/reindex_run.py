@@ -19,7 +19,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skytext.config.reindex import ReindexConfig
-from skytext.errors import BrokenListingError, IncompleteRunError, JobError
+from skytext.errors import (
+    BrokenListingError,
+    IncompleteRunError,
+    JobError,
+    ModelError,
+    TableError,
+)
 from skytext.evaluation.golden import Golden, read_golden
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
@@ -29,9 +35,15 @@ from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.change_model import drop_unused, write_both
-from skytext.run.reindex.compare_versions import Comparison, LiveVersionError, compare_versions
+from skytext.run.reindex.compare_versions import (
+    Asked,
+    Comparison,
+    NotComparedError,
+    compare_versions,
+)
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.image_vectors import missing_image_vectors, wanted_image_vectors
+from skytext.run.reindex.logged_requests import logged_requests
 from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan
@@ -70,6 +82,9 @@ class ReindexSummary:
         comparison: results of the golden queries in the live version and in the new version; None
             if they were not compared.
         not_compared: the reason why the golden queries could not be compared; otherwise empty.
+        shadow: results of the last queries that services have logged, in the live version and in
+            the new version; None if there are no such queries or if they were not compared.
+        no_shadow: the reason why the logged queries could not be compared; otherwise empty.
         live_version: the version that is live after this call; None if no version is live.
         was_promoted: whether this call promoted the live version.
         canary: the canary that this call started; None if it started no canary.
@@ -89,6 +104,8 @@ class ReindexSummary:
     gate: list[Check] = field(default_factory=list)
     comparison: Comparison | None = None
     not_compared: str = ""
+    shadow: Comparison | None = None
+    no_shadow: str = ""
     live_version: int | None = None
     was_promoted: bool = False
     canary: Canary | None = None
@@ -110,6 +127,8 @@ class ReindexSummary:
             "gate": [check.to_json() for check in self.gate],
             "comparison": None if self.comparison is None else self.comparison.to_json(),
             "not_compared": self.not_compared,
+            "shadow": None if self.shadow is None else self.shadow.to_json(),
+            "no_shadow": self.no_shadow,
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
             "canary": None if self.canary is None else self.canary.to_json(),
@@ -321,8 +340,7 @@ def _serve(
         drop_unused(held.claim, plan.column, *([] if of_images is None else [of_images.column]))
         summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
-        if golden is not None and summary.live_version is not None:
-            on_note("running the golden queries")
+        if summary.live_version is not None:
             versions = summary.live_version, summary.index.table_version
             _compare(plan, summary, versions, golden, on_note)
         if not all(check.passed for check in summary.gate):
@@ -339,18 +357,36 @@ def _compare(
     plan: CaptionPlan,
     summary: ReindexSummary,
     versions: tuple[int, int],
-    golden: Golden,
+    golden: Golden | None,
     on_note: Callable[[str], None],
 ) -> None:
-    """Run the golden queries on both versions, and add their conditions to the gate."""
-    try:
-        summary.comparison = compare_versions(plan.location, plan.config, *versions, golden)
-    except LiveVersionError as error:
-        # Continue without a comparison. Otherwise no later version could ever be promoted.
-        summary.not_compared = str(error)
-        on_note(summary.not_compared)
-        return
-    summary.gate += summary.comparison.checks(plan.config.reindex)
+    """Run the golden queries and the logged ones on both versions; add conditions to the gate.
+
+    The logged ones are information. Only without golden queries they add a condition, and only if
+    the settings have a minimum overlap.
+    """
+
+    def compare(asked: Asked, *harmless: type[Exception]) -> tuple[Comparison | None, str]:
+        try:
+            return compare_versions(plan.location, plan.config, *versions, asked), ""
+        except harmless as error:
+            on_note(str(error))
+            return None, str(error)
+
+    limits = plan.config.reindex
+    if golden is not None:
+        on_note("running the golden queries")
+        # If this error ended the run, no later version could ever be promoted.
+        summary.comparison, summary.not_compared = compare(golden, NotComparedError)
+    logged = logged_requests(plan.location, limits.shadow_queries, on_note)
+    if logged:
+        on_note("running the last queries of services")
+        # Anyone who may search can log a query that needs a model. It must not end the run.
+        harmless = (NotComparedError, TableError, ModelError)
+        summary.shadow, summary.no_shadow = compare(logged, *harmless)
+    decisive = summary.shadow if golden is None else summary.comparison
+    if decisive is not None:
+        summary.gate += decisive.checks(limits)
 
 
 def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:

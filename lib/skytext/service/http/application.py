@@ -32,6 +32,7 @@ from skytext.service.http.readiness import Readiness
 from skytext.service.http.routes import make_routes
 from skytext.service.http.web_page import add_page, content_security_policy
 from skytext.service.problem_details import add_problem_handlers, problem_responses
+from skytext.service.query_log import QueryLog
 from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import Meter
 
@@ -103,6 +104,7 @@ def make_api(
     keyring: Keyring | None,
 ) -> FastAPI:
     """Return the application without the `Gate`. It has the routes and the OpenAPI document."""
+    query_log = QueryLog(tables.locations) if config.service.log_queries else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -113,6 +115,9 @@ def make_api(
                 held.callback(task.cancel)
             canary = asyncio.create_task(backend.follow_canary())
             held.callback(canary.cancel)
+            if query_log is not None:
+                saving = asyncio.create_task(query_log.follow())
+                held.callback(saving.cancel)
             yield
 
     app = FastAPI(
@@ -134,7 +139,7 @@ def make_api(
         ],
     )
     add_problem_handlers(app)
-    app.include_router(make_routes(backend, Images(tables, config, meter), config))
+    app.include_router(make_routes(backend, Images(tables, config, meter), config, query_log))
     _add_health(app, backend)
     add_page(app, config.service)
     _complete_document(app)

@@ -13,14 +13,17 @@ from skytext.service.http.parameters import StrictRoute
 from skytext.service.http.responses import ApiJson
 from skytext.service.http.search_routes import add_search_routes
 from skytext.service.problem_details import problem_responses
+from skytext.service.query_log import QueryLog
 
 _ANY = (401, 403, 408, 413, 415, 421, 422, 429, 500, 503)
 
 
-def make_routes(backend: Backend, images: Images, config: Config) -> APIRouter:
+def make_routes(
+    backend: Backend, images: Images, config: Config, query_log: QueryLog | None
+) -> APIRouter:
     """Return all routes of the API."""
     router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=problem_responses(*_ANY))
-    add_search_routes(router, backend, config)
+    add_search_routes(router, backend, config, query_log)
     add_image_routes(router, backend, images, config)
     _add_table(router, backend)
     return router

@@ -29,6 +29,7 @@ from skytext.service.http.parameters import check_names, not_utf8
 from skytext.service.http.responses import ApiJson, GeoJson, prefers_geojson
 from skytext.service.http.search_link import SearchLink
 from skytext.service.problem_details import ProblemError, problem_responses
+from skytext.service.query_log import QueryLog
 from skytext.service.search_query import texts_of
 from skytext.service.served_tables import parse_version
 from skytext_client import geojson
@@ -37,9 +38,11 @@ from skytext_client.search_fields import MAX_K
 _FORM_FIELDS = {"file": False, "k": False, "filter": False}
 
 
-def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
+def add_search_routes(
+    router: APIRouter, backend: Backend, config: Config, query_log: QueryLog | None
+) -> None:
     """Add ``/search`` and its sub-paths."""
-    searches = _Searches(backend, config)
+    searches = _Searches(backend, config, query_log)
     _add_search(router, searches)
     _add_search_by_link(router, searches)
     _add_batch(router, searches)
@@ -49,9 +52,10 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
 class _Searches:
     """Runs searches within the limits of the service, and records values for the request log."""
 
-    def __init__(self, backend: Backend, config: Config) -> None:
+    def __init__(self, backend: Backend, config: Config, query_log: QueryLog | None) -> None:
         self.backend = backend
         self.config = config
+        self._query_log = query_log
 
     async def answer(
         self,
@@ -91,7 +95,9 @@ class _Searches:
             "num_hits": sum(len(answer["hits"]) for answer in answers),
             "table_version": answers[0]["table_version"],
         }
-        if self.config.service.log_queries:
+        if self._query_log is not None:
+            for one in requests:
+                self._query_log.add(one)
             log["queries"] = [
                 r.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
                 for r in requests

@@ -99,6 +99,9 @@ def facts_of(folder: Path) -> RunFacts:
         "comparison": Comparison(
             1, 2, 40, 0.9, 0.875, 0.93, (Change("a harbour", 0.4, ("old.jpg",), ("new.jpg",)),)
         ).to_json(),
+        "shadow": Comparison(
+            1, 2, 7, None, None, 0.81, (Change("<b>a port", 0.3, ("x.jpg",), ()),), num_refused=3
+        ).to_json(),
         "live_version": before.version,
         "was_promoted": False,
         "duration_s": 75.0,
@@ -125,22 +128,29 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
         "| decode/empty | file:///x/a.tar\\#bad.jpg: nothing in it | 1 | 1 |",
         "| FAILED | recall@10 of the vector index | 0.95 at least | 0.91 |",
         "have 93.0% of their first ten hits in common",
+        "expected image for 90.0% and 87.5% of them",
         "| a harbour | 40% | old.jpg | new.jpg |",
+        "## Last queries of services, live and new version",
+        "answered 7 queries, and have 81.0% of their first ten hits in common",
+        "Both versions refuse 3 further queries",
+        "| \\<b\\>a port | 30% | x.jpg |  |",
         "| describe new and changed | 4 | 41.5 s | 0 | 44,424 | 1,234 | 5.0% | 0.03 |",
         "new solar farm (0.51): Rows of solar panels",
         "[m7.geojson](m7.geojson)",
     ):
         assert said in text, said
+    assert "&lt;b&gt;a port" in html
     # Three pictures of changes and one of a match; of one the file is gone.
     assert html.count("data:image/webp;base64,") == 4
     assert "no picture: " in html
     assert len(html) < 200_000
 
 
-def test_a_report_says_why_golden_queries_were_not_compared() -> None:
-    summary = {"comparison": None, "not_compared": "version 1 cannot be asked"}
+def test_a_report_says_why_queries_were_not_compared() -> None:
+    summary = {"not_compared": "version 1 cannot be asked", "no_shadow": "version 2 cannot"}
     facts = RunFacts(location(Path("/t")), load_config(None, {}), NOW, "done", "", summary, None)
-    assert sections.comparison(facts).texts == ["version 1 cannot be asked"]
+    said = [section.texts for section in sections.comparisons(facts)]
+    assert said == [["version 1 cannot be asked"], ["version 2 cannot"]]
 
 
 def test_old_reports_are_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -89,24 +89,35 @@ def checks(facts: RunFacts) -> Section:
     return Section("Gate", texts, Grid(["", "check", "wanted", "found"], lines, 3))
 
 
-def comparison(facts: RunFacts) -> Section:
+def comparisons(facts: RunFacts) -> Iterator[Section]:
     """Report the differences between the results of the new version and the live one."""
-    found = facts.summary.get("comparison")
-    if found is None:
-        said = facts.summary.get("not_compared")
-        return Section("Golden queries, live and new version", [said] if said else [])
+    for title, name, why_not in (
+        ("Golden queries", "comparison", "not_compared"),
+        ("Last queries of services", "shadow", "no_shadow"),
+    ):
+        found, said = facts.summary.get(name), facts.summary.get(why_not)
+        title = f"{title}, live and new version"
+        yield Section(title, [said] if said else []) if found is None else _compared(title, found)
+
+
+def _compared(title: str, found: Mapping[str, Any]) -> Section:
     texts = [
         f"Versions {found['live_version']} and {found['new_version']} answered "
-        f"{found['num_queries']:,} queries. They find an expected image for "
-        f"{found['found_live']:.1%} and {found['found_new']:.1%} of them, and have "
-        f"{found['overlap_at_10']:.1%} of their first ten hits in common."
+        f"{found['num_queries']:,} queries, and have {found['overlap_at_10']:.1%} of their first "
+        "ten hits in common."
     ]
+    if found["found_live"] is not None:
+        texts.append(
+            f"They find an expected image for {found['found_live']:.1%} and "
+            f"{found['found_new']:.1%} of them."
+        )
+    if found["num_refused"]:
+        texts.append(f"Both versions refuse {found['num_refused']:,} further queries.")
     lines = [
         [one["query"], f"{one['overlap_at_10']:.0%}", _lines(one["lost"]), _lines(one["gained"])]
         for one in found["changes"]
     ]
-    grid = Grid(["query", "in common", "only live", "only new"], lines, 4)
-    return Section("Golden queries, live and new version", texts, grid)
+    return Section(title, texts, Grid(["query", "in common", "only live", "only new"], lines, 4))
 
 
 def _lines(uris: Sequence[str]) -> str:

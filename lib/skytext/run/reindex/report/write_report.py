@@ -68,7 +68,7 @@ def make_page(facts: RunFacts) -> Page:
     shown += [
         sections.failures(facts, after),
         sections.checks(facts),
-        sections.comparison(facts),
+        *sections.comparisons(facts),
         sections.costs(facts),
         sections.upkeep(facts),
     ]
