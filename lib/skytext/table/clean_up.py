@@ -2,9 +2,9 @@
 
 A clean-up keeps the latest version, versions for roll-backs, recently live versions, versions that
 a service uses, and versions that are younger than a given age. Lance removes the other versions and
-their files. Lance also removes orphaned files that are older than seven days. The clean-up
-deletes logged queries of services that have ended. It holds the claim, so no run writes files at the
-same time.
+their files. Lance also removes orphaned files that are older than seven days. The clean-up deletes
+logged queries of services that have ended. It holds the claim, so no run writes files at the same
+time.
 """
 
 from __future__ import annotations
