@@ -353,7 +353,10 @@ def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
 
 
 def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSummary) -> None:
-    """Make the indexed version live, or a canary where the settings say so and one can be."""
+    """Make the indexed version live, or start it as a canary if `ReindexConfig.canary` is set.
+
+    Without a live version there is nothing to compare, so the version becomes live at once.
+    """
     version = None if summary.index is None else summary.index.table_version
     if limits.canary is None or summary.live_version is None:
         summary.live_version = promote(location, version, why=COMMAND).version
@@ -364,14 +367,14 @@ def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSum
 
 
 def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> None:
-    """Make a canary live whose time is over, where no service runs that could have judged it.
+    """Make an expired canary live if no service has decided about it.
 
-    It has passed the gate. Without this it would be replaced by a new canary each night.
+    The canary has passed the gate. Otherwise each night would replace it with a new canary.
     """
     last = last_promotion(location)
     if last is None or last.canary is None or not last.canary.is_left_alone:
         return
-    why = f"{COMMAND}: the time of the canary is over, and no service has judged it"
+    why = f"{COMMAND}: the canary has expired, and no service has decided about it"
     if end_canary(location, last.number, passed=True, why=why):
         on_note(f"version {last.canary.version} is live: {why}")
 
