@@ -308,8 +308,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _refuse(self, status: int, code: str) -> None:
-        said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
-        body = b"" if self.command == "HEAD" else said.encode()
+        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
+        body = b"" if self.command == "HEAD" else text.encode()
         self.send_response_only(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))

@@ -219,9 +219,9 @@ def image_of(answer: httpx.Response) -> bytes:
 
 
 def _foreign(answer: httpx.Response) -> ClientError:
-    said = " ".join(answer.text.split())[:100]
+    text = " ".join(answer.text.split())[:100]
     return ClientError(
-        f"the response of {answer.url} is not from a skytext service ({said!r}): check the "
+        f"the response of {answer.url} is not from a skytext service ({text!r}): check the "
         "address, and whether a login page is in between"
     )
 
@@ -251,11 +251,11 @@ def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
 
 def _retry_after(answer: httpx.Response) -> float:
     """Return the seconds to wait from Retry-After: a number or a date (RFC 9110, 10.2.3)."""
-    said = answer.headers.get("retry-after", "")
+    text = answer.headers.get("retry-after", "")
     try:
-        wait_s = float(said)
+        wait_s = float(text)
     except ValueError:
-        wait_s = _seconds_until(said)
+        wait_s = _seconds_until(text)
     return max(wait_s, 0.0) if math.isfinite(wait_s) else _FIRST_WAIT_S
 
 

@@ -46,13 +46,13 @@ def test_unavailable_images_are_errors_and_the_others_are_returned(tmp_path: Pat
     (root / "a.tar").unlink()
     sparse = Place("file:///x/s.tar#m.jpg", "m.jpg")
     fetched = list(fetch_images([*(place for place, _ in found.values()), sparse], num_threads=2))
-    said = dict(zip([*found, "sparse"], fetched, strict=True))
-    assert [name for name, data in said.items() if isinstance(data, bytes)] == [
+    results = dict(zip([*found, "sparse"], fetched, strict=True))
+    assert [name for name, data in results.items() if isinstance(data, bytes)] == [
         "b.tar/0003.jpg",
         "b.tar/0004.jpg",
         "p.parquet/row-0",
         "p.parquet/row-2",
     ]
-    assert isinstance(said["a.tar/0001.jpg"], FileNotFoundError)
-    assert "the cell holds no image" in str(said["p.parquet/row-1"])
-    assert "is not stored in one piece" in str(said["sparse"])
+    assert isinstance(results["a.tar/0001.jpg"], FileNotFoundError)
+    assert "the cell holds no image" in str(results["p.parquet/row-1"])
+    assert "is not stored in one piece" in str(results["sparse"])

@@ -87,9 +87,9 @@ def test_the_region_of_a_bucket_is_asked_for(s3: Any, monkeypatch: pytest.Monkey
 
 
 def test_problems_include_advice() -> None:
-    said = access_problem(NoCredentialsError())
+    problem = access_problem(NoCredentialsError())
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
-        assert name in said
+        assert name in problem
     assert "nobody" in access_problem(ProfileNotFound(profile="nobody"))
 
 

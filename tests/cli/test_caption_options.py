@@ -135,9 +135,9 @@ def test_a_named_model_gets_no_note(skytext: Skytext, runs: list[dict[str, Any]]
 def test_the_summary_is_printed_as_json(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
     called = skytext("caption", "archive", "--table", "new", *FAKES, "--json")
     assert called.out.count("\n") == 1
-    told = json.loads(called.out)
-    assert told == SUMMARY
-    assert told["num_listed"] == told["num_ok"] + told["num_failed"]
+    printed = json.loads(called.out)
+    assert printed == SUMMARY
+    assert printed["num_listed"] == printed["num_ok"] + printed["num_failed"]
 
 
 def test_the_summary_is_printed_as_text(

@@ -17,16 +17,16 @@ Report = dict[str, dict[str, Any]]
 
 def report(called: Called) -> Report:
     assert called.out.count("\n") == 1
-    told = json.loads(called.out)
-    assert set(told) == {"able", "findings"}
-    for finding in told["findings"]:
+    report = json.loads(called.out)
+    assert set(report) == {"able", "findings"}
+    for finding in report["findings"]:
         assert set(finding) == {"name", "ok", "found", "advice"}
         assert finding["ok"] in (True, False, None)
         assert finding["found"]
-    able = all(finding["ok"] is not False for finding in told["findings"])
-    assert told["able"] is able
+    able = all(finding["ok"] is not False for finding in report["findings"])
+    assert report["able"] is able
     assert called.status == (0 if able else 1)
-    return {finding["name"]: finding for finding in told["findings"]}
+    return {finding["name"]: finding for finding in report["findings"]}
 
 
 @pytest.fixture(autouse=True)

@@ -67,9 +67,9 @@ def test_a_file_is_not_overwritten_without_force(
     assert out.read_bytes() == first
     called = skytext(*call, "--force", "--json")
     assert called.status == 0, called.err
-    told = json.loads(called.out)
-    assert told.pop("table_version") > 1
-    assert told == {"num_images": 4, "format": format, "output": str(out)}
+    summary = json.loads(called.out)
+    assert summary.pop("table_version") > 1
+    assert summary == {"num_images": 4, "format": format, "output": str(out)}
     assert called.err == ""
     assert list(tmp_path.iterdir()) == [out]
 

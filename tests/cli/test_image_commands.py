@@ -63,8 +63,8 @@ def test_evaluate_prints_the_baseline_and_the_fusion(
     skytext: Skytext, searched: Path, tmp_path: Path
 ) -> None:
     captions = tmp_path / "captions.json"
-    told = {name: text for name, (colour, text) in SHOWN.items() if colour}
-    captions.write_text(json.dumps([{"image": n, "caption": t} for n, t in told.items()]))
+    texts = {name: text for name, (colour, text) in SHOWN.items() if colour}
+    captions.write_text(json.dumps([{"image": n, "caption": t} for n, t in texts.items()]))
     call = ["evaluate", searched, "--annotations", captions, "--image-vectors"]
     called = skytext(*call, "--json")
     assert called.status == 0, called.err

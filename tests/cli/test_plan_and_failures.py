@@ -168,8 +168,8 @@ def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> No
             "num_writers": 2,
         },
     }
-    told = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
-    assert told[-3:-1] == [
+    lines = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
+    assert lines[-3:-1] == [
         "1 unit staged by an interrupted run would be committed first",
         "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s per engine, as measured in "
         "earlier runs, cost 1.50)",

@@ -128,13 +128,15 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         *("--port", str(port), "--archive-root", str(tmp_path / "archive")),
     ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, env=environment, stderr=said, stdout=said, cwd=shadows)
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, stderr=output, stdout=output, cwd=shadows
+        )
     http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
     try:
 
         def ready() -> bool:
-            assert process.poll() is None, (tmp_path / "said").read_text()
+            assert process.poll() is None, (tmp_path / "output").read_text()
             try:
                 return http.get("/readyz").status_code == 200
             except httpx.TransportError:
@@ -150,14 +152,14 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         started = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, (tmp_path / "said").read_text()
+        assert process.wait(30) == 0, (tmp_path / "output").read_text()
         assert time.monotonic() - asked < 15
         assert asked_of_proxy == []
     finally:
         process.kill()
         process.wait()
         http.close()
-    shown = (tmp_path / "said").read_text()
+    shown = (tmp_path / "output").read_text()
     assert f"http://127.0.0.1:{port}/" in shown
     assert "no API keys: every user of this machine" in shown
     assert "draining" in shown

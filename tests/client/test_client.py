@@ -154,10 +154,10 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
             assert ours.rollback() == latest - 1
             assert ours.search("a").table_version == latest - 1
         with (
-            Client("http://localhost", transport=Through(http)) as nobody,
+            Client("http://localhost", transport=Through(http)) as client,
             pytest.raises(ServiceError) as caught,
         ):
-            nobody.search("a")
+            client.search("a")
         assert caught.value.status == 401
 
 
@@ -244,13 +244,13 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_an_unreachable_service_is_reported(no_waits: list[float]) -> None:
-    nobody = Failing(9)
+    client = Failing(9)
     with (
-        Client("http://localhost:1", transport=nobody) as ours,
+        Client("http://localhost:1", transport=client) as ours,
         pytest.raises(UnreachableError, match="cannot reach http://localhost:1: refused"),
     ):
         ours.search("a")
-    assert nobody.asked == 4
+    assert client.asked == 4
     assert no_waits == [1, 2, 4]
 
 
@@ -395,12 +395,12 @@ def test_the_service_s_own_limits_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("header", "expected"),
     [("3", 3), ("nan", 1), ("inf", 1), ("-5", 0), ("soon", 1), ("", 1),
      ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2015 07:28:00", 0)],
 )  # fmt: skip
-def test_retry_after_is_read_in_every_form(said: str, expected: float) -> None:
-    busy = httpx.Response(503, headers={"Retry-After": said}, json={"type": "a:overloaded"})
+def test_retry_after_is_read_in_every_form(header: str, expected: float) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": header}, json={"type": "a:overloaded"})
     with answering(busy) as ours, pytest.raises(TooBusyError) as caught:
         ours.search("a")
     assert caught.value.retry_after_s == expected

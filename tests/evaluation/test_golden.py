@@ -168,8 +168,8 @@ def test_a_query_whose_images_are_missing_has_no_place(tmp_path: Path) -> None:
     golden = read_golden(write(tmp_path / "g.yaml", text))
     verdict = measured({"there": [0.9, 0.1, 0.2, 0.3]}, golden, allow_missing=True)
     assert verdict.lines()[0] == "FAILED gone: its images are missing, wanted 3"
-    told = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
-    assert told["checks"] == [
+    result = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert result["checks"] == [
         {"name": "there", "wanted": 1, "found": 1, "passed": True},
         {"name": "gone", "wanted": 3, "found": None, "passed": False},
     ]

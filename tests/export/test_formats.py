@@ -115,11 +115,11 @@ def test_geojson_features(table: ImagesTable) -> None:
         "type": "Polygon",
         "coordinates": [[[10, 40], [11, 40], [11, 41], [10, 41], [10, 40]]],
     }
-    said = one["properties"]
-    assert said["datetime"] == "2024-05-31T12:00:00Z"
-    assert said["gsd"] == 0.5
-    assert said["metadata"] == {"cloud": 3, "ü": ["ö"]}
-    assert said["captions"][1]["one_sentence"] == "x/a.JPG variant 1"
+    properties = one["properties"]
+    assert properties["datetime"] == "2024-05-31T12:00:00Z"
+    assert properties["gsd"] == 0.5
+    assert properties["metadata"] == {"cloud": 3, "ü": ["ö"]}
+    assert properties["captions"][1]["one_sentence"] == "x/a.JPG variant 1"
     assert two["geometry"]["type"] == "MultiPolygon"
     assert two["bbox"] == [179, 40, -179, 41]
     # NaN is no JSON.

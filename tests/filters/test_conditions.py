@@ -109,7 +109,7 @@ def make_rows() -> Rows:
         metadata = {key: some(VALUES) for key in KEYS if rng.random() < 0.7}
         metadata["p"] = some([5, {"q": some(VALUES)}, [1], None])
         when = dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=int(rng.integers(96)))
-        said = {
+        fields = {
             "bbox": some([box, box, box, None]),
             "gsd": some([0.3, 0.5, 1.0, 10.0, float(rng.uniform(0.1, 20)), None]),
             "collection": some([*NASTY, None]),
@@ -118,10 +118,10 @@ def make_rows() -> Rows:
             "width_px": some([100, 256, None]),
         }
         if i % 10 == 3:
-            rows.append(failed_row(f"{i:03d}.jpg", **said))
+            rows.append(failed_row(f"{i:03d}.jpg", **fields))
         else:
             vectors = unit_vectors(rng, (1 + i % 3, DIM))
-            rows.append(good_row(f"{i:03d}.jpg", vectors=vectors, **said))
+            rows.append(good_row(f"{i:03d}.jpg", vectors=vectors, **fields))
     return Rows(rows)
 
 
@@ -559,8 +559,8 @@ def written(condition: Condition) -> str:
     raise TypeError(condition)
 
 
-def cased(said: str, ignore_case: bool) -> str:
-    return f"casei({said})" if ignore_case else said
+def cased(fields: str, ignore_case: bool) -> str:
+    return f"casei({fields})" if ignore_case else fields
 
 
 def decimal(number: float) -> str:
@@ -594,8 +594,8 @@ def test_cql2_text_says_every_condition(
 def test_cql2_json_says_every_condition(
     plain_table: ImagesTable, rows: Rows, condition: Condition
 ) -> None:
-    said = json.loads(json.dumps(to_json(condition)))
-    assert found_by(plain_table, filter_from_json(said)) == matching(condition, rows)
+    fields = json.loads(json.dumps(to_json(condition)))
+    assert found_by(plain_table, filter_from_json(fields)) == matching(condition, rows)
 
 
 @settings(PROPERTY, max_examples=500)

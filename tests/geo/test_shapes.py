@@ -108,10 +108,10 @@ def test_a_geometry_comes_from_text_or_from_a_file(tmp_path: Path) -> None:
     features = [feature, {"type": "Feature", "properties": None, "geometry": other}]
     collection = {"type": "FeatureCollection", "features": features}
     file = tmp_path / "area.geojson"
-    for told in (TRIANGLE, feature):
-        file.write_text(json.dumps(told))
+    for geometry in (TRIANGLE, feature):
+        file.write_text(json.dumps(geometry))
         assert read_geometry(str(file)) == TRIANGLE
-        assert read_geometry(json.dumps(told)) == TRIANGLE
+        assert read_geometry(json.dumps(geometry)) == TRIANGLE
     both = read_geometry(json.dumps(collection))
     assert both["type"] == "MultiPolygon"
     assert met(both, (1, 1, 2, 2), (8, 8, 9, 9), (21, 1, 22, 2)) == [True, False, True]

@@ -127,12 +127,12 @@ def test_the_fingerprint_is_of_content_and_pixels(tmp_path: Path, checkpoint: Pa
 def test_a_table_gets_its_own_model_and_no_other(tmp_path: Path, checkpoint: Path) -> None:
     model = image_model(ImageEmbedConfig(model=str(checkpoint)))
     fingerprint = image_embedding_fingerprint(model, ImageConfig())
-    said = VectorColumn(VectorKind.IMAGE, fingerprint, str(checkpoint), "")
-    assert make_table_image_embedder("t", said).dim == PROJECTION
+    column = VectorColumn(VectorKind.IMAGE, fingerprint, str(checkpoint), "")
+    assert make_table_image_embedder("t", column).dim == PROJECTION
     moved = ImageEmbedConfig(model=str(make_clip(tmp_path / "moved")))
-    assert make_table_image_embedder("t", said, config=moved).dim == PROJECTION
+    assert make_table_image_embedder("t", column, config=moved).dim == PROJECTION
     with pytest.raises(TableError, match=r"embedded with .*; 'fake' is not that model"):
-        make_table_image_embedder("t", said, config=ImageEmbedConfig(model="fake"))
+        make_table_image_embedder("t", column, config=ImageEmbedConfig(model="fake"))
 
 
 def plain(colour: tuple[int, int, int]) -> Image.Image:

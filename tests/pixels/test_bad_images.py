@@ -39,15 +39,15 @@ from tests.run.jobs import config
 Told = tuple[str, Ok | Failed]
 
 
-def told(row: dict[str, Any]) -> Told:
+def outcome_of(row: dict[str, Any]) -> Told:
     """Return what a row says of its image, in the words of the tables of kinds."""
     failure = row["failure"]
     if failure is not None:
         assert failure["detail"]
         assert "\n" not in failure["detail"]
         return row["member"], Failed(failure["stage"], failure["reason"])
-    said = json.loads(row["metadata"] or "{}")
-    invalid, error = tuple(said.get("_invalid", ())), bool(said.get("_sidecar_error"))
+    metadata = json.loads(row["metadata"] or "{}")
+    invalid, error = tuple(metadata.get("_invalid", ())), bool(metadata.get("_sidecar_error"))
     place = row["width_px"], row["height_px"], row["format"]
     return row["member"], Ok(*place, invalid=invalid, sidecar_error=error)
 
@@ -66,7 +66,7 @@ def read_and_decode(shard: Shard, scratch: Path) -> list[Told]:
     assert all((row["data"] is None) == (row["failure"] is not None) for row in rows)
     ids = [row["image_id"] for row in rows]
     assert len(ids) == len(set(ids))
-    return [told(row) for row in rows]
+    return [outcome_of(row) for row in rows]
 
 
 def test_the_tables_are_as_large_as_they_claim() -> None:
@@ -165,7 +165,7 @@ def test_all_of_them_in_one_archive(
     opened = ImagesTable.open(TableLocation.parse(str(table)))
     columns = ["image_id", "shard", "member", "status", "failure", "metadata", "format"]
     rows = opened.dataset.to_table(columns=[*columns, "width_px", "height_px", "text"]).to_pylist()
-    assert Counter((row["shard"], told(row)) for row in rows) == expected
+    assert Counter((row["shard"], outcome_of(row)) for row in rows) == expected
     assert len({row["image_id"] for row in rows}) == len(rows)
     for row in rows:
         assert row["status"] == (STATUS_OK if row["failure"] is None else STATUS_FAILED)

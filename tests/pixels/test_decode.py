@@ -164,7 +164,7 @@ def test_decoding_changes_no_global_state_and_prints_nothing(
         list(warnings.filters),
         logging.getLogger("tifffile").disabled,
     )
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for odd in TAKEN:
             normalise(odd.make())
@@ -172,7 +172,7 @@ def test_decoding_changes_no_global_state_and_prints_nothing(
             with pytest.raises(SampleError):
                 normalise(odd.make())
     # Our own generators may warn or log; what is said from within the package must not exist.
-    assert [str(one.message) for one in said if "skytext" in one.filename] == []
+    assert [str(one.message) for one in warned if "skytext" in one.filename] == []
     assert [record for record in caplog.records if record.name == "tifffile"] == []
     assert capfd.readouterr().err == ""
     assert before == (

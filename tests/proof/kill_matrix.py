@@ -155,20 +155,20 @@ def rows_of(table: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     return by_id
 
 
-def kill_once(scene: Scene, table: str, target: str, luck: random.Random, tally: Tally) -> None:
+def kill_once(scene: Scene, table: str, target: str, rng: random.Random, tally: Tally) -> None:
     """Start the job, kill ``target`` at a random moment, run the job to its end, and compare."""
     before = rows_of(table, ["unit_id"])
     if scene.journal is not None:
         scene.journal.unlink(missing_ok=True)
     trap = ""
     if target in TRAPS:
-        trap = _TRAP.format(number=luck.randint(1, 2), before=TRAPS[target])
+        trap = _TRAP.format(number=rng.randint(1, 2), before=TRAPS[target])
     with command(scene.folder, *scene.call(table), prelude=trap) as running:
         if target == "driver":
-            time.sleep(luck.uniform(0.2, scene.run_s))
+            time.sleep(rng.uniform(0.2, scene.run_s))
             running.kill()
         elif target not in TRAPS:
-            victims = _wait_for(running, _finder(running, target), luck.uniform(0, scene.run_s / 3))
+            victims = _wait_for(running, _finder(running, target), rng.uniform(0, scene.run_s / 3))
             for victim in victims:
                 victim.kill()
         status = running.finish(RUN_S)
@@ -245,10 +245,10 @@ def _wait_for(
     return []
 
 
-def targets_in_turn(num_kills: int, luck: random.Random) -> Iterator[str]:
+def targets_in_turn(num_kills: int, rng: random.Random) -> Iterator[str]:
     """Yield as many targets, each kind about as often, in no order."""
     turns = [TARGETS[i % len(TARGETS)] for i in range(num_kills)]
-    luck.shuffle(turns)
+    rng.shuffle(turns)
     yield from turns
 
 

@@ -52,11 +52,11 @@ def test_the_demo_serves_its_page_until_ctrl_c(tmp_path: Path) -> None:
 
 def _address(terminal: int) -> str:
     """Read what is written until it says where the page is."""
-    told, deadline = "", time.monotonic() + LIMIT_S
+    output, deadline = "", time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1.0)[0]:
-            told += os.read(terminal, 65536).decode(errors="replace")
-            found = re.search(r"the page: (http://127\.0\.0\.1:\d+/)", told)
+            output += os.read(terminal, 65536).decode(errors="replace")
+            found = re.search(r"the page: (http://127\.0\.0\.1:\d+/)", output)
             if found:
                 return found[1]
-    raise AssertionError(told[-2000:])
+    raise AssertionError(output[-2000:])

@@ -46,7 +46,7 @@ def wait_for_a_commit(running: Command, where: TableLocation, before: int) -> No
 @pytest.mark.proof
 @pytest.mark.timeout(1200)
 def test_a_killed_driver_costs_only_what_was_not_committed(tmp_path: Path) -> None:
-    luck = random.Random(1)
+    rng = random.Random(1)
     bad: list[Entry] = [(name, data) for name, (data, _) in bad_images().items()]
     shards = {
         f"{i}.tar": images(1000 * i, IMAGES_PER_SHARD) + (bad if i == 1 else [])
@@ -62,11 +62,11 @@ def test_a_killed_driver_costs_only_what_was_not_committed(tmp_path: Path) -> No
         with command(tmp_path, *call) as running:
             if kill % 2:
                 # At any moment, its start and Ray's included.
-                time.sleep(luck.uniform(0.5, 12))
+                time.sleep(rng.uniform(0.5, 12))
             else:
                 # In the middle of its work, at any distance from a commit.
                 wait_for_a_commit(running, where, len(before))
-                time.sleep(luck.uniform(0, 1))
+                time.sleep(rng.uniform(0, 1))
             assert running.process.poll() is None, running.err
             running.kill()
             left = running.wait_for_the_rest(CLEAN_UP_S)

@@ -44,7 +44,7 @@ def watch(
     nodes: Nodes,
     table: str,
     moments: list[float],
-    luck: random.Random,
+    rng: random.Random,
     *,
     start_s: float = START_S,
     run_s: float = RUN_S,
@@ -57,7 +57,7 @@ def watch(
         nodes: what it runs on.
         table: what it writes.
         moments: ascending, seconds from now; those that came are removed.
-        luck: chooses the nodes.
+        rng: chooses the nodes.
         start_s: how long an engine may take to start.
         run_s: how long all may take.
         in_rows: moments are numbers of committed rows.
@@ -74,9 +74,9 @@ def watch(
         if moments and (rows if in_rows else now - started) >= moments[0]:
             moments.pop(0)
             before = rows_of(table, ["unit_id"])
-            nodes.kill(luck.randrange(len(nodes.workers)))
+            nodes.kill(rng.randrange(len(nodes.workers)))
             # Replaced at once, later, or with the next kill: one node is always left.
-            if luck.random() < 0.7 or len(nodes.workers) < 2:
+            if rng.random() < 0.7 or len(nodes.workers) < 2:
                 nodes.add()
         time.sleep(0.5)
     while len(nodes.workers) < 2:
@@ -92,12 +92,12 @@ def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path
     options = [*FAKES, "--ray-address", nodes.address]
     scene = make_scene(tmp_path, source, options, "s3://nodes/whole", whole_rows=True)
     for number in range(FIRST_RUN, FIRST_RUN + NUM_RUNS):
-        luck, table = random.Random(number), f"s3://nodes/run-{number}"
-        moments = sorted(luck.uniform(5, 10 + 8 * KILLS_A_RUN) for _ in range(KILLS_A_RUN))
+        rng, table = random.Random(number), f"s3://nodes/run-{number}"
+        moments = sorted(rng.uniform(5, 10 + 8 * KILLS_A_RUN) for _ in range(KILLS_A_RUN))
         num_planned = len(moments)
         started = time.monotonic()
         with command(tmp_path, *scene.call(table)) as running:
-            before = watch(running, nodes, table, moments, luck)
+            before = watch(running, nodes, table, moments, rng)
             assert running.process.returncode == 0, running.err
         after = rows_of(table, [*scene.compare, "unit_id"])
         assert after.keys() == scene.reference.keys()
@@ -119,7 +119,7 @@ def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path
 def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path) -> None:
     write_shards(tmp_path / "scenes", num_images=NUM_SCENES, images_per_shard=100, seed=1)
     source = upload(s3, tmp_path / "scenes", "nodes", "scenes")
-    table, luck = "s3://nodes/real", random.Random(0)
+    table, rng = "s3://nodes/real", random.Random(0)
     words = ["caption", source, "--table", table, "--num-engines", "2", "--json"]
     words += ["--gpus-per-engine", "2", "--set", "job.unit_images=8"]
     words += ["--set", "job.commit_interval_s=2", "--ray-address", nodes.address]
@@ -128,7 +128,7 @@ def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path)
     started = time.monotonic()
     with command(tmp_path, *words) as running:
         limits = {"start_s": VLLM_START_S, "run_s": VLLM_RUN_S}
-        before = watch(running, nodes, table, moments, luck, in_rows=True, **limits)
+        before = watch(running, nodes, table, moments, rng, in_rows=True, **limits)
         assert running.process.returncode == 0, running.err
     print(  # noqa: T201  (the proof is to be seen)
         f"real engines: {VLLM_KILLS - len(moments)} kills, {time.monotonic() - started:.0f} s",

@@ -44,24 +44,24 @@ def median_sizes(sizes: list[tuple[int, int, int]]) -> tuple[float, float]:
 def test_a_year_ends_like_a_table_made_from_scratch(
     tmp_path: Path, s3: Any, proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    luck = random.Random(SEED)
-    archive = ChangingArchive(s3, f"long-year-{SEED}", luck)
+    rng = random.Random(SEED)
+    archive = ChangingArchive(s3, f"long-year-{SEED}", rng)
     archive.add(FIRST_IMAGES)
-    year = Year(tmp_path, archive, proxy, luck)
+    year = Year(tmp_path, archive, proxy, rng)
     num_budgets = max(1, NUM_NIGHTS // 12)
-    nights = plan_nights(NUM_NIGHTS, luck, happens=happenings(), num_budgets=num_budgets)
+    nights = plan_nights(NUM_NIGHTS, rng, happens=happenings(), num_budgets=num_budgets)
     year.run(nights[:1])
     year.watch()
     with reading(year.table, SEED) as reader:
         year.run(nights[1:], reader)
-        year.come_to_rest(nights[-1])
+        year.run_until_idle(nights[-1])
         last_files, last_bytes = median_sizes(year.sizes[-MONTH:])
         last_s = statistics.median(reader.durations_s[-MONTH * 10 :])
     year.check_against_scratch(nights[-1])
     last = nights[-1]
     quiet = Night(last.prompt, last.embedder, last.image_embedder)
     # The first month of a table of this size: made from scratch, and then nights without trouble.
-    young = Year(year.folder, archive, proxy, luck, name="scratch")
+    young = Year(year.folder, archive, proxy, rng, name="scratch")
     young.run([quiet] * MAX_KEPT)
     young.watch()
     with reading(young.table, SEED) as young_reader:

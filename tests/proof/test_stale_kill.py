@@ -36,7 +36,7 @@ def rows(table: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.proof
 @pytest.mark.timeout(2400)
 def test_kills_in_a_change_of_models_cost_time_and_nothing_else(tmp_path: Path) -> None:
-    luck = random.Random(7)
+    rng = random.Random(7)
     shards = {f"{i}.tar": images(24 * i, 24) for i in range(4)}
     root = write_archive(tmp_path / "aerial", shards)
     table, undisturbed = tmp_path / "table", tmp_path / "undisturbed"
@@ -59,7 +59,7 @@ def test_kills_in_a_change_of_models_cost_time_and_nothing_else(tmp_path: Path) 
     call = change(table, f"fake:delay_s=0.3,journal={journal}")
     for _ in range(NUM_KILLS):
         with command(tmp_path, *call) as running:
-            time.sleep(luck.uniform(3, 25))
+            time.sleep(rng.uniform(3, 25))
             if running.process.poll() is not None:
                 break
             running.kill()

@@ -54,11 +54,11 @@ def make_archive(folder: Path, s3: Any) -> str:
     return upload(s3, root, "faults", "aerial")
 
 
-def run_with_faults(scene: Scene, table: str, *, is_killed: bool, luck: random.Random) -> int:
+def run_with_faults(scene: Scene, table: str, *, is_killed: bool, rng: random.Random) -> int:
     """Run the command through the faults; return its exit status."""
     with command(scene.folder, *scene.call(table)) as running:
         if is_killed:
-            time.sleep(luck.uniform(2, scene.run_s))
+            time.sleep(rng.uniform(2, scene.run_s))
             running.kill()
         return running.finish(RUN_S)
 
@@ -71,14 +71,14 @@ def test_every_fault_ends_in_the_right_table(
     source = make_archive(tmp_path, s3)
     scene = make_scene(tmp_path, source, FAKES, "s3://faults/whole", whole_rows=True)
     assert len(scene.reference) == 48
-    luck, num_unread = random.Random(1), 0
+    rng, num_unread = random.Random(1), 0
     for number, (kind, place, recovers) in enumerate(CASES):
         pattern, at_byte = PLACES[place]
         more = {kind: 1.0, "max_in_a_row": 2 if recovers else None}
         proxy.faults = Faults(seed=number, pattern=pattern, at_byte=at_byte, **more)
         table, is_killed = f"s3://faults/table-{number}", number % 3 == 2
         what = f"{kind} at {place}, recovers: {recovers}, killed: {is_killed}"
-        status = run_with_faults(scene, table, is_killed=is_killed, luck=luck)
+        status = run_with_faults(scene, table, is_killed=is_killed, rng=rng)
         is_whole = recovers and kind != NEVER_RECOVERS
         if not is_killed:
             assert status == (0 if is_whole else 1), what

@@ -72,9 +72,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mixed = [*images(0, 6)]
     mixed += [(name, data) for name, (data, _) in bad_images().items()]
     mixed += [
-        ("said.jpg", jpeg(100)),
-        ("said.json", {"caption": LEAKED, "captions": [LEAKED], "text": LEAKED, "gsd": 3}),
-        ("said.txt", LEAKED),
+        ("captioned.jpg", jpeg(100)),
+        ("captioned.json", {"caption": LEAKED, "captions": [LEAKED], "text": LEAKED, "gsd": 3}),
+        ("captioned.txt", LEAKED),
         ("last.jpg", jpeg(101)),
     ]
     shards: dict[str, Any] = {"mixed.tar": mixed, "north/plain.tar": images(10, 9)}
@@ -143,9 +143,9 @@ def test_captions_of_other_runs_are_not_reused_with_other_settings(
 ) -> None:
     table, _, _ = done
     found = rows(table, "member", "text", "captions", "metadata", "gsd")
-    (said,) = [row for row in found if row["member"] == "said.jpg"]
-    assert LEAKED in said["metadata"]
-    assert said["gsd"] == 3
+    (image_row,) = [row for row in found if row["member"] == "captioned.jpg"]
+    assert LEAKED in image_row["metadata"]
+    assert image_row["gsd"] == 3
     assert "zeppelin" not in json.dumps([(row["text"], row["captions"]) for row in found])
 
 
@@ -204,7 +204,7 @@ def test_a_source_that_changed_costs_only_what_is_new(
     table, _, first = done
     shutil.copytree(table, tmp_path / "table")
     shutil.copytree(archive, tmp_path / "aerial")
-    mixed = [*images(0, 6), ("said.jpg", jpeg(100)), ("last.jpg", jpeg(101))]
+    mixed = [*images(0, 6), ("captioned.jpg", jpeg(100)), ("last.jpg", jpeg(101))]
     changed: dict[str, Any] = {"mixed.tar": mixed, "north/plain.tar": images(12, 10)}
     changed |= {"cut.tar": images(20, 3)}
     write_archive(tmp_path / "aerial", changed)
@@ -462,9 +462,9 @@ def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> N
 @with_ray
 def test_a_source_with_one_shard_prints_no_warning(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
-    told: list[logging.LogRecord] = []
+    records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign]
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "py.warnings")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -477,7 +477,7 @@ def test_a_source_with_one_shard_prints_no_warning(tmp_path: Path) -> None:
             logger.removeHandler(handler)
             logger.setLevel(level)
     assert summary.num_captioned == 3
-    assert [record.getMessage() for record in told] == []
+    assert [record.getMessage() for record in records] == []
 
 
 def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:

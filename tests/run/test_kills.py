@@ -27,7 +27,7 @@ def test_a_killed_driver_neither_loses_nor_duplicates_rows(tmp_path: Path) -> No
         whole_rows=True,
         undisturbed=local_ray_address(),
     )
-    luck, tally = random.Random(0), Tally()
-    kill_once(scene, str(tmp_path / "killed"), "driver, staged", luck, tally)
+    rng, tally = random.Random(0), Tally()
+    kill_once(scene, str(tmp_path / "killed"), "driver, staged", rng, tally)
     assert (tally.violations, tally.num_again) == ([], 0)
     assert tally.num_adopted > 0

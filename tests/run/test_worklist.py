@@ -400,22 +400,22 @@ def test_a_retry_reads_nothing_new(archive: Archive, where: TableLocation, is_kn
 def test_every_member_is_reported_with_its_verdict(tmp_path: Path, where: TableLocation) -> None:
     write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
     shards = discover([str(tmp_path / "aerial")])
-    told: list[tuple[str, str, str]] = []
+    reported: list[tuple[str, str, str]] = []
 
     def on_members(shard: Shard, members: pa.Table, verdicts: Any) -> None:
         for member, verdict in zip(members.column("member").to_pylist(), verdicts, strict=True):
-            told.append((shard.path, member, Verdict(verdict).name))
+            reported.append((shard.path, member, Verdict(verdict).name))
 
     reader = ShardReader(9, 10**9, ReadLimits(), where, None)
     list(reader.units(shards[0]))
     make_table(where, [good_row("0001.jpg", content_sha256="1" * 64)])
     for options in (OPTIONS, WALKING):
-        told.clear()
+        reported.clear()
         index = open_index(where, 1, shards, options)
         plans = list(plan_shards(where, index, shards, options, on_members))
         assert [plan.shard.path for plan in plans] == ["a.tar", "b.tar"]
         known = [("a.tar", "0000.jpg", "NEW"), ("a.tar", "0001.jpg", "CHANGED")]
-        assert told == known + ([("b.tar", "0002.jpg", "NEW")] if options.walk_headers else [])
+        assert reported == known + ([("b.tar", "0002.jpg", "NEW")] if options.walk_headers else [])
 
 
 def test_shards_of_one_name_in_two_archives_are_two(tmp_path: Path, where: TableLocation) -> None:

@@ -241,10 +241,10 @@ def test_a_cursor_that_somebody_changed_is_refused_or_harmless(
 ) -> None:
     cursor = ask(numbered, mode, k=3).next_cursor
     assert cursor is not None
-    said = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    payload = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
 
     def changed(scale: Any) -> str:
-        text = json.dumps([*said[:-1], scale]).encode()
+        text = json.dumps([*payload[:-1], scale]).encode()
         return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
     for scale in ([[1.0], [2.0]], [[1.0, 2.0]], [[None]], {"a": 1}):

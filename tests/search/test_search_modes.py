@@ -484,9 +484,9 @@ def test_a_cursor_that_somebody_changed_is_refused(searcher: Searcher) -> None:
     request = SearchRequest(text="harbour", k=2, mode="hybrid")
     cursor = searcher.search(request).next_cursor
     assert cursor is not None
-    said = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    payload = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     for tops in ({"a": 1, "b": 2}, [[], []], [[1.0]], [[1.0, 1.0], [2.0, 2.0]], [[1.0], [None]]):
-        changed = json.dumps([*said[:-1], tops]).encode()
+        changed = json.dumps([*payload[:-1], tops]).encode()
         text = base64.urlsafe_b64encode(changed).decode().rstrip("=")
         with pytest.raises(ConfigError, match="invalid cursor"):
             searcher.search(request.model_copy(update={"cursor": text}))

@@ -188,10 +188,10 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
     assert (hit.datetime, hit.gsd, hit.collection) == (when, 0.5, "s2")
     assert hit.bbox == (179.0, -1.0, -179.0, 1.5)
     assert (bare.datetime, bare.bbox, bare.gsd, bare.collection) == (None, None, None, None)
-    told = json.loads(json.dumps(result.to_json()))
-    assert told["table_version"] == table.version
-    assert told["exact"] is True
-    assert told["hits"][0] == {
+    answer = json.loads(json.dumps(result.to_json()))
+    assert answer["table_version"] == table.version
+    assert answer["exact"] is True
+    assert answer["hits"][0] == {
         "image_id": row["image_id"],
         "score": pytest.approx(1, abs=1e-6),
         "rank_score": pytest.approx(1, abs=1e-6),
@@ -209,7 +209,7 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
         "collection": "s2",
         "duplicates": [],
     }
-    assert told["hits"][1]["datetime"] is None
+    assert answer["hits"][1]["datetime"] is None
 
 
 @pytest.fixture

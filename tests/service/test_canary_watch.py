@@ -110,8 +110,8 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
         for version in (live, canary):
             named = http.post("/v1/search", json={"text": TEXTS[0], "version": version})
             assert named.json()["table_version"] == version
-        told = http.get("/v1/table").json()
-        assert (told["table_version"], told["canary_version"]) == (live, canary)
+        answer = http.get("/v1/table").json()
+        assert (answer["table_version"], answer["canary_version"]) == (live, canary)
         assert http.get("/readyz").json()["table_version"] == live
         until(lambda: sum(n.num for n in all_searches(own, number)) == 2 * len(TEXTS))
         counted, meter = all_searches(own, number), http.application.meter

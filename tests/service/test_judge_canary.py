@@ -33,10 +33,10 @@ def test_too_few_searches_say_nothing() -> None:
 
 @pytest.mark.parametrize(("num_failed", "is_worse"), [(0, False), (2, False), (3, True)])
 def test_a_canary_that_fails_searches_is_worse(num_failed: int, is_worse: bool) -> None:
-    said = problem_of(Compared(searches(950), searches(50, num_failed)), LIMITS)
-    assert (said is not None) == is_worse
-    if said is not None:
-        assert said == (
+    problem = problem_of(Compared(searches(950), searches(50, num_failed)), LIMITS)
+    assert (problem is not None) == is_worse
+    if problem is not None:
+        assert problem == (
             "3 of 50 searches failed; live version: 950 searches, 0 failed, 95 % within 0.1 s"
         )
 
@@ -44,9 +44,9 @@ def test_a_canary_that_fails_searches_is_worse(num_failed: int, is_worse: bool) 
 def test_a_canary_that_is_slower_by_more_than_the_factor_is_worse() -> None:
     live = searches(950)
     assert problem_of(Compared(live, searches(50, seconds=0.15)), LIMITS) is None
-    said = problem_of(Compared(live, searches(50, seconds=0.3)), LIMITS)
-    assert said is not None
-    assert said.startswith("50 of 50 searches took more than 0.2 s; live version: 950 searches")
+    problem = problem_of(Compared(live, searches(50, seconds=0.3)), LIMITS)
+    assert problem is not None
+    assert problem.startswith("50 of 50 searches took more than 0.2 s; live version: 950 searches")
     generous = CanaryConfig(max_slowdown=4)
     assert problem_of(Compared(live, searches(50, seconds=0.3)), generous) is None
 

@@ -58,4 +58,4 @@ def test_the_time_of_a_canary_is_over_some_time_before_it_counts_as_left_alone()
     ends = [now + dt.timedelta(minutes=minutes) for minutes in (1, -1, -6)]
     found = [Canary(1, 0.1, at) for at in ends]
     assert [one.is_over for one in found] == [False, True, True]
-    assert [one.is_left_alone for one in found] == [False, False, True]
+    assert [one.is_overdue for one in found] == [False, False, True]

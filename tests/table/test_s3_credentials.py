@@ -209,10 +209,10 @@ def test_missing_keys_are_reported_in_one_line_with_advice(
     for call, kind in calls:
         with pytest.raises(kind) as caught:
             call()
-        said = str(caught.value)
-        assert "\n" not in said
+        message = str(caught.value)
+        assert "\n" not in message
         for name in ("s3://", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
-            assert name in said
+            assert name in message
     assert store.requests == []
 
 

@@ -190,7 +190,7 @@ class Member:
     def sample(
         self,
         shard: Shard,
-        said: Metadata,
+        metadata: Metadata,
         data: bytes | None,
         failure: SampleError | None = None,
         fault: OSError | None = None,
@@ -199,14 +199,14 @@ class Member:
 
         Args:
             shard: the shard that contains it.
-            said: its metadata.
+            metadata: its metadata.
             data: its bytes; ignored if there is a failure.
             failure: why it could not be read; None for the member's own failure.
             fault: why the store did not return its bytes.
         """
         failure = failure or self.failure
         return Sample(
-            **vars(said),
+            **vars(metadata),
             image_id=self.image_id,
             archive=shard.archive,
             shard=shard.path,

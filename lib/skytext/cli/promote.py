@@ -87,7 +87,7 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
     found = all_searches(TableLocation.parse(table), now.number)
     yield f"  canary        {found.canary.described}"
     yield f"  live version  {found.live.described}"
-    if now.canary.is_left_alone:
+    if now.canary.is_overdue:
         yield (
             "  its time has passed, and no service has ended it: skytext promote "
             f"{quoted} {version}, or the next skytext reindex, makes it live"

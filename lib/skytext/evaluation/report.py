@@ -43,20 +43,20 @@ class Evaluation:
 
     def caveats(self) -> list[str]:
         """Return warnings about the results."""
-        said = []
+        notes = []
         if self.num_missing:
-            said.append(f"{self.num_missing:,} annotated images are missing and were ignored")
+            notes.append(f"{self.num_missing:,} annotated images are missing and were ignored")
         if self.num_empty_captions:
-            said.append(f"{self.num_empty_captions:,} captions without a word were ignored")
+            notes.append(f"{self.num_empty_captions:,} captions without a word were ignored")
         wanted = NUM_TEST_IMAGES.get(self.benchmark or "")
         if self.references and self.num_images != wanted:
-            said.append(
+            notes.append(
                 f"the published rows are of the test split, {wanted:,} images; these are "
                 f"{self.num_images:,}: do not compare them"
             )
         if self.is_text_only:
-            said.append("human captions replace descriptions: not comparable to any other row")
-        return said
+            notes.append("human captions replace descriptions: not comparable to any other row")
+        return notes
 
     def to_json(self) -> dict[str, Any]:
         """Return the object for ``evaluate --json``."""

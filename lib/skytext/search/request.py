@@ -169,8 +169,8 @@ class SearchRequest(SearchFields):
 
     def fingerprint(self) -> str:
         """Return a hash of the request without its page: 16 hex digits."""
-        said = self.model_dump_json(exclude={"k", "cursor"})
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        payload = self.model_dump_json(exclude={"k", "cursor"})
+        return hashlib.sha256(payload.encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, value: object) -> SearchRequest:

@@ -76,7 +76,7 @@ class Searcher:
             if image_embedder is not None:
                 _check_dim(one, image_embedder, image_column_of(one))
         self._config = search or SearchConfig()
-        self._said_config = self._config.model_dump_json()
+        self._config_json = self._config.model_dump_json()
         parts = {
             id(part.table): part
             for searcher in known
@@ -341,10 +341,10 @@ class Searcher:
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
         """Return a text that identifies a search, without its page."""
-        said = f"{request.fingerprint()} {mode} {self._said_config}"
+        identity = f"{request.fingerprint()} {mode} {self._config_json}"
         if len(self.tables) > 1:
-            said += " ".join(table.location.uri for table in self.tables)
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+            identity += " ".join(table.location.uri for table in self.tables)
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def _chance(self, mode: Mode) -> ChanceScore | None:
         if len(self._parts) > 1:

@@ -67,8 +67,8 @@ class CanaryWatch:
         canary, last = self._ready, self._last
         if canary is None or last is None:
             return None
-        said = ",".join((last.token, *(request.fingerprint() for request in requests)))
-        place = int.from_bytes(hashlib.sha256(said.encode()).digest()[:8]) / 2**64
+        text = ",".join((last.token, *(request.fingerprint() for request in requests)))
+        place = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
         return (canary.version,) if place < canary.share else None
 
     def counting(self, which: Which) -> ExitStack:
@@ -159,8 +159,8 @@ class CanaryWatch:
     def _end(self, last: Promotion, *, passed: bool, why: str) -> None:
         self._ready = None
         if end_canary(self._location, last.number, passed=passed, why=why):
-            said = "a canary became live" if passed else "a canary was stopped"
-            _log.warning(said, extra={"why": why})
+            text = "a canary became live" if passed else "a canary was stopped"
+            _log.warning(text, extra={"why": why})
 
 
 def _is_failure(error: BaseException | None) -> bool:
@@ -183,7 +183,7 @@ def _is_lost(canary: Canary) -> bool:
 
 
 def _passed(found: Compared, config: ServiceConfig) -> str:
-    said = f"canary passed: {found.canary.described}; live version: {found.live.described}"
+    text = f"canary passed: {found.canary.described}; live version: {found.live.described}"
     if is_comparable(found, config.canary):
-        return said
-    return f"{said}; not compared: this needs {config.canary.min_requests:,} searches of each"
+        return text
+    return f"{text}; not compared: this needs {config.canary.min_requests:,} searches of each"

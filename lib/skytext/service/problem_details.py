@@ -145,8 +145,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         if not isinstance(error, RequestValidationError):
             raise TypeError(type(error))
         wrong = [_field_problem(item) for item in error.errors()]
-        said = "; ".join(f"{item.field}: {item.message}" for item in wrong[:3])
-        return problem_response(request.scope, ProblemError(422, "bad-request", said), wrong)
+        detail = "; ".join(f"{item.field}: {item.message}" for item in wrong[:3])
+        return problem_response(request.scope, ProblemError(422, "bad-request", detail), wrong)
 
     async def on_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
@@ -174,8 +174,8 @@ def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
     if error.status_code == 404:
         return not_found(headers)
     if error.status_code == 405:
-        said = f"{scope['method']} is not allowed here"
-        return ProblemError(405, "method-not-allowed", said, headers)
+        detail = f"{scope['method']} is not allowed here"
+        return ProblemError(405, "method-not-allowed", detail, headers)
     if error.status_code == 400:  # nested too deep, a broken form, …
         return ProblemError(422, "bad-request", "the body cannot be read", headers)
     code = "bad-request" if error.status_code == 422 else "refused"

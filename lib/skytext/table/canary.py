@@ -22,7 +22,7 @@ from skytext.table.state_files import StateStore
 _FOLDER = "canary"
 _STEP = 1.1
 """Ratio of the two bounds of a time bucket. A quantile is too large by at most this factor."""
-_LEFT_ALONE = dt.timedelta(minutes=5)
+_OVERDUE_AFTER = dt.timedelta(minutes=5)
 _SHORTEST_S = 1e-4
 
 
@@ -46,9 +46,9 @@ class Canary:
         return dt.datetime.now(dt.UTC) >= self.ends_at
 
     @property
-    def is_left_alone(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether it ended minutes ago, and no service has ended it: probably none runs."""
-        return dt.datetime.now(dt.UTC) >= self.ends_at + _LEFT_ALONE
+        return dt.datetime.now(dt.UTC) >= self.ends_at + _OVERDUE_AFTER
 
     @property
     def described(self) -> str:

@@ -130,12 +130,12 @@ def _has_flag(found: list[Field]) -> bool | None:
 
 def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
     """Return a digest of the fragments up to an id, with their row and deletion counts."""
-    said = sorted(
+    entries = sorted(
         (fragment.fragment_id, fragment.metadata.physical_rows, fragment.metadata.num_deletions)
         for fragment in dataset.get_fragments()
         if fragment.fragment_id <= last_fragment
     )
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:32]
 
 
 def read_catalogue(dataset: lance.LanceDataset) -> FieldCatalogue | None:

@@ -98,8 +98,8 @@ def note_success(location: TableLocation) -> None:
     Raises:
         JobError: the store refuses.
     """
-    said = {"at": dt.datetime.now(dt.UTC).isoformat()}
-    StateStore(location).put(_LAST_SUCCESS, json.dumps(said).encode())
+    record = {"at": dt.datetime.now(dt.UTC).isoformat()}
+    StateStore(location).put(_LAST_SUCCESS, json.dumps(record).encode())
 
 
 def last_success(location: TableLocation) -> dt.datetime | None:

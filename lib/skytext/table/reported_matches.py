@@ -202,7 +202,7 @@ class MatchLog:
             )
         return data
 
-    def mark_told(self, report: MatchReport) -> None:
+    def mark_sent(self, report: MatchReport) -> None:
         """Remove a report from the waiting ones, and delete its matches.
 
         Raises: as `append`.

@@ -14,8 +14,8 @@ _ATTEMPTS = 6
 
 def broke_off(error: BaseException) -> bool:
     """Return whether a response was interrupted and the library did not retry."""
-    said = str(error)
-    return "body error" in said or ("kind: Interrupted" in said and "retries: 0," in said)
+    message = str(error)
+    return "body error" in message or ("kind: Interrupted" in message and "retries: 0," in message)
 
 
 again = tenacity.retry(

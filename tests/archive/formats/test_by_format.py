@@ -25,7 +25,7 @@ from skytext.errors import StoreFaultError
 from tests.archive.formats.tars import link, make_tar, write_shard
 
 
-def told(one: Member | Sample) -> tuple[Any, ...]:
+def fields_of(one: Member | Sample) -> tuple[Any, ...]:
     etag = one.etag if isinstance(one, Member) else one.shard_etag
     place = (one.byte_offset, one.byte_length, one.row_group, one.row)
     return (one.image_id, one.member, one.uri, etag, *place, str(one.failure))
@@ -33,7 +33,9 @@ def told(one: Member | Sample) -> tuple[Any, ...]:
 
 def assert_same(shard: Shard, limits: ReadLimits | None = None) -> list[Member]:
     walked = list(list_members(shard, limits))
-    assert [told(m) for m in walked] == [told(s) for s in read_shard(shard, limits=limits)]
+    assert [fields_of(m) for m in walked] == [
+        fields_of(s) for s in read_shard(shard, limits=limits)
+    ]
     return walked
 
 

@@ -67,8 +67,8 @@ def serve() -> None:
             self.wfile.write(body)
 
         def fail(self, status: int) -> None:
-            said = {"error": {"code": status, "message": "no"}}
-            self.answer(status, json.dumps(said).encode(), Content_Type="application/json")
+            answer_json = {"error": {"code": status, "message": "no"}}
+            self.answer(status, json.dumps(answer_json).encode(), Content_Type="application/json")
 
         def do_GET(self) -> None:
             where = urlsplit(self.path)
@@ -98,8 +98,8 @@ def serve() -> None:
                 store.delete(bucket, name)
             else:
                 store.status = int(name)
-            said, store.requests = store.requests, []
-            self.answer(200, json.dumps(said).encode())
+            answer_json, store.requests = store.requests, []
+            self.answer(200, json.dumps(answer_json).encode())
 
         def list(self, bucket: str, names: list[str], asked: dict[str, str]) -> None:
             prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter")
@@ -112,9 +112,9 @@ def serve() -> None:
                 elif name.startswith(prefix):
                     items.append(store.describe(bucket, name))
             more, items = len(items) > page + _PAGE, items[page : page + _PAGE]
-            said = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
-            said |= {"nextPageToken": str(page + _PAGE)} if more else {}
-            self.answer(200, json.dumps(said).encode(), Content_Type="application/json")
+            answer_json = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
+            answer_json |= {"nextPageToken": str(page + _PAGE)} if more else {}
+            self.answer(200, json.dumps(answer_json).encode(), Content_Type="application/json")
 
         def media(self, data: bytes, generation: int, asked: dict[str, str]) -> None:
             if int(asked.get("ifGenerationMatch", generation)) != generation:

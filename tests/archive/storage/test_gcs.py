@@ -219,8 +219,8 @@ def test_requests_carry_a_token_of_the_service_account(
 
     def answer(request: Request, _: Send) -> Answer:
         asked.append(request)
-        said = {"access_token": "secret", "expires_in": 3600} if status == 200 else {"error": "no"}
-        return Answer(status, {"Content-Type": "application/json"}, json.dumps(said).encode())
+        body = {"access_token": "secret", "expires_in": 3600} if status == 200 else {"error": "no"}
+        return Answer(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))

@@ -19,15 +19,17 @@ def answer(monkeypatch: pytest.MonkeyPatch, answers: object) -> None:
 
 
 def refusal(code: str, status: int) -> ClientError:
-    said = {"Code": code, "Message": "said why"}
-    return ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+    error = {"Code": code, "Message": "the reason"}
+    return ClientError(
+        {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject"
+    )
 
 
 @pytest.mark.parametrize(
     ("code", "status", "is_fault", "message"),
     [
-        ("RequestTimeTooSkewed", 403, True, "answered RequestTimeTooSkewed: .*said why"),
-        ("InvalidObjectState", 403, True, "refuses s3://maps/a.jpg: .*said why"),
+        ("RequestTimeTooSkewed", 403, True, "answered RequestTimeTooSkewed: .*the reason"),
+        ("InvalidObjectState", 403, True, "refuses s3://maps/a.jpg: .*the reason"),
         ("AnyOther", 401, True, r"refuses s3://maps/a.jpg: .*\(AnyOther\)"),
         ("InvalidRange", 416, False, "InvalidRange"),
     ],

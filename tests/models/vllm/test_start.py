@@ -84,16 +84,16 @@ def test_cores_of_another_form_are_refused() -> None:
 
 
 def test_the_reported_cause_is_in_the_error() -> None:
-    said = start_failure(HUB, EngineConfig(), FAILED, HELD, device="cuda")
-    assert "11.4/79.19 GiB" in said
-    assert "lower caption.engine.gpu_memory_utilization (0.92)" in said
-    assert "Engine core initialization failed" not in said
+    message = start_failure(HUB, EngineConfig(), FAILED, HELD, device="cuda")
+    assert "11.4/79.19 GiB" in message
+    assert "lower caption.engine.gpu_memory_utilization (0.92)" in message
+    assert "Engine core initialization failed" not in message
 
 
 def test_without_a_report_the_error_names_the_logs() -> None:
-    said = start_failure(HUB, EngineConfig(), FAILED, None, device="cuda")
-    assert said.startswith(f"vLLM cannot serve '{HUB.name}': Engine core initialization failed.")
-    assert said.endswith("(see the engine's own lines above)")
+    message = start_failure(HUB, EngineConfig(), FAILED, None, device="cuda")
+    assert message.startswith(f"vLLM cannot serve '{HUB.name}': Engine core initialization failed.")
+    assert message.endswith("(see the engine's own lines above)")
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any]) -> Any:

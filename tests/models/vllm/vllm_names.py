@@ -111,8 +111,8 @@ def missing(package: Path) -> Iterator[str]:
     for where, texts in SAID.items():
         path = package / where
         files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-        said = [file.read_text(encoding="utf-8") for file in files]
-        yield from (f"{where}: {text!r}" for text in texts if not any(text in s for s in said))
+        sources = [file.read_text(encoding="utf-8") for file in files]
+        yield from (f"{where}: {text!r}" for text in texts if not any(text in s for s in sources))
 
 
 @cache

@@ -60,9 +60,9 @@ def test_an_engine_asks_for_gpus_where_there_are_or_must_be_some(
 
 
 def test_a_fitting_plan_prints_nothing() -> None:
-    said: list[str] = []
-    sizes, gpus = fit_plan(config(caption__model="fake"), WITH_GPUS, said.append)
-    assert (sizes.num_engines, gpus, said) == (1, 1.0, [])
+    messages: list[str] = []
+    sizes, gpus = fit_plan(config(caption__model="fake"), WITH_GPUS, messages.append)
+    assert (sizes.num_engines, gpus, messages) == (1, 1.0, [])
 
 
 @pytest.mark.parametrize("offer", [MAY_GROW, UNKNOWN], ids=["limits known", "limits unknown"])
@@ -70,12 +70,12 @@ def test_waiting_for_autoscaler_nodes_is_reported(
     offer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
-    said: list[str] = []
+    messages: list[str] = []
     sizes, gpus = fit_plan(
-        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
+        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, messages.append
     )
     assert (sizes.num_engines, gpus) == (4, 1.0)
-    assert said == [
+    assert messages == [
         "the plan starts with 6.35 CPUs and 4 GPUs, the cluster has 8 CPUs and 0 GPUs now: waiting "
         "for nodes from the autoscaler; each is used as soon as it is up"
     ]
@@ -118,13 +118,13 @@ def test_nodes_added_by_hand_are_waited_for_as_long_as_was_said(
     monkeypatch.setattr(capacity, "_LOOK_EVERY_S", 0.01)
     offers = [CPUS_ONLY, CPUS_ONLY, WITH_GPUS]
     monkeypatch.setattr(capacity, "read_offer", lambda: offers.pop(0))
-    said: list[str] = []
+    messages: list[str] = []
     wanted = config(caption__model=LLAVA, caption__engine__num_gpus_per_engine=2)
     waiting = wanted.model_copy(
         update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 30.0})}
     )
-    assert fit_plan(waiting, CPUS_ONLY, said.append)[1] == 2
-    assert "waiting up to 30 s for nodes" in said[0]
+    assert fit_plan(waiting, CPUS_ONLY, messages.append)[1] == 2
+    assert "waiting up to 30 s for nodes" in messages[0]
     short = wanted.model_copy(
         update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 0.05})}
     )
@@ -152,11 +152,11 @@ def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
     offer = capacity.read_offer()
     assert offer.most.total == Resources(8 + 4 * 8 + 8 * 16, 4)
-    said: list[str] = []
+    messages: list[str] = []
     _, gpus = fit_plan(
-        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
+        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, messages.append
     )
-    assert (gpus, len(said)) == (1.0, 1)
+    assert (gpus, len(messages)) == (1.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,9 @@ def test_one_of_two_concurrent_runs_is_rejected(tmp_path: Path) -> None:
     assert summary.num_ok == 12
     (other,) = refused
     assert other.out == ""
-    told = other.err.splitlines()[-1]
-    assert told.startswith(f"skytext: {table} is held by skytext caption of ")
-    assert f", process {os.getpid()}, since " in told
+    error = other.err.splitlines()[-1]
+    assert error.startswith(f"skytext: {table} is held by skytext caption of ")
+    assert f", process {os.getpid()}, since " in error
     assert [run.run_id for run in last_runs(plan.location, 9)] == [summary.run_id]
 
 
@@ -130,10 +130,10 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     strict = {"job__failure_rate_after": 8, "caption__model": "fake:fail=1,delay_s=0.05"}
-    with pytest.raises(FailureRateError) as told:
+    with pytest.raises(FailureRateError) as error:
         caption(root, table, **strict)
-    assert " images failed, mostly by caption/engine_refused" in str(told.value)
-    assert "more than --max-failure-rate 0.5 allows" in str(told.value)
+    assert " images failed, mostly by caption/engine_refused" in str(error.value)
+    assert "more than --max-failure-rate 0.5 allows" in str(error.value)
     left = num_committed(table)
     assert 8 <= left < 80
     where = TableLocation.parse(str(table))
@@ -179,7 +179,7 @@ def test_the_first_signal_drains_and_the_second_aborts() -> None:
     with alarm_kept(), watch(stall_timeout_s=60.0, drain_s=60.0) as stopping:
         stopping.drain_by(lambda: asked.append("stop"))
         signal.raise_signal(signal.SIGTERM)
-        assert (asked, stopping.is_asked) == (["stop"], True)
+        assert (asked, stopping.is_requested) == (["stop"], True)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert asked == ["stop"]
@@ -194,7 +194,7 @@ def test_a_drain_notice_leaves_time_to_commit() -> None:
             notice.start()
             notice.join()
         # The signal is handled between two steps of this thread.
-        assert (asked, stopping.is_asked, stopping.is_node_leaving) == (["stop"], True, True)
+        assert (asked, stopping.is_requested, stopping.is_node_leaving) == (["stop"], True, True)
         assert 5.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 6.0
 
 
@@ -217,7 +217,7 @@ def test_before_there_is_anything_to_drain_a_signal_ends_the_run() -> None:
     with alarm_kept(), watch(60.0, 60.0) as stopping:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        assert stopping.is_asked
+        assert stopping.is_requested
 
 
 def test_work_that_does_not_drain_in_time_is_abandoned() -> None:
@@ -245,7 +245,7 @@ def test_the_final_commit_has_no_timeout() -> None:
         stopping.drain_by(lambda: None)
         stopping.settle()
         threading.Event().wait(0.15)
-        assert not stopping.is_asked
+        assert not stopping.is_requested
 
 
 def test_signals_are_handled_in_a_program_s_main_thread_only() -> None:
@@ -257,7 +257,7 @@ def test_signals_are_handled_in_a_program_s_main_thread_only() -> None:
             stopping.install()
             stopping.progressed()
             stopping.settle()
-            seen.append(stopping.is_asked)
+            seen.append(stopping.is_requested)
 
     with alarm_kept():
         thread = threading.Thread(target=run)

@@ -61,8 +61,8 @@ _STEPS = (
     "skytext.run.reindex.reindex_run:withdraw_gone",
     "skytext.run.reindex.reindex_run:refresh_indexes",
     "skytext.run.reindex.reindex_run:promote",
-    "skytext.run.reindex.tell_run:find_new_matches",
-    "skytext.run.reindex.tell_run:notify",
+    "skytext.run.reindex.notify_run:find_new_matches",
+    "skytext.run.reindex.notify_run:notify",
 )
 # Around them columns of vectors are added, filled, made active and dropped.
 _COLUMN_STEPS = (
@@ -119,7 +119,7 @@ class Night:
 
 
 def plan_nights(
-    num_nights: int, luck: random.Random, *, happens: dict[str, int], num_budgets: int
+    num_nights: int, rng: random.Random, *, happens: dict[str, int], num_budgets: int
 ) -> list[Night]:
     """Return the nights of a year; prompts and models change at even distances.
 
@@ -135,17 +135,17 @@ def plan_nights(
         for i in range(num_nights)
     ]
     changes = [i for i in range(1, num_nights) if _changes_models(nights[i - 1], nights[i])]
-    column_kills = luck.sample(changes, min(len(changes), happens.get("column kill", 0)))
+    column_kills = rng.sample(changes, min(len(changes), happens.get("column kill", 0)))
     for number in column_kills:
         nights[number].happens = "column kill"
     # The first night makes the table.
     quiet = [i for i in range(1, num_nights) if i not in column_kills]
     special = [what for what, number in happens.items() for _ in range(number)]
     special = [what for what in special if what != "column kill"]
-    for number, what in zip(luck.sample(quiet, len(special)), special, strict=True):
+    for number, what in zip(rng.sample(quiet, len(special)), special, strict=True):
         nights[number].happens = what
-    for night in luck.sample([night for night in nights[1:] if not night.happens], num_budgets):
-        night.max_images = luck.randint(4, 12)
+    for night in rng.sample([night for night in nights[1:] if not night.happens], num_budgets):
+        night.max_images = rng.randint(4, 12)
     return nights
 
 
@@ -161,7 +161,7 @@ class Year:
         folder: for files.
         archive: that changes.
         proxy: between Ray's workers and the archive.
-        luck: decides.
+        rng: decides.
         name: of the table.
         sizes: files and bytes of the table, and its rows, after each night.
         watchers: of its standing queries.
@@ -171,7 +171,7 @@ class Year:
     folder: Path
     archive: ChangingArchive
     proxy: FaultyProxy
-    luck: random.Random
+    rng: random.Random
     name: str = "table"
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
     watchers: list[Watcher] = field(default_factory=list)
@@ -201,7 +201,7 @@ class Year:
         """Add standing queries; after each run that ends their reports are exact."""
         self.watchers = watch_some(self.table, QUESTION)
 
-    def come_to_rest(self, last: Night) -> None:
+    def run_until_idle(self, last: Night) -> None:
         """Mend what is damaged, and run undisturbed until nothing is left to do."""
         self.archive.mend(all_shards=True)
         # What fails is tried three times.
@@ -226,11 +226,11 @@ class Year:
 
     def _live_through(self, night: Night) -> None:
         if night.happens == "kill any time":
-            seconds = self.luck.uniform(1, _LONGEST_S)
+            seconds = self.rng.uniform(1, _LONGEST_S)
             self._kill(night, _TIMED_TRAP.format(seconds=seconds), {0, -signal.SIGKILL})
         elif night.happens in ("kill", "column kill"):
             steps = _STEPS if night.happens == "kill" else _COLUMN_STEPS
-            step, before = self.luck.choice(steps), self.luck.random() < 0.5
+            step, before = self.rng.choice(steps), self.rng.random() < 0.5
             self._kill(night, _TRAP.format(step=step, before=before), {-signal.SIGKILL})
         elif night.happens == "faults":
             self._meet_faults(night)
@@ -286,8 +286,8 @@ class Year:
                 watcher.look()
 
     def _meet_faults(self, night: Night) -> None:
-        kind, rate = self.luck.choice(_FAULTS), self.luck.choice([0.3, 0.7, 1.0])
-        seed = self.luck.randrange(1000)
+        kind, rate = self.rng.choice(_FAULTS), self.rng.choice([0.3, 0.7, 1.0])
+        seed = self.rng.randrange(1000)
         self.proxy.faults = Faults(seed=seed, pattern=r"aerial/", **{kind: rate})  # type: ignore[arg-type]
         try:
             self._check_night(self._reindex(night))

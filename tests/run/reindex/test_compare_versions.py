@@ -42,9 +42,9 @@ def test_a_version_that_lost_an_image_fails_and_says_by_how_much(table: ImagesTa
     found = compare(table, last, last - 1)
     assert found.found_live == pytest.approx(2 / 3)
     assert found.found_live - found.found_new == pytest.approx(len(lost) / 3)
-    (said,) = failed(found)
-    assert "golden queries that find their image" in said
-    assert "wanted at most 0" in said
+    (message,) = failed(found)
+    assert "golden queries that find their image" in message
+    assert "wanted at most 0" in message
     assert failed(found, max_golden_drop=1.0) == []
     # Half of what the live version finds is there.
     assert found.overlap_at_10 == 0.5

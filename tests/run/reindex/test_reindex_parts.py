@@ -23,6 +23,7 @@ from skytext.run.reindex import change_model, gate, reindex_run
 from skytext.run.reindex.compare_versions import LiveVersionError
 from skytext.run.reindex.gate import Check
 from skytext.run.reindex.image_vectors import missing_image_vectors
+from skytext.run.reindex.notify_run import check_outcome
 from skytext.run.reindex.reindex_run import (
     GateError,
     ReindexSummary,
@@ -33,7 +34,6 @@ from skytext.run.reindex.reindex_run import (
 )
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.sections import checks
-from skytext.run.reindex.tell_run import check_outcome
 from skytext.run.vector_plan import image_column, plan_stale_vectors
 from skytext.table import canary
 from skytext.table.commits.change_columns import activate_column
@@ -121,8 +121,8 @@ def test_a_refused_change_of_the_embedding_model_says_how_to_go_back(tmp_path: P
     assert _replaced_model(table.location, summary) == ""
     assert "--embedding-model" not in str(GateError(summary))
     embed_again(table.location, "fake:dim=24")
-    said = str(GateError(summary, _replaced_model(table.location, summary)))
-    assert said.endswith("run the same command with --embedding-model fake")
+    messages = str(GateError(summary, _replaced_model(table.location, summary)))
+    assert messages.endswith("run the same command with --embedding-model fake")
 
 
 def test_a_description_without_a_finite_vector_does_not_stop_the_night(
@@ -131,11 +131,11 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
     table = make_served_table(tmp_path)
     config = load_config(None, {"embed.model": "fake:dim=24"})
     (of_texts,) = plan_stale_vectors(table.location.uri, config)
-    told = "'fake:dim=24' returned no finite vector for 1 of 4 descriptions"
+    message = "'fake:dim=24' returned no finite vector for 1 of 4 descriptions"
     described: list[str] = []
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise IncompleteRunError(told)
+        raise IncompleteRunError(message)
 
     def run_caption(plan: CaptionPlan, **_: Any) -> Any:
         described.append("stale" if plan.redo_stale else "new")
@@ -153,8 +153,8 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
         held = HeldTable(claim, Stopping(1.0, 1.0, enabled=False))
         _compute(plan, held, summary, lambda _: None, notes.append)
     assert "new" in described
-    assert summary.to_json()["incomplete"] == told
-    assert told in notes
+    assert summary.to_json()["incomplete"] == message
+    assert message in notes
     assert ImagesTable.open(table.location).text_column.model == "fake"
     with pytest.raises(IncompleteRunError, match="returned no finite vector"):
         check_outcome(table.location.uri, summary)
@@ -236,27 +236,27 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     assert (begun.action, begun.why, begun.version) == ("canary", "reindex", live)
     assert (summary.was_promoted, summary.live_version) == (False, live)
     assert summary.canary == begun.canary is not None
-    told = summary.to_json()
-    assert told["canary"]["share"] == 0.05
+    message = summary.to_json()
+    assert message["canary"]["share"] == 0.05
     assert f"canary: {summary.canary.described}; live version: {live}" in _lines(summary)
-    facts = RunFacts(where, load_config(), dt.datetime.now(dt.UTC), "done", "", told, live)
+    facts = RunFacts(where, load_config(), dt.datetime.now(dt.UTC), "done", "", message, live)
     assert "answers 0.05 of the searches until" in checks(facts).texts[0]
 
-    summary, said = serve()
-    assert f"nothing is new, and a canary runs: {begun.canary.described}" in said
+    summary, messages = serve()
+    assert f"nothing is new, and a canary runs: {begun.canary.described}" in messages
     assert promotions(where, 1) == [begun]
 
     # A version that a service has stopped is not tried again each night.
     end_canary(where, begun.number, passed=False, why="slow")
-    summary, said = serve()
-    assert "nothing is new: the live version stays" in said
+    summary, messages = serve()
+    assert "nothing is new: the live version stays" in messages
     assert summary.canary is None
 
     # Without a service nobody else ends it.
     begun = start_canary(where, None, 0.05, 0.001)
     monkeypatch.setattr(canary, "_LEFT_ALONE", dt.timedelta(seconds=-1))
-    summary, said = serve()
+    summary, messages = serve()
     last = promotions(where, 1)[0]
     assert (last.action, last.versions) == ("promote", (live, begun.canary.version))
-    assert last.why in said
+    assert last.why in messages
     assert (summary.was_promoted, summary.live_version) == (False, last.version)

@@ -56,10 +56,10 @@ class ServedVersion:
                 expected = self._embedder.embed_documents(texts).vectors
                 np.testing.assert_allclose(self._vectors[row["image_id"]], expected, atol=_ATOL)
 
-    def ask(self, luck: random.Random) -> float:
+    def ask(self, rng: random.Random) -> float:
         """Search, compare each hit with the rows, and return how long it took, in seconds."""
-        text, mode = luck.choice(_WORDS), luck.choice(_MODES)
-        request = SearchRequest(text=text, mode=mode, exact=luck.random() < 0.5)
+        text, mode = rng.choice(_WORDS), rng.choice(_MODES)
+        request = SearchRequest(text=text, mode=mode, exact=rng.random() < 0.5)
         started = time.perf_counter()
         result = self._searcher.search(request)
         duration_s = time.perf_counter() - started

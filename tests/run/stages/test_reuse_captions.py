@@ -122,8 +122,8 @@ def test_an_error_reaches_all_that_wait_and_is_not_remembered() -> None:
         while not model.asked:
             await asyncio.sleep(0)
         model.may_answer.set()
-        told = await asyncio.gather(*asking, return_exceptions=True)
-        assert told == [error] * 3
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        assert results == [error] * 3
         assert model.asked == [ONE]
         model.error = None
         assert (await ask_for(known, model, ONE)).num_output_tokens == 90
@@ -280,8 +280,8 @@ def test_two_engines_of_a_run_describe_a_content_once() -> None:
         # Nobody waits for another engine: an image whose words are on their way is put off, and
         # with it those that wait for it.
         late = [asyncio.create_task(ask_for(other, model, ONE)) for _ in range(2)]
-        told = await asyncio.gather(*late, return_exceptions=True)
-        assert [type(error) for error in told] == [PutOffError] * 2
+        results = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(error) for error in results] == [PutOffError] * 2
         model.may_answer.set()
         words = (await first).variants
         found = await ask_for(other, model, ONE)

@@ -257,10 +257,10 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("said", [{"content_length": "1000"}, {}, {"content_length": "ten"}])
-def test_a_body_that_is_too_large_is_not_read(said: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", [{"content_length": "1000"}, {}, {"content_length": "ten"}])
+def test_a_body_that_is_too_large_is_not_read(headers: dict[str, str]) -> None:
     async def test() -> None:
-        work, client = Work(), Client(body=b"x" * 600, **said)
+        work, client = Work(), Client(body=b"x" * 600, **headers)
         assert await client.ask(make_gate(work, max_body_bytes=500)) == 413
         assert work.begun == 0
 
@@ -356,7 +356,7 @@ def test_draining_answers_running_requests_and_refuses_new_ones() -> None:
         under_way = asyncio.create_task(Client().ask(gate))
         await until(lambda: work.begun == 1)
         draining = asyncio.create_task(drain.drain(30))
-        await until(lambda: drain.is_asked)
+        await until(lambda: drain.is_draining)
         for path in ("/v1/search", "/v1/table", "/readyz", "/"):
             late = Client(path)
             assert await late.ask(gate) == 503

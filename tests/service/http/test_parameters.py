@@ -34,15 +34,17 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(http: Any) -> Non
     for path, operations in paths.items():
         for method in operations:
             address = path.replace("{image_id}", RIVER)
-            said = refusal(http.request(method, address, params={"colour": "red"}))
-            assert said.startswith("query.colour: there is no such parameter; known here: "), path
+            message = refusal(http.request(method, address, params={"colour": "red"}))
+            assert message.startswith("query.colour: there is no such parameter; known here: "), (
+                path
+            )
 
 
 def test_a_refused_parameter_is_named_beside_those_that_are_known(http: Any) -> None:
     answer = http.get(f"/v1/images/{RIVER}/thumbnail", params={"width": "512"})
-    said = "there is no such parameter; known here: size, table, version"
-    assert refusal(answer) == f"query.width: {said}"
-    assert answer.json()["errors"] == [{"field": "query.width", "message": said}]
+    message = "there is no such parameter; known here: size, table, version"
+    assert refusal(answer) == f"query.width: {message}"
+    assert answer.json()["errors"] == [{"field": "query.width", "message": message}]
 
 
 def test_the_page_keeps_its_parameters_to_itself(http: Any) -> None:

@@ -102,7 +102,7 @@ def test_a_geometry_is_met_by_the_footprint(
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "detail"),
     [
         ({"text": "a", "collection": "nowhere"}, "collection"),
         ({"text": "a", "gsd_min": "2", "gsd_max": "1"}, "must not be above"),
@@ -122,10 +122,10 @@ def test_a_geometry_is_met_by_the_footprint(
         ({}, "name a text"),
     ],
 )
-def test_a_wrong_link_is_a_problem(http: Any, query: Any, said: str) -> None:
+def test_a_wrong_link_is_a_problem(http: Any, query: Any, detail: str) -> None:
     answer = http.get("/v1/search", params=query)
     assert answer.status_code == 422, answer.text
-    assert said in answer.json()["detail"]
+    assert detail in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

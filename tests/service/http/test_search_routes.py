@@ -90,7 +90,7 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "detail"),
     [
         ({}, "name a text"),
         ({"text": " "}, "empty"),
@@ -117,13 +117,13 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
         ([], "body"),
     ],
 )
-def test_a_wrong_search_is_a_problem(http: Any, body: Any, said: str) -> None:
+def test_a_wrong_search_is_a_problem(http: Any, body: Any, detail: str) -> None:
     sent = json.dumps(body).encode()
     answer = http.post("/v1/search", content=sent, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
-    assert said in problem["detail"]
+    assert detail in problem["detail"]
     assert problem["status"] == 422
     assert problem["instance"] == "/v1/search"
     assert problem["request_id"] == answer.headers["x-request-id"]

@@ -83,8 +83,8 @@ def make_page_table(folder: Path) -> Path:
 
 
 def _row(sample: Any) -> dict[str, Any]:
-    said = facts(sample.member)
-    box = said.pop("bbox", None)
+    values = facts(sample.member)
+    box = values.pop("bbox", None)
     return described_row(
         sample.member,
         DESCRIBED[sample.member],
@@ -104,5 +104,5 @@ def _row(sample: Any) -> dict[str, Any]:
         caption_model_revision="r1",
         prompt_id="demo-1",
         engine_version="0.32.0",
-        **said,
+        **values,
     )

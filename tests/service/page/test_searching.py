@@ -180,8 +180,8 @@ def test_details_show_every_variant_and_where_they_come_from(page: Page) -> None
     expect(dialog.locator(".one-sentence")).to_have_text(DESCRIBED["river.jpg"])
     expect(dialog.locator(".matching")).to_contain_text("water in fields")
     expect(dialog.locator(".matching")).to_contain_text("nearest: cosine 1.0")
-    for said in ("fake-llava (r1)", "demo-1", "vLLM 0.32.0", "-60°, -5°, -59°, -4°", "2024-01-31"):
-        expect(dialog.locator("#detail-rest")).to_contain_text(said)
+    for text in ("fake-llava (r1)", "demo-1", "vLLM 0.32.0", "-60°, -5°, -59°, -4°", "2024-01-31"):
+        expect(dialog.locator("#detail-rest")).to_contain_text(text)
     expect(dialog.locator("pre")).to_contain_text('"cloud": 30')
     dialog.locator("img").wait_for()
     assert "image=" in page.url

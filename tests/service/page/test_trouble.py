@@ -147,7 +147,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
         expect(page.locator("#key-value")).to_be_focused()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-said")).to_have_text("this API key is not known here")
+        expect(page.locator("#key-message")).to_have_text("this API key is not known here")
         page.fill("#key-value", key)
         page.keyboard.press("Enter")
         page.wait_for_selector(".hit img")
@@ -182,7 +182,7 @@ def test_a_late_refusal_of_the_key_before_changes_nothing(
         page.goto("/?text=a+brown+river")
         page.fill("#key-value", "wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-said")).to_have_text("this API key is not known here")
+        expect(page.locator("#key-message")).to_have_text("this API key is not known here")
         page.fill("#key-value", key)
         if when == "while the person types":
             _refuse(page, late)

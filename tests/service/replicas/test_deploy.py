@@ -138,8 +138,8 @@ def test_a_deployed_service_answers(deployed: Deployed) -> None:
         assert "there is no column" in wrong.json()["detail"]
         assert http.post("/v1/search", content=b"x" * 70_000).status_code == 413
         assert http.get("/metrics").status_code == 403
-    with httpx.Client(base_url=deployed.url, trust_env=False) as nobody:
-        assert nobody.get("/v1/table").status_code == 401
+    with httpx.Client(base_url=deployed.url, trust_env=False) as without_key:
+        assert without_key.get("/v1/table").status_code == 401
 
 
 def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
@@ -223,12 +223,12 @@ def counts(text: str, name: str, label: str) -> dict[str, float]:
 def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
     # Nothing else in this file asks for a row.
     name, label = "ray_skytext_requests_total", 'route="/v1/images/{image_id}"'
-    num_asked, text = 0, ""
+    num_requests, text = 0, ""
     seen: dict[str, float] = {}
     with deployed.client(deployed.admin_key) as http:
 
         def all_are_counted() -> bool:
-            nonlocal num_asked, text
+            nonlocal num_requests, text
             text = http.get("/metrics").text
             if any(line.startswith(_SCRAPED) and line.endswith(" 0") for line in text.splitlines()):
                 return False  # the node's agent was too slow this once, and the service says so
@@ -236,9 +236,9 @@ def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
             assert all(found[series] >= value for series, value in seen.items()), "a count fell"
             seen.update(found)
             if len(found) < 2:  # the proxy chooses a replica for each
-                num_asked += 10
+                num_requests += 10
                 assert {http.get(f"/v1/images/{RIVER}").status_code for _ in range(10)} == {200}
-            return len(found) == 2 and sum(found.values()) == num_asked
+            return len(found) == 2 and sum(found.values()) == num_requests
 
         # What it looked at last: the next answer may come while the node's agent is too slow.
         until(all_are_counted, 300)

@@ -148,9 +148,9 @@ def test_a_model_that_cannot_be_loaded_is_logged_once_and_tried_again(
         assert "CUDA" not in named.text
         assert own.uri not in named.text
         assert failed_swaps(application.meter) >= 2
-        said = [one for one in caplog.records if one.getMessage() == "cannot load"]
-        assert len(said) == 1
-        assert "CUDA out of memory.; free memory" in vars(said[0])["error"]
+        records = [one for one in caplog.records if one.getMessage() == "cannot load"]
+        assert len(records) == 1
+        assert "CUDA out of memory.; free memory" in vars(records[0])["error"]
         is_broken = False
         wait_until(lambda: models.live.versions == (last,))
         assert http.post("/v1/search", json=ASKED).json()["table_version"] == last

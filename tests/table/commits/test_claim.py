@@ -137,10 +137,12 @@ def test_a_second_run_is_rejected_within_one_heartbeat(where: TableLocation) -> 
             pass
         # It waited for one beat of the holder's, a tenth of the holder's lease.
         assert time.monotonic() - started < 2.5
-        told = str(refused.value)
-        assert f"{where.uri} is held by skytext caption of " in told
-        assert f" on {socket.gethostname()}, process {os.getpid()}, since " in told
-        assert re.search(r"since \d+ s: wait for its end, then run the same command again$", told)
+        message = str(refused.value)
+        assert f"{where.uri} is held by skytext caption of " in message
+        assert f" on {socket.gethostname()}, process {os.getpid()}, since " in message
+        assert re.search(
+            r"since \d+ s: wait for its end, then run the same command again$", message
+        )
         claim.check()
 
 
@@ -189,9 +191,9 @@ def test_a_suspended_run_loses_the_table_when_its_lease_expires(where: TableLoca
         with hold(where, "ours", "caption", lease_s=1.0) as claim:
             assert claim.took_over
             other.process.send_signal(signal.SIGCONT)
-            told = other.check()
-            assert told.startswith(f"the lease of this run on {where.uri} expired, and ")
-            assert f"process {os.getpid()}" in told
+            message = other.check()
+            assert message.startswith(f"the lease of this run on {where.uri} expired, and ")
+            assert f"process {os.getpid()}" in message
             # What it writes when it lets go, and its beats until then, are no matter of ours.
             assert other.process.stdin is not None
             other.process.stdin.close()

@@ -194,9 +194,9 @@ def test_a_failed_commit_is_reported(
     writer, unit = committer(where), stage(where, good_rows(2, 2))
     with monkeypatch.context() as patch:
         AnswerLost(patch, does_it=False)
-        with pytest.raises(JobError, match=r"cannot .*: connection reset by peer") as told:
+        with pytest.raises(JobError, match=r"cannot .*: connection reset by peer") as raised:
             writer.commit([unit])
-        assert not isinstance(told.value, CommitConflictError)
+        assert not isinstance(raised.value, CommitConflictError)
     # Nothing of it is there, and the same unit can still be committed.
     table = ImagesTable.find(where)
     assert (0 if table is None else table.num_rows()) == (0 if is_first else 2)

@@ -48,7 +48,7 @@ class Columns:
         image: the column of the images.
         is_struct: whether it is a struct of ``bytes`` and ``path``, not plain binary.
         has_path: whether that struct has a ``path``.
-        said: the columns that become metadata.
+        metadata_names: the columns that become metadata.
         geometry: the WKB column that gives the box; None if there is no geometry, or a bbox.
         other_crs: the name of its coordinate reference system, if not longitude and latitude.
     """
@@ -56,14 +56,16 @@ class Columns:
     image: str
     is_struct: bool
     has_path: bool
-    said: tuple[str, ...]
+    metadata_names: tuple[str, ...]
     geometry: str | None = None
     other_crs: str | None = None
 
     @property
     def read(self) -> tuple[str, ...]:
         """The columns that are read together with the images."""
-        return self.said if self.geometry is None else (*self.said, self.geometry)
+        return (
+            self.metadata_names if self.geometry is None else (*self.metadata_names, self.geometry)
+        )
 
     @property
     def data_path(self) -> str:
@@ -96,11 +98,15 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     # Columns that share a name are ambiguous: none of them is read.
     times = Counter(schema.names)
     schema = pa.schema([f for f in schema if times[f.name] == 1], schema.metadata)
-    said = tuple(
-        field.name for field in schema if field.name != name and _is_said(field.name, field.type)
+    metadata_names = tuple(
+        field.name
+        for field in schema
+        if field.name != name and _is_metadata(field.name, field.type)
     )
     geometry = None if _BBOX in schema.names else _geometry(schema, name)
-    return Columns(name, is_struct, has_path, said, geometry, _other_crs(schema, geometry))
+    return Columns(
+        name, is_struct, has_path, metadata_names, geometry, _other_crs(schema, geometry)
+    )
 
 
 def _chosen(schema: pa.Schema, name: str) -> str:
@@ -168,7 +174,7 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _is_said(name: str, kind: pa.DataType) -> bool:
+def _is_metadata(name: str, kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if _holds_images(kind) or pa.types.is_fixed_size_binary(kind):
@@ -207,8 +213,8 @@ def _geometry(schema: pa.Schema, image: str) -> str | None:
 
 def _other_crs(schema: pa.Schema, geometry: str | None) -> str | None:
     """Return the name of a geometry's reference system; None if it uses degrees."""
-    said = _geo_columns(schema).get(geometry or "", {})
-    crs = said.get("crs") if isinstance(said, dict) else None
+    properties = _geo_columns(schema).get(geometry or "", {})
+    crs = properties.get("crs") if isinstance(properties, dict) else None
     if crs is None:
         return None  # GeoParquet's default, longitude and latitude
     if isinstance(crs, dict):

@@ -92,8 +92,8 @@ class GcsStore(ObjectStore):
 
     def _describe(self, location: Location, etag: str = "") -> dict[str, str]:
         """Return the store's description of an object; raises if the etag does not match."""
-        said = self._get(location, location.path, {"fields": _FIELDS})
-        item: dict[str, str] = json.loads(said)
+        body = self._get(location, location.path, {"fields": _FIELDS})
+        item: dict[str, str] = json.loads(body)
         if etag and _stored(location.bucket, item).etag != etag:
             raise changed_error(location.uri)
         return item

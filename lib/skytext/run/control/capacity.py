@@ -82,23 +82,23 @@ def fit_plan(
     gpus = gpus_per_engine(config, offer)
     one = Resources(config.caption.engine.num_cpus_per_engine, gpus)
     sizes = _sizes(config, offer, one)
-    asked = _asked(config, sizes, one)
+    needed = _needed(config, sizes, one)
 
     def fits(nodes: Nodes) -> bool:
-        return asked.fits(nodes.total) and nodes.room_for(one) >= sizes.num_engines
+        return needed.fits(nodes.total) and nodes.room_for(one) >= sizes.num_engines
 
     if fits(offer.live):
         return sizes, gpus
     if fits(offer.most) or not offer.has_limits:
         on_note(
-            f"the plan starts with {asked}, the cluster has {offer.live.total} now: waiting for "
+            f"the plan starts with {needed}, the cluster has {offer.live.total} now: waiting for "
             "nodes from the autoscaler; each is used as soon as it is up"
         )
         return sizes, gpus
     wait_s = config.job.wait_for_nodes_s
     if wait_s:
         on_note(
-            f"the plan starts with {asked}, the cluster has {offer.live.total}: waiting up to "
+            f"the plan starts with {needed}, the cluster has {offer.live.total}: waiting up to "
             f"{wait_s:g} s for nodes (job.wait_for_nodes_s)"
         )
     deadline = time.monotonic() + wait_s
@@ -106,7 +106,7 @@ def fit_plan(
         time.sleep(min(_LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
         if fits(read_offer().live):
             return sizes, gpus
-    if asked.fits(offer.most.total):
+    if needed.fits(offer.most.total):
         raise CapacityError(
             f"an engine needs {one} on one node, and the nodes of this cluster have room for "
             f"{offer.most.room_for(one):g} of {sizes.num_engines}: lower "
@@ -116,7 +116,7 @@ def fit_plan(
     engine = config.caption.engine
     without = "" if offer.most.total.num_gpus or not gpus else "; skytext[cpu] needs no GPU"
     raise CapacityError(
-        f"the plan needs {asked}, the cluster has {_shown(offer)}: lower "
+        f"the plan needs {needed}, the cluster has {_shown(offer)}: lower "
         f"caption.engine.num_engines ({engine.num_engines}), caption.engine.num_cpus_per_engine "
         f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine ({gpus:g}) or embed.num_actors "
         f"({sizes.num_embedders}), use a larger cluster (--ray-address), or wait for nodes "
@@ -134,7 +134,7 @@ def _sizes(config: Config, offer: Offer, one: Resources) -> PoolSizes:
     )
 
 
-def _asked(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
+def _needed(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
     embed, job = config.embed, config.job
     return Resources(
         sizes.num_engines * one.num_cpus
@@ -145,20 +145,20 @@ def _asked(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
     )
 
 
-def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
+def check_needed(needed: Resources, offer: Offer, advice: str) -> None:
     """Reject a plan that the cluster and its autoscaler can never fit.
 
     Args:
-        asked: resources of all actors and the tasks beside them.
+        needed: resources of all actors and the tasks beside them.
         offer: from `read_offer`.
         advice: the settings to lower.
 
     Raises:
         CapacityError: with the needed resources, the available resources, and the advice.
     """
-    if offer.has_limits and not asked.fits(offer.most.total):
+    if offer.has_limits and not needed.fits(offer.most.total):
         raise CapacityError(
-            f"the plan needs {asked}, the cluster has {_shown(offer)}: lower {advice}, or use a "
+            f"the plan needs {needed}, the cluster has {_shown(offer)}: lower {advice}, or use a "
             "larger cluster (--ray-address)"
         )
 

@@ -150,7 +150,7 @@ def commit_as_staged(
         with contextlib.suppress(JobError):
             pending.finish()
         # The time limit or a second signal. Units in flight are abandoned.
-        if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
+        if not (isinstance(error, KeyboardInterrupt) and stopping.is_requested):
             raise
         return 0.0
     else:
@@ -159,7 +159,7 @@ def commit_as_staged(
         pending.finish()
         return time.monotonic() - started
     finally:
-        if stopping.is_asked:
+        if stopping.is_requested:
             stop.lower()
 
 
@@ -173,7 +173,7 @@ def check_not_stopped(stopping: Stopping, what: str) -> None:
     Raises:
         InterruptedRunError: there was such a request.
     """
-    if stopping.is_asked:
+    if stopping.is_requested:
         why = "the cluster removes this node" if stopping.is_node_leaving else "stopped on request"
         raise InterruptedRunError(
             f"{why}; {what} of this run are committed: run the same command again to continue"

@@ -29,7 +29,7 @@ class Stopping:
     """Watches one run; made by `watch`.
 
     Attributes:
-        is_asked: whether the run must stop.
+        is_requested: whether the run must stop.
         is_node_leaving: whether the reason is that the driver's node leaves.
     """
 
@@ -39,7 +39,7 @@ class Stopping:
         self._enabled = enabled
         self._ask: Callable[[], None] | None = None
         self._failure: BaseException | None = None
-        self.is_asked = False
+        self.is_requested = False
         self.is_node_leaving = False
 
     def install(self) -> None:
@@ -56,7 +56,7 @@ class Stopping:
 
     def progressed(self) -> None:
         """Reset the watchdog: some work was finished."""
-        if self._enabled and not self.is_asked:
+        if self._enabled and not self.is_requested:
             signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s, _RING_AGAIN_S)
 
     def settle(self) -> None:
@@ -71,7 +71,7 @@ class Stopping:
         Args:
             seconds_left: remaining seconds of the node; None if unknown.
         """
-        if not self._enabled or self.is_asked:
+        if not self._enabled or self.is_requested:
             return
         self.is_node_leaving = True
         if seconds_left is not None:
@@ -80,10 +80,10 @@ class Stopping:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Request the end, or abandon the work in flight on a second signal."""
-        if self._ask is None or self.is_asked:
-            self.is_asked = True
+        if self._ask is None or self.is_requested:
+            self.is_requested = True
             raise KeyboardInterrupt
-        self.is_asked = True
+        self.is_requested = True
         signal.setitimer(signal.ITIMER_REAL, self._drain_s, _RING_AGAIN_S)
         self._ask()
 
@@ -102,7 +102,7 @@ class Stopping:
     def on_timer(self, number: int, frame: FrameType | None) -> None:
         """End the wait with the error that belongs to the timer."""
         self.check()
-        if self.is_asked:
+        if self.is_requested:
             raise KeyboardInterrupt
         raise JobError(
             f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): "

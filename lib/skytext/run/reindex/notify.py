@@ -159,8 +159,8 @@ def _run_command(settings: ReindexConfig, body: bytes) -> None:
         except OSError as error:
             raise NotifyError(f"{name} cannot be run: {error.strerror or error}") from error
         if done.returncode:
-            said = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-            raise _NotYetError(f"status {done.returncode}{f': {said}' if said else ''}")
+            output = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+            raise _NotYetError(f"status {done.returncode}{f': {output}' if output else ''}")
 
     _try(call, settings.notify_timeout_s, name)
 

@@ -30,7 +30,7 @@ from skytext.run.reindex.change_model import drop_unused, write_both
 from skytext.run.reindex.compare_versions import Comparison, LiveVersionError, compare_versions
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.image_vectors import missing_image_vectors, wanted_image_vectors
-from skytext.run.reindex.tell_run import finish_run, tells_failure
+from skytext.run.reindex.notify_run import finish_run, notify_on_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan
 from skytext.run.vector_run import run_vectors
@@ -148,7 +148,7 @@ class GateError(JobError):
         )
 
 
-@tells_failure
+@notify_on_failure
 def run_reindex(
     plan: CaptionPlan,
     *,
@@ -299,7 +299,7 @@ def _serve(
     table = ImagesTable.find(location)
     if table is None:
         return
-    _end_left_alone(location, on_note)
+    _end_overdue_canary(location, on_note)
     summary.live_version = table.live_version()
     last = last_promotion(location)
     if last is not None and last.action in ("rollback", "stop") and not summary.has_changed:
@@ -366,13 +366,13 @@ def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSum
     summary.canary = begun.canary
 
 
-def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> None:
+def _end_overdue_canary(location: TableLocation, on_note: Callable[[str], None]) -> None:
     """Make an expired canary live if no service has decided about it.
 
     The canary has passed the gate. Otherwise each night would replace it with a new canary.
     """
     last = last_promotion(location)
-    if last is None or last.canary is None or not last.canary.is_left_alone:
+    if last is None or last.canary is None or not last.canary.is_overdue:
         return
     why = f"{COMMAND}: the canary has expired, and no service has decided about it"
     if end_canary(location, last.number, passed=True, why=why):

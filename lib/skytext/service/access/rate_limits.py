@@ -24,12 +24,12 @@ class Drain:
     """Counts the running requests, and refuses new ones during a shutdown.
 
     Attributes:
-        is_asked: whether new requests are refused.
+        is_draining: whether new requests are refused.
         running: number of running requests.
     """
 
     def __init__(self) -> None:
-        self.is_asked = False
+        self.is_draining = False
         self.running = 0
         self._empty = asyncio.Event()
 
@@ -40,7 +40,7 @@ class Drain:
         Raises:
             ProblemError: 503: new requests are refused.
         """
-        if self.is_asked:
+        if self.is_draining:
             raise too_busy("this service is shutting down", retry_after_s)
         self.running += 1
         try:
@@ -50,12 +50,12 @@ class Drain:
 
     def _one_less(self) -> None:
         self.running -= 1
-        if self.is_asked and not self.running:
+        if self.is_draining and not self.running:
             self._empty.set()
 
     async def drain(self, seconds: float) -> int:
         """Refuse new requests; return the number that still run after the time limit."""
-        self.is_asked = True
+        self.is_draining = True
         if self.running:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -183,10 +183,12 @@ class Rates:
         except StorageError as error:
             raise self._unreachable() from error
 
-    async def _too_many(self, item: RateLimitItem, kind: str, who: str, said: str) -> ProblemError:
+    async def _too_many(
+        self, item: RateLimitItem, kind: str, who: str, detail: str
+    ) -> ProblemError:
         window = await self._limiter.get_window_stats(item, kind, who)
         wait = max(1, math.ceil(window.reset_time - time.time()))
-        return ProblemError(429, "too-many-requests", said, {"Retry-After": str(wait)})
+        return ProblemError(429, "too-many-requests", detail, {"Retry-After": str(wait)})
 
     def _unreachable(self) -> ProblemError:
         return too_busy("the requests cannot be counted right now", self._retry_after_s)

@@ -18,12 +18,12 @@ class Cors(CORSMiddleware):
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
-        said = bytes(answer.body).decode()
+        reason = bytes(answer.body).decode()
         return _Refused(
             ProblemError(
                 answer.status_code,
                 "cors",
-                f"{said}: service.access.cors_origins names the pages that may call this service",
+                f"{reason}: service.access.cors_origins names the pages that may call this service",
                 {name: value for name, value in answer.headers.items() if _is_of_cors(name)},
             )
         )

@@ -213,8 +213,8 @@ class Gate:
             ProblemError: 408 or 413.
             ClientGoneError: the client disconnected before the end.
         """
-        said = headers.get("content-length", "")
-        if said.isascii() and said.isdigit() and int(said) > max_bytes:
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > max_bytes:
             raise self._too_large(max_bytes)
         parts, size = [], 0
         try:

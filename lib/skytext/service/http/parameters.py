@@ -35,8 +35,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            said = f"body: {name[:100]!r} is given more than once; one value counts"
-            raise HTTPException(422, said)
+            message = f"body: {name[:100]!r} is given more than once; one value counts"
+            raise HTTPException(422, message)
         found[name] = value
     return found
 
@@ -104,5 +104,5 @@ def not_utf8(what: str) -> ProblemError:
     return ProblemError(422, "bad-request", f"{what} must be UTF-8")
 
 
-def _wrong(where: str, name: str, said: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": (where, name[:100]), "msg": said}])
+def _wrong(where: str, name: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": (where, name[:100]), "msg": message}])

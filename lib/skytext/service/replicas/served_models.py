@@ -188,9 +188,9 @@ class ServedModels:
             model = make()
             self._warm(model)
         except (RuntimeError, MemoryError) as error:
-            said = str(error).partition("\n")[0] or type(error).__name__
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model of {self._uri} cannot be loaded: {said}; free memory, or roll "
+                f"a model of {self._uri} cannot be loaded: {reason}; free memory, or roll "
                 f"back with `skytext rollback {self._uri}`"
             ) from error
         return model

@@ -148,8 +148,8 @@ class Versions:
         seconds = time.perf_counter() - started
         self._meter.count("skytext_swaps_total", ok="true")
         self._meter.observe("skytext_swap_seconds", seconds)
-        said = {"version": version_token(live), "before": version_token(before)}
-        _log.info("a new version is live", extra={**said, "warmed_s": round(seconds, 3)})
+        fields = {"version": version_token(live), "before": version_token(before)}
+        _log.info("a new version is live", extra={**fields, "warmed_s": round(seconds, 3)})
         return True
 
     def open_canary(self) -> Searcher | None:

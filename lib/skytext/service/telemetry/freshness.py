@@ -40,8 +40,8 @@ class FreshnessGauges(threading.Thread):
             self._failing.discard(table)
         except (SkytextError, OSError, ValueError) as error:
             if table not in self._failing:
-                said = {"table": table, "error": str(error)}
-                _log.warning("cannot measure the freshness", extra=said)
+                fields = {"table": table, "error": str(error)}
+                _log.warning("cannot measure the freshness", extra=fields)
             self._failing.add(table)
 
     def measure(self, table: str) -> None:

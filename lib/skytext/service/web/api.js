@@ -1,4 +1,4 @@
-// The HTTP API: one place that knows keys, problem details (RFC 9457) and being told to wait.
+// The HTTP API: one place that knows keys, problem details (RFC 9457) and the required waits.
 
 const KEY = "skytext-api-key";
 const MAX_TRIES = 4;
@@ -42,16 +42,16 @@ async function ask(path, options = {}) {
 }
 
 async function problemOf(answer) {
-  let said = {};
+  let body = {};
   try {
-    said = await answer.json();
+    body = await answer.json();
   } catch {
     // A proxy's own error page, or nothing at all: the status has to do.
   }
-  const title = said.title || answer.statusText || "Error";
+  const title = body.title || answer.statusText || "Error";
   const problem = new Problem(
-    answer.status, `${answer.status} ${title}`, said.detail ?? "", said.request_id ?? "",
-    String(said.type ?? "").split(":").pop(),
+    answer.status, `${answer.status} ${title}`, body.detail ?? "", body.request_id ?? "",
+    String(body.type ?? "").split(":").pop(),
   );
   problem.retryAfterS = Number(answer.headers.get("Retry-After")) || 0;
   return problem;
@@ -85,7 +85,7 @@ export const search = (body, signal) =>
     body: JSON.stringify(body),
   });
 
-/** The image as it lies in the archive. */
+/** The image as it is in the archive. */
 export const original = async (of) => (await ask(imagePath(of, "/bytes"))).blob();
 
 /** A thumbnail whose longer side has `size` pixels, as a blob; waits its turn. */
@@ -113,7 +113,7 @@ function pause(seconds, signal) {
   });
 }
 
-// The service reads few images at once and refuses the rest: better to stand in line here.
+// The service reads few images at once and refuses the rest, so requests wait here.
 const turns = {
   running: 0,
   waiting: [],

@@ -20,8 +20,8 @@ export function wireKey(onKey) {
   });
 }
 
-export function askKey(said) {
-  byId("key-said").textContent = said;
+export function askKey(message) {
+  byId("key-message").textContent = message;
   if (byId("key").open) return;  // somebody may be typing by now
   byId("key-value").value = key.get();
   byId("key").showModal();

@@ -294,14 +294,14 @@ function showMap(shown) {
 }
 
 async function copyLink() {
-  const said = byId("copy");
+  const button = byId("copy");
   try {
     await navigator.clipboard.writeText(location.href);
-    said.textContent = "Copied";
+    button.textContent = "Copied";
   } catch {
-    said.textContent = "Not allowed here: copy the address";  // plain http off this machine
+    button.textContent = "Not allowed here: copy the address";  // plain http off this machine
   }
-  setTimeout(() => { said.textContent = "Copy link"; }, 2500);
+  setTimeout(() => { button.textContent = "Copy link"; }, 2500);
 }
 
 wire();

@@ -116,7 +116,7 @@ def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
         error.summary = summary
         raise
     for report in summary.matches:
-        log.mark_told(report)
+        log.mark_sent(report)
     if outcome != "failed":
         note_success(plan.location)
 
@@ -137,20 +137,20 @@ def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
     return None if table is None else table.live_version()
 
 
-def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
+def notify_on_failure(run: Callable[..., D]) -> Callable[..., D]:
     """Wrap a run so that a failure is also reported and notified."""
 
     @functools.wraps(run)
-    def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
+    def run_and_notify(plan: CaptionPlan, **options: Any) -> D:
         on_note = options.get("on_note", _log.warning)
-        with telling_failure(plan.location, plan.config, on_note):
+        with notifying_on_failure(plan.location, plan.config, on_note):
             return run(plan, **options)
 
-    return run_and_tell
+    return run_and_notify
 
 
 @contextmanager
-def telling_failure(
+def notifying_on_failure(
     location: TableLocation, config: Config, on_note: Callable[[str], None] = _log.warning
 ) -> Iterator[None]:
     """Write a report and notify other programs if the block fails with any error.
@@ -167,14 +167,14 @@ def telling_failure(
         raise
     except Exception as error:
         try:
-            _tell_failure(location, config, started_at, error)
+            _notify_failure(location, config, started_at, error)
         # The first error ended the run and is raised; a second error must not replace it.
         except Exception as second:  # noqa: BLE001
             on_note(f"the failure could not be reported: {second}")
         raise
 
 
-def _tell_failure(
+def _notify_failure(
     location: TableLocation, config: Config, started_at: dt.datetime, error: Exception
 ) -> None:
     done: Done | None = getattr(error, "summary", None)
