@@ -1,4 +1,4 @@
-"""What ``skytext caption`` hands to the job, and what it shows; the job itself does not run."""
+"""Options that ``skytext caption`` passes to the job, and its output; no job runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SUMMARY = {
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What each run was handed."""
+    """The plan that each run received."""
     handed: list[dict[str, Any]] = []
 
     def run(plan: Any, **more: Any) -> Any:

@@ -31,7 +31,7 @@ def report(called: Called) -> Report:
 
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine that runs the tests may be small; that is not what they are about."""
+    """The machine that runs the tests may be too small for a real check."""
     monkeypatch.setattr(doctor, "_MIN_MEMORY_GIB", 0)
     monkeypatch.setattr(doctor, "_MIN_DISK_GIB", 0)
 

@@ -1,4 +1,4 @@
-"""`skytext export`: files that are there whole or not at all, streams, and refusals."""
+"""`skytext export`: complete files or none, streams, and errors."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
 
 @pytest.fixture
 def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """What comes to a proxy that all variables name, and that answers nothing."""
+    """The connections to a proxy that all variables name; it does not answer."""
     asked: list[bytes] = []
 
     class Refusal(socketserver.BaseRequestHandler):
@@ -86,7 +86,7 @@ def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 
 @pytest.fixture
 def shadows(tmp_path: Path) -> Path:
-    """A folder of modules that are named like the standard library's, and cannot be imported."""
+    """A folder with modules that have names of the standard library and cannot be imported."""
     folder = tmp_path / "shadows"
     folder.mkdir()
     for name in sys.stdlib_module_names:
@@ -95,7 +95,7 @@ def shadows(tmp_path: Path) -> Path:
 
 
 def check_canary(http: httpx.Client, table: TableLocation) -> None:
-    """A canary answers beside the live version, and becomes live."""
+    """A canary answers some searches, and becomes live."""
     last = ImagesTable.open(table).version
     promote(table, last - 1)
     start_canary(table, last, 0.5, 0.2)
@@ -118,7 +118,7 @@ def check_canary(http: httpx.Client, table: TableLocation) -> None:
 def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
     tmp_path: Path, asked_of_proxy: list[bytes], shadows: Path
 ) -> None:
-    """Behind a company's proxy, and in a working directory with a ``random.py``, too."""
+    """It also works with an HTTP proxy and with a ``random.py`` in the working directory."""
     make_served_table(tmp_path, num_chars=50_000)
     table = TableLocation.parse(str(tmp_path / "table")).uri
     port = free_port()
@@ -144,7 +144,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
 
         until(ready, 180)
         assert http.post("/v1/search", json={"text": "a river"}).status_code == 200
-        # More than gRPC lets through by itself between the deployments.
+        # More than gRPC's default limit between the deployments.
         many = http.post("/v1/search/batch", json={"searches": [{"text": "a river"}] * 32})
         assert many.status_code == 200
         assert len(many.content) > 5_000_000

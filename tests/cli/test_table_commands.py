@@ -1,4 +1,4 @@
-"""``status``, ``search`` and ``index`` on a small table that the fake embedder made."""
+"""``status``, ``search`` and ``index`` on a small table of the fake embedder."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A small table of the test's own."""
+    """A small table for one test."""
     make_described_table(tmp_path / "table")
     return tmp_path / "table"
 
 
 def answer(called: Called) -> dict[str, Any]:
-    """Return the one JSON object that a program gets."""
+    """Return the JSON object on stdout."""
     assert called.status == 0, called.err
     assert called.out.count("\n") == 1
     found = json.loads(called.out)
@@ -326,7 +326,7 @@ def test_a_search_without_hits_reports_it(skytext: Skytext, tmp_path: Path) -> N
 
 
 def test_words_in_brackets_are_printed_unchanged(skytext: Skytext, table: Path) -> None:
-    """Rich's markup must not eat what people and models wrote."""
+    """Rich's markup must not remove text of users and models."""
     assert "[bold]" in skytext("config", "show", "--set", "archive='[bold]'").out
     called = skytext("status", table.parent / "[red]")
     assert "[red]" in called.err
@@ -508,7 +508,7 @@ def test_a_new_image_is_described_by_the_tables_model(
     found = answer(called)
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
-    # What it was made with differs from what made-up rows say of themselves.
+    # The generated rows name another model than the one that made them.
     assert "the table was described by fake with other settings: " in called.err
     assert "the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
@@ -598,7 +598,7 @@ def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:
 
 def test_an_index_is_refreshed(skytext: Skytext, table: Path) -> None:
     answer(skytext("index", table, "--json"))
-    # It merges small fragments, too.
+    # It also merges small fragments.
     first = answer(skytext("index", table, "--refresh", "--json"))
     again = answer(skytext("index", table, "--refresh", "--json"))
     assert again["table_version"] == first["table_version"]

@@ -24,7 +24,7 @@ def test_a_query_is_added_listed_and_removed(tmp_path: Path, skytext: Skytext) -
     assert added.status == 0, added.err
     query = json.loads(added.out)
     assert (query["text"], query["min_score"]) == ("new solar farm", 0.4)
-    # Images to come may have what no image has yet: that is said, and no error.
+    # Future images may have the field: this is a note, not an error.
     assert "so far no image of" in added.err
 
     plain = skytext(*words)

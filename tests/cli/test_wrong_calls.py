@@ -51,7 +51,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -
 
 CAPTION = "caption archive --table new --model fake --embedding-model fake"
 ONE_LINE = {
-    # A table that is missing, another's, or no place for one.
+    # A missing table, a foreign folder, or an unusable address.
     "status nowhere": "there is no table at .*/nowhere: make one with skytext caption",
     "search nowhere river": "there is no table at",
     "index nowhere": "there is no table at",
@@ -78,7 +78,7 @@ ONE_LINE = {
     "status a\tb": r"Lance cannot address '\\t' in a path",
     "serve table --archive-root ftp://host/x": "ftp:// is not supported",
     "serve table --archive-root file://host/x": "names the host 'host'",
-    # What must be local.
+    # Files that must be local.
     "export table --format geojson --output s3://b/x": "'s3://b/x' must be a local path",
     "export table --format geojson --output file://host/x": "names the host 'host'",
     "evaluate table --queries gs://b/x": "must be a local path",
@@ -169,7 +169,7 @@ ONE_LINE = {
     "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
     "search table river -k 1001": r"k must be 1 to 1000 \(given: 1001\)",
     "search table river --version 99": "has no version 99",
-    # Filters; the shell's words are split at blanks here, so these have none.
+    # Filters without spaces, because these calls are split at spaces.
     "search table river --where gsd<": "wrong at column 5: expected a column, a value",
     "search table river --where sensor=1": "there is no column 'sensor' to filter on",
     "search table river --where 1=1;drop": "column 4: expected a comparison .*, found ;",
@@ -270,7 +270,7 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
 def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> None:
     program = (
         "import signal, sys, time\n"
-        # A suite that runs in the background has it ignored, and its children with it.
+        # A test suite in the background, and its child processes, ignore SIGINT.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from skytext.cli import main, status\n"
         "def wait(_):\n"

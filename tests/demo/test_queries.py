@@ -1,4 +1,4 @@
-"""Tests of the questions: own words, all of the facts, repeatable."""
+"""Tests of the queries: other words, all facts, reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters against an oracle in Python: on a table with nulls, mixed metadata and boxes anywhere."""
+"""Filters compared with an oracle in Python, on a table with nulls and mixed metadata."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ LATITUDES = [-90.0, -10.0, 0.0, 10.0, 90.0]
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows that are not written out in full where a test fails."""
+    """Rows with a short representation in test failures."""
 
     def __repr__(self) -> str:
         return f"{len(self)} rows"
@@ -141,7 +141,7 @@ def table(
     rows: Rows,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ImagesTable:
-    """Without any index, and with all of them and rows that they do not cover."""
+    """Without any index, and with all indexes and some rows outside them."""
     where = location(tmp_path_factory.mktemp("filters") / "table")
     if request.param == "plain":
         return make_table(where, rows)
@@ -188,7 +188,7 @@ def as_json_text(value: str) -> str:
 
 def compare(op: str, left: Any, right: Any) -> bool | None:
     if isinstance(right, bool) and left in (0, 1):
-        left = bool(left)  # how many writers say true and false
+        left = bool(left)  # the numbers that many writers use for true and false
     if left is None or kind(left) != kind(right):
         return None
     if op == "=":
@@ -201,7 +201,7 @@ def compare(op: str, left: Any, right: Any) -> bool | None:
 
 
 def arcs(west: float, east: float) -> list[tuple[float, float]]:
-    """Intervals of -180 to 180; what touches one end touches the other."""
+    """Intervals of -180 to 180; both ends are the same meridian."""
     found = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     if any(east == 180 for _, east in found):
         found.append((-180.0, -180.0))
@@ -226,7 +226,7 @@ def meets(row: dict[str, Any], box: tuple[float, float, float, float]) -> bool |
 def compare_time(op: str, left: dt.datetime | None, text: str) -> bool | None:
     if left is None:
         return None
-    if len(text) == 10:  # a date is its whole day
+    if len(text) == 10:  # a date means the whole day
         return compare(op, left.date().isoformat(), text)
     return compare(op, left, dt.datetime.fromisoformat(text))
 
@@ -278,7 +278,7 @@ def holds(condition: Condition, row: dict[str, Any]) -> bool | None:
             if field.startswith("metadata.") and isinstance(value, str):
                 if not isinstance(left, str):
                     return None
-                # Equal is equal; in between, a text is ordered by how JSON writes it.
+                # Text is ordered as in JSON.
                 return compare(op, as_json_text(left), as_json_text(value))
             return compare(op, left, value)
         case OneOf(field=field, values=values, ignore_case=ignore_case):
@@ -322,7 +322,7 @@ def translate(geometry: Any, by: float) -> Any:
 
 
 def is_narrow(line: list[list[int]]) -> bool:
-    """Whether no edge is so long that it means the other way around the globe."""
+    """Whether no edge is longer than half a turn of the globe."""
     return max(x for x, _ in line) - min(x for x, _ in line) <= 180
 
 
@@ -352,7 +352,7 @@ BOXES = st.builds(
     st.tuples(st.sampled_from(LATITUDES) | st.floats(-90, 90), st.sampled_from(LATITUDES)),
 )
 TEXT_FIELDS = METADATA | st.just("collection")
-# Of these Python and Lance agree on which is lower case.
+# For these letters, Python and Lance agree on the lower case.
 LIMITED_TEXTS = st.sampled_from(NASTY) | st.text("aAbBéÉ %_'\\\"\n", max_size=4)
 PATTERNS = st.lists(
     st.sampled_from(["%", "_", "\\%", "\\_", "\\\\", *"aS2'\"\n é😀", "it", "b"]), max_size=5
@@ -439,7 +439,7 @@ PROPERTY = settings(
 @example(Not(condition=OneOf(field="collection", values=("a", "it's"))))
 @example(Like(field="metadata.sensor", pattern="%\n%"))
 @example(Not(condition=Like(field="metadata.sensor", pattern="%\\\\")))
-@example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))  # true for Lance, of nulls too
+@example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))  # true in Lance, also for nulls
 def test_a_filter_keeps_what_the_oracle_keeps(
     table: ImagesTable, rows: Rows, condition: Condition
 ) -> None:
@@ -483,7 +483,7 @@ def test_an_index_search_returns_as_many_hits_as_match(
     text: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With one partition looked at, the index alone is short of a selective filter."""
+    """With one searched partition, the index alone finds too few hits of a selective filter."""
     monkeypatch.setattr(searched_matching, "_SCORED_WITHOUT_INDEX", few)
     condition = parse_filter(text)
     num_matches = len([row for row in rows if row["vectors"] and holds(condition, row)])
@@ -518,7 +518,7 @@ def test_a_short_answer_of_the_index_is_thrown_away(
     assert column(table, ranking, "image_id") == [best[0] for best in brute_force(kept, vector, 9)]
 
 
-# What people write.
+# Typical filters of users.
 
 
 def quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""CQL2 text: what means the same, what is refused and why, and what is hostile."""
+"""CQL2 text: equal filters, refused filters with reasons, and hostile texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Geometries that a search is limited to: read, refused, and tested against boxes."""
+"""Geometries of filters: reading, errors, and tests against boxes."""
 
 from __future__ import annotations
 

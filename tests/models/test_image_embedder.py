@@ -1,4 +1,4 @@
-"""A small random CLIP through sentence-transformers, and the fake that goes by colour."""
+"""A small random CLIP model in sentence-transformers, and the fake that uses colours."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_unnamed_model_is_refused() -> None:
 def test_a_hub_model_with_its_config_in_a_sub_folder_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """sentence-transformers/clip-ViT-B-32 has its config.json in a folder of its own."""
+    """sentence-transformers/clip-ViT-B-32 has its config.json in a sub-folder."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def download(name: str, file: str, revision: str | None = None) -> str:

@@ -40,7 +40,7 @@ Told = tuple[str, Ok | Failed]
 
 
 def outcome_of(row: dict[str, Any]) -> Told:
-    """Return what a row says of its image, in the words of the tables of kinds."""
+    """Return the result of a row in the form of the tables of kinds."""
     failure = row["failure"]
     if failure is not None:
         assert failure["detail"]
@@ -53,7 +53,7 @@ def outcome_of(row: dict[str, Any]) -> Told:
 
 
 def read_and_decode(shard: Shard, scratch: Path) -> list[Told]:
-    """Take a shard through the first two stages of the job, without Ray."""
+    """Run the first two stages of the job on a shard, without Ray."""
     location = TableLocation.parse(str(scratch / "table"))
     limits = ReadLimits(max_member_bytes=MAX_MEMBER_BYTES)
     reader = ShardReader(8, 64 << 20, limits, location, None)
@@ -92,7 +92,7 @@ def test_a_bad_shard_gives_what_is_in_it(kind: ShardKind, tmp_path: Path) -> Non
 
 
 def snapshot(root: Path) -> dict[str, str]:
-    """Every path below a folder, with what it holds."""
+    """Every path below a folder, with its content."""
     found = {}
     for path in sorted(root.rglob("*")):
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
@@ -101,13 +101,13 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def without_end(tar: bytes) -> bytes:
-    """A tar without its end-of-archive marker, to go on behind it."""
+    """A tar without its end-of-archive marker, so that more can be appended."""
     end = len(tar.rstrip(b"\0"))
     return tar[: end + -end % 512]
 
 
 def is_there(folder: Path, name: str) -> bool:
-    # A name with a zero in it, or a very long one, cannot be there.
+    # A name with a zero byte, or a very long name, cannot exist.
     with contextlib.suppress(ValueError, OSError):
         return os.path.lexists(folder / name)
     return False
@@ -139,7 +139,7 @@ def test_all_of_them_in_one_archive(
     whole = b""
     for index, shard in enumerate(SHARDS):
         if shard.expected and all(member for member, _ in shard.expected):
-            # Readable to their ends: one behind the other, as a shard costs Ray more than an image.
+            # Readable to their ends: joined into one shard, because each shard costs Ray time.
             path = "shards/whole.tar"
             whole += without_end(shard.build())
         else:

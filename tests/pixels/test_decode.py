@@ -39,7 +39,7 @@ def test_a_plain_decoder_gives_the_same_pixels(odd: Odd) -> None:
     # "Original bytes" must need no handling of EXIF or alpha.
     result = normalise(odd.make())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it may well complain about a damaged EXIF block
+        warnings.simplefilter("ignore")  # it may warn about a damaged EXIF block
         plain = Image.open(io.BytesIO(result.data)).convert("RGB")
     assert plain.tobytes() == decode_rgb(result.data).tobytes()
 
@@ -171,7 +171,7 @@ def test_decoding_changes_no_global_state_and_prints_nothing(
         for odd in REFUSED:
             with pytest.raises(SampleError):
                 normalise(odd.make())
-    # Our own generators may warn or log; what is said from within the package must not exist.
+    # The generators of this test may warn or log; the package must not.
     assert [str(one.message) for one in warned if "skytext" in one.filename] == []
     assert [record for record in caplog.records if record.name == "tifffile"] == []
     assert capfd.readouterr().err == ""

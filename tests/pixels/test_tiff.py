@@ -133,7 +133,7 @@ def test_a_palette_of_either_depth_gives_its_colours(without: tuple[int], scale:
 )
 def test_defaults_of_tiff_hold_for_tags_that_are_missing(without: tuple[int]) -> None:
     data = rgb()
-    present = [code for code in without if code != SAMPLE_FORMAT]  # tifffile leaves it out itself
+    present = [code for code in without if code != SAMPLE_FORMAT]  # tifffile omits it
     assert pixel(rewritten(data, *present)) == RED
 
 
@@ -237,7 +237,7 @@ def test_a_nodata_value_takes_its_neighbours_along_only_where_it_was_rounded(tex
 
 
 def cube(dtype: Any = np.uint8, planar: bool = False) -> bytes:
-    """Thirteen bands, each with its number times ten; of a deep type as ramps that rise or fall."""
+    """Thirteen bands, each with its number times ten; for deep types rising or falling ramps."""
     if np.dtype(dtype).itemsize == 1:
         array = np.full((HEIGHT, WIDTH, 13), np.arange(1, 14) * 10, dtype)
     else:

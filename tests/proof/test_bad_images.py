@@ -1,6 +1,6 @@
 """No bad image takes more memory or time than stated here.
 
-Everything is measured in a process of its own: a decoder that dies must not take the tests along.
+Everything is measured in separate processes, because a decoder may crash.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.pixels.image_corpus import TAKEN, encode, flat, png_chunk
 
 ROOT = Path(__file__).parents[2]
 
-# Beyond what Python and the libraries take.
+# In addition to the memory of Python and the libraries.
 LARGEST_MIB = 3 << 10
 """MiB for any image that the default limits let through."""
 REFUSED_MIB = 200
 """MiB for all kinds of bad images, one after another, their making included."""
 
 SIDE = 13_300  # 176,890,000 pixels; the default limit is 178,956,970
-SMALLER = 8_100  # any side above 8191 is thinned out before it is stretched
+SMALLER = 8_100  # any side above 8191 is subsampled before it is stretched
 ADDRESS_SPACE_BYTES = 12 << 30
 
 
@@ -103,7 +103,7 @@ def in_a_process(call: str, argument: object, timeout_s: float) -> Any:
 
 
 def peak_mib() -> int:
-    """The most that this process ever held; its parent's, which getrusage adds, left out."""
+    """Peak memory of this process, without that of its parent, which getrusage includes."""
     status = Path("/proc/self/status").read_text().splitlines()
     (line,) = [line for line in status if line.startswith("VmHWM:")]
     return int(line.split()[1]) >> 10
@@ -114,7 +114,7 @@ def limit_address_space() -> None:
 
 
 def warm_up() -> int:
-    """Load what decoding loads, and return the peak so far."""
+    """Load the modules of decoding, and return the peak so far."""
     for odd in TAKEN:
         normalise(odd.make())
     return peak_mib()
@@ -202,7 +202,7 @@ NUM_IMAGES, NUM_TARS, SLOWEST_S = 1500, 500, 20
 
 
 def damaged(data: bytes, rng: random.Random, reaches: tuple[int, ...]) -> bytes:
-    """Do one to three random things to some bytes, not farther from the begin than a reach."""
+    """Damage some bytes one to three times, within a distance from the start."""
     for _ in range(rng.randint(1, 3)):
         place = rng.randrange(min(len(data), rng.choice(reaches)) or 1)
         length = rng.choice((1, 1, 2, 4, 16, 300))
@@ -225,7 +225,7 @@ def damaged(data: bytes, rng: random.Random, reaches: tuple[int, ...]) -> bytes:
 
 
 def fuzz(folder: str) -> dict[str, Any]:
-    """Damage good images and tars; write down the case in hand, for the one that ends it all."""
+    """Damage good images and tars; save each case first, in case it crashes the process."""
     limit_address_space()
     before, rng = warm_up(), random.Random(20)
     case = Path(folder, "case")
@@ -236,7 +236,7 @@ def fuzz(folder: str) -> dict[str, Any]:
     tars = [data for data in tars if len(data) < 100_000]
     for number in range(NUM_IMAGES + NUM_TARS):
         image = number < NUM_IMAGES
-        # The header of an image is at its begin more often than not.
+        # The header of an image is usually at its start.
         reaches = (64, 512, 1 << 20) if image else (1 << 20,)
         data = damaged(rng.choice(pictures if image else tars), rng, reaches)
         case.write_bytes(data)
@@ -256,7 +256,7 @@ def test_random_damage_is_only_ever_a_failed_image(tmp_path: Path) -> None:
     assert (
         sum(measured["found"][name] for name in measured["found"] if "image:" in name) == NUM_IMAGES
     )
-    # Damage of every sort was done, and a good deal of it left the image whole.
+    # All kinds of damage occurred, and many of them did not affect the image.
     for result in ("jpeg", "png", "webp", "tiff", "truncated_image", "corrupt_image"):
         assert measured["found"][f"image: {result}"] > 5, measured
     for result in ("shard_truncated", "shard_unreadable", "jpeg"):

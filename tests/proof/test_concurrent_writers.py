@@ -1,4 +1,4 @@
-"""Processes commit, index, merge, withdraw and clean up at once: no row is lost or double."""
+"""Processes commit, index, merge, withdraw and clean up at once: no row is lost or repeated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROUND_S = 300.0
 
 
 def commit_or_withdraw(where: TableLocation, rng: random.Random, log: Path) -> None:
-    """Add rows, or withdraw some; what is written to the log was committed."""
+    """Add rows, or withdraw some; the log contains the committed changes."""
     with hold(where, uuid.uuid4().hex, "proof", lease_s=5) as claim:
         table = ImagesTable.open(where)
         if rng.random() < 0.7:
@@ -76,7 +76,7 @@ def work(uri: str, seed: int, log: Path, failures: Any) -> None:
             try:
                 rng.choice([commit_or_withdraw, maintain])(where, rng, log)
             except SkytextError as error:
-                # Another one holds the table, or committed first. Both are said and change nothing.
+                # Another process holds the table, or committed first. Nothing is changed.
                 if error.exit_status != 1:
                     raise
             time.sleep(rng.random() / 5)

@@ -1,4 +1,4 @@
-"""The packaged checkpoint describes scenes that it was never shown."""
+"""The packaged checkpoint describes held-out scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a terminal ``skytext demo`` ends on the page, and Ctrl-C ends that."""
+"""On a terminal ``skytext demo`` serves the page at its end, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_demo_serves_its_page_until_ctrl_c(tmp_path: Path) -> None:
 
 
 def _address(terminal: int) -> str:
-    """Read what is written until it says where the page is."""
+    """Read the output until it contains the address of the page."""
     output, deadline = "", time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1.0)[0]:

@@ -1,4 +1,4 @@
-"""`embed-images` killed at any moment: it finishes, and embeds nothing again that was staged."""
+"""`embed-images`, killed at any moment, finishes later and embeds no staged image again."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
     assert len(vectors(where)) == NUM_IMAGES
     assert before.items() <= vectors(where).items()
     assert staged_unit_ids(where) == []
-    # A kill costs what its one actor had in its hands, no more.
+    # A kill loses only the current work of the actor.
     asked = Counter(journal.read_text().split())
     assert len(asked) == NUM_IMAGES
     assert asked.total() <= NUM_IMAGES + NUM_KILLS * UNIT_IMAGES

@@ -22,10 +22,10 @@ NUM_RUNS = int(os.environ.get("SKYTEXT_NUM_RUNS", "10"))
 FIRST_RUN = int(os.environ.get("SKYTEXT_FIRST_RUN", "0"))
 KILLS_A_RUN, VLLM_KILLS = 10, 5
 NUM_SHARDS, IMAGES_PER_SHARD = 10, 120
-# No unit finished for so long, while there is work, is a hang.
+# If no unit finishes for this time although there is work, the run hangs.
 QUIET_S, START_S = 60.0, 60.0
 RUN_S = 900.0
-# One of vLLM's engines, on two cores that do other things, too.
+# One vLLM engine, on two cores with other work.
 VLLM_START_S, VLLM_RUN_S = 240.0, 2400.0
 NUM_SCENES = 300
 FAKES = ["--model", "fake:delay_s=2", "--embedding-model", "fake", "--num-engines", "2:4"]
@@ -50,16 +50,16 @@ def watch(
     run_s: float = RUN_S,
     in_rows: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Kill nodes at these moments; return the rows that were there before the last kill.
+    """Kill nodes at these moments; return the rows before the last kill.
 
     Args:
         running: the command.
         nodes: what it runs on.
         table: what it writes.
-        moments: ascending, seconds from now; those that came are removed.
+        moments: ascending, seconds from now; past ones are removed.
         rng: chooses the nodes.
-        start_s: how long an engine may take to start.
-        run_s: how long all may take.
+        start_s: time limit for the start of an engine.
+        run_s: time limit of the run.
         in_rows: moments are numbers of committed rows.
     """
     started, before = time.monotonic(), {}
@@ -123,7 +123,7 @@ def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path)
     words = ["caption", source, "--table", table, "--num-engines", "2", "--json"]
     words += ["--gpus-per-engine", "2", "--set", "job.unit_images=8"]
     words += ["--set", "job.commit_interval_s=2", "--ray-address", nodes.address]
-    # By the clock nodes would die before their engines have started, or not at all.
+    # With a timer, nodes would be killed before their engines start, or never.
     moments = [NUM_SCENES * (i + 0.1) / VLLM_KILLS for i in range(VLLM_KILLS)]
     started = time.monotonic()
     with command(tmp_path, *words) as running:

@@ -20,7 +20,7 @@ from tests.proof.commands import command
 from tests.proof.kill_matrix import RUN_S, Scene, make_scene, rows_of, run_to_its_end
 
 KINDS = ("reset", "truncate", "server_error", "slow_down", "expired")
-# What requests meet the fault, and at which byte of the answer.
+# The requests with faults, and the byte of the answer.
 PLACES = {
     "the first byte": (r"aerial/(1\.tar|p1\.parquet|one/)", 0),
     "the middle": (r"aerial/(1\.tar|p1\.parquet|one/)", 3_000),
@@ -29,7 +29,7 @@ PLACES = {
 CASES = list(itertools.product(KINDS, PLACES, [True, False]))
 FAKES = ["--model", "fake:delay_s=0.1", "--embedding-model", "fake", "--num-engines", "1"]
 FAKES += ["--set", "job.unit_images=4", "--set", "sources.retry_s=2"]
-# An expired token is not asked for again.
+# Requests with an expired token are not repeated.
 NEVER_RECOVERS = "expired"
 
 
@@ -46,7 +46,7 @@ def proxy(s3_endpoint: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def make_archive(folder: Path, s3: Any) -> str:
-    """Two shards of each format; only the second ones meet faults."""
+    """Two shards of each format; only the second ones have faults."""
     root = write_archive(folder / "aerial", {f"{i}.tar": images(8 * i, 8) for i in range(2)})
     for i, name in enumerate(("zero", "one")):
         write_parquet(root / f"p{i}.parquet", 100 + 8 * i)

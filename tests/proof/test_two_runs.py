@@ -1,4 +1,4 @@
-"""Two runs at once on one table, and a holder that sleeps through its lease."""
+"""Two runs at once on one table, and a holder that is paused beyond its lease."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
         table = str(tmp_path / f"table-{pause}")
         with command(tmp_path, *scene.call(table)) as sleeper:
             time.sleep(rng.uniform(0.5, scene.run_s * 0.8))
-            # The driver alone, as a debugger or a swapping machine stops it: its workers go on.
+            # Only the driver is paused, as by a debugger or by swapping: its workers continue.
             os.kill(sleeper.process.pid, signal.SIGSTOP)
             done = sleeper.process.poll() is not None
             run_to_its_end(scene, table)
@@ -58,10 +58,10 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
             os.kill(sleeper.process.pid, signal.SIGCONT)
             status = sleeper.finish(RUN_S)
         assert status == (0 if done else 1), sleeper.err
-        # Stopped while Ray starts, it finds that Ray did not start in time.
+        # If it is paused while Ray starts, it reports that Ray did not start in time.
         messages = ("expired", "is held by", "cannot start a local Ray")
         assert done or any(words in sleeper.err for words in messages), sleeper.err
-        # Whatever it tried, every row is still the very row that its successor left.
+        # All rows are still those of its successor.
         assert rows_of(table, [*scene.compare, "unit_id"]) == after
         assert {i: {n: row[n] for n in scene.compare} for i, row in after.items()} == {
             i: {n: row[n] for n in scene.compare} for i, row in scene.reference.items()

@@ -68,7 +68,7 @@ LEAKED = "someone elses words about a zeppelin"
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good images, sidecars with captions of others, and everything that goes wrong in a shard."""
+    """Good images, sidecars with existing captions, and all kinds of damage."""
     mixed = [*images(0, 6)]
     mixed += [(name, data) for name, (data, _) in bad_images().items()]
     mixed += [
@@ -87,7 +87,7 @@ NUM_OK, NUM_FAILED = 6 + 2 + 9 + 2, 3 + 4
 
 @pytest.fixture(scope="module")
 def done(archive: Path, local_ray: None) -> tuple[Path, CaptionPlan, RunSummary]:
-    """A table of the archive, as one run left it."""
+    """A table of the archive after one run."""
     table = archive.parent / "table"
     plan = plan_caption([str(archive)], str(table), config())
     return table, plan, run_caption(plan)
@@ -172,7 +172,7 @@ def test_a_finished_run_run_again_starts_no_engine(
     table, _, first = done
     again, seen = caption(archive, table)
     check_nothing_to_do(again, seen, first)
-    # Nothing was done, so nothing is recorded.
+    # There was no work, so no run is recorded.
     assert len(last_runs(TableLocation.parse(str(table)), 9)) == 1
 
 
@@ -200,7 +200,7 @@ def test_a_second_source_costs_only_its_own_work(
 def test_a_source_that_changed_costs_only_what_is_new(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
-    """Two images gone and three new, three failures gone, and a cut-off shard whole again."""
+    """Two images are gone, three are new, three failures are gone, one shard is repaired."""
     table, _, first = done
     shutil.copytree(table, tmp_path / "table")
     shutil.copytree(archive, tmp_path / "aerial")
@@ -233,7 +233,7 @@ def test_a_source_that_changed_costs_only_what_is_new(
 def test_a_plan_from_before_another_run_does_only_what_is_left(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
-    """What there is to do is decided once the table is held, not when the plan is made."""
+    """The work is decided when the table is held, not when the plan is made."""
     table, first_plan, first = done
     shutil.copytree(table, tmp_path / "table")
     copy = TableLocation.parse(str(tmp_path / "table"))
@@ -283,7 +283,7 @@ def test_an_index_can_be_built_during_a_run(tmp_path: Path) -> None:
 def test_the_table_is_proven_on_a_worker(
     done: tuple[Path, CaptionPlan, RunSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A driver that read the table would grow with it."""
+    """If the driver read the table, its memory would grow with it."""
     _, plan, summary = done
 
     def refuse(*_: object) -> None:
@@ -319,7 +319,7 @@ def test_a_run_with_lost_rows_reports_them(
     assert "north/plain.tar: 9 rows at the start, 8 now" in str(caught.value)
     assert "mixed.tar: 11 rows at the start, 10 now" in str(caught.value)
     assert "\n" not in str(caught.value)
-    # Nothing was done, so no run is recorded; and the next one makes up for what was lost.
+    # There was no work, so no run is recorded; the next run repeats the lost work.
     assert len(last_runs(TableLocation.parse(str(tmp_path / "table")), 9)) == 1
     summary, _ = caption(archive, tmp_path / "table")
     assert summary.num_captioned == 2
@@ -367,13 +367,13 @@ def test_a_commit_takes_so_many_images(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12), "b.tar": images(12, 12)})
     summary, seen = caption(root, tmp_path / "table", job__commit_images=4)
     assert len(open_table(tmp_path / "table").dataset.versions()) == 6
-    # Whether a count is seen before the first commit is a matter of timing.
+    # It depends on the timing whether a count is visible before the first commit.
     assert sorted({committed for _, committed in seen} - {0}) == [4, 8, 12, 16, 20, 24]
     assert summary.num_ok == open_table(tmp_path / "table").num_rows() == 24
 
 
 class StopAfter:
-    """Ends a run from within, after so many units."""
+    """Ends a run after a number of units."""
 
     class Stopped(Exception):
         pass
@@ -390,7 +390,7 @@ class StopAfter:
 
 
 def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
-    """The job's stream, with an end of another kind."""
+    """The stream of the job, with another end."""
     stream = open_run.stream
 
     def cut_off(*arguments: Any) -> Iterator[UnitRecord]:
@@ -417,11 +417,11 @@ def test_an_interrupted_run_continues(
         with pytest.raises(StopAfter.Stopped if end == "interrupt" else JobError):
             run_caption(plan_caption(*call), on_progress=stop)
     committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
-    # Every unit that had come in was kept.
+    # Every received unit was kept.
     assert len(committed) == stop.progress.num_ok == stop.progress.num_committed
     assert 14 <= len(committed) < 28
     summary = run_caption(plan_caption(*call))
-    # What was staged and had not come in is committed, and not described again.
+    # Staged units that were not received are committed, and not described again.
     assert summary.num_skipped == len(committed) + summary.num_adopted
     assert summary.num_captioned == 28 - summary.num_skipped
     check_one_row_an_image(tmp_path / "table", summary)
@@ -449,7 +449,7 @@ def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(i, 1) for i in range(2)})
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
-    # Past the plan, as a checkpoint that changed since: read where its engine starts, in an actor.
+    # After the plan, as if the checkpoint had changed: it is read in the actor.
     broken = dataclasses.replace(plan.caption_model, name="fake:nonsense=1")
     with pytest.raises(ConfigError, match="a fake is written") as caught:
         run_caption(dataclasses.replace(plan, caption_model=broken))

@@ -1,4 +1,4 @@
-"""What sources say of images, from a Parquet file of other types to a search's filter."""
+"""Metadata of sources: from a Parquet file with many types to a filter of a search."""
 
 from __future__ import annotations
 

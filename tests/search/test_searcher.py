@@ -77,7 +77,7 @@ def searcher(table: ImagesTable) -> Searcher:
 @pytest.fixture(scope="module")
 def indexed(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     where = location(tmp_path_factory.mktemp("indexed") / "table")
-    # So many candidates are scored exactly that the index's random rotation decides nothing.
+    # Enough candidates are scored exactly, so that the random rotation has no effect.
     everywhere = IndexConfig(vector="always", nprobes=100, refine_factor=NUM_IMAGES)
     build_indexes(make_table(where, rows), everywhere)
     return Searcher(ImagesTable.open(where), GivenEmbedder(), search=SearchConfig(mode="dense"))

@@ -1,4 +1,4 @@
-"""The catalogue of fields: right about what is there, within its bounds, and known to be old."""
+"""The catalogue of fields: correct, bounded, and marked as outdated."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def catalogue_of(table: ImagesTable) -> FieldCatalogue:
 
 
 def asked() -> list[Need]:
-    """What filters on every column, and on metadata as each kind, ask about."""
+    """The fields of filters on every column, and on metadata of each type."""
     values: dict[str, Any] = {"number": 1.0, "text": "x", "time": "2024-01-01"}
     conditions: list[Condition] = [
         Compare(op="=", field=name, value=values[str(column.kind)])

@@ -1,4 +1,4 @@
-"""What a table keeps beside its data sets, on a file system and in a store."""
+"""The state files of a table, on a file system and in a store."""
 
 from __future__ import annotations
 

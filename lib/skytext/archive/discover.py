@@ -89,7 +89,7 @@ def survey(
             raise SourceError(
                 f"{one.uri} and {two.uri} would both be shard {one.path!r} of archive "
                 f"{one.archive!r} and their images get the same ids: run them one after the "
-                "other, each with an --archive name of its own"
+                "other, each with its own --archive name"
             )
     return Survey(tuple(shards), frozenset(whole))
 

@@ -49,7 +49,7 @@ def _typed(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a name or a text as it can stand in a line, control characters as ``\\xNN``."""
+    """Return a name or a text for output in one line, control characters as ``\\xNN``."""
     return text.translate(_CONTROLS)
 
 

@@ -60,7 +60,7 @@ def promote(
 
 
 def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = False) -> None:
-    """Go back to the version that was live before; each further call goes one version back.
+    """Go back to the previous live version; each further call goes back by one version.
 
     If a canary runs, the call only ends it, and the live version stays.
     """

@@ -98,7 +98,7 @@ def search(
     _check_version(version, more_tables)
     options["intersects"] = read_polygon(polygon)
     asked = request_fields(options)
-    # Before a model is loaded: with an image, what it shows stands for what will be said of it.
+    # Check before a model is loaded. A placeholder replaces the descriptions of an image.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings, base)
     tables = [table, *(more_tables or ())]

@@ -66,7 +66,7 @@ NegativeImage = Annotated[
 ]
 Cursor = Annotated[
     str | None,
-    typer.Option(help="next_cursor of the same search: go on behind its last hit."),
+    typer.Option(help="next_cursor of the same search: continue after its last hit."),
 ]
 MinScore = Annotated[
     float | None,

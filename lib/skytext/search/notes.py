@@ -48,5 +48,5 @@ def _why_nothing(request: SearchRequest, mode: Mode) -> str:
         )
     if mode == "image":
         filtered = "in this table" if request.where is None else "that matches the filter"
-        return f"no image {filtered} has a vector of its own"
+        return f"no image {filtered} has an image vector"
     return "no image in this table" if request.where is None else "no image matches the filter"

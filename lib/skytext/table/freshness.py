@@ -24,16 +24,16 @@ _LAST_SUCCESS = "reindex/last_success.json"
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How far searches are behind, and how large the table is.
+    """The delay of searches behind the table, and the size of the table.
 
     Attributes:
-        unsearchable_since: when the oldest image was described that the live version does not
-            have; None where it has all.
+        unsearchable_since: when the oldest image that is not in the live version was described;
+            None if the live version has all images.
         num_uncovered: rows of the live version that its vector index does not cover; 0 without it.
-        num_segments: of that index.
-        num_versions: of the table.
-        num_bytes: of all files of all versions.
-        last_success: when a reindex run last ended well; None for never.
+        num_segments: number of segments of that index.
+        num_versions: number of versions of the table.
+        num_bytes: total size of the files of all versions.
+        last_success: time of the last successful reindex run; None for never.
     """
 
     unsearchable_since: dt.datetime | None
@@ -45,11 +45,11 @@ class Freshness:
 
 
 def measure_freshness(location: TableLocation) -> Freshness:
-    """Look at a table.
+    """Measure one table.
 
     Raises:
         TableError: there is no such table.
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     latest = ImagesTable.open(location)
     number = latest.live_version()
@@ -65,7 +65,7 @@ def measure_freshness(location: TableLocation) -> Freshness:
 
 
 def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
-    """Return when the oldest image was described that one version has and an earlier one not."""
+    """Return when the oldest image of ``latest`` that ``live`` does not have was described."""
     known = set().union(*files_by_fragment(live).values())
     fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
     if not fragments:
@@ -93,20 +93,20 @@ def _num_bytes(location: TableLocation) -> int:
 
 
 def note_success(location: TableLocation) -> None:
-    """Note that a reindex run has ended well, now.
+    """Record that a reindex run has just succeeded.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     record = {"at": dt.datetime.now(dt.UTC).isoformat()}
     StateStore(location).put(_LAST_SUCCESS, json.dumps(record).encode())
 
 
 def last_success(location: TableLocation) -> dt.datetime | None:
-    """Return when a reindex run last ended well; None for never.
+    """Return the time of the last successful reindex run; None for never.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     data = StateStore(location).get(_LAST_SUCCESS)
     return None if data is None else dt.datetime.fromisoformat(json.loads(data)["at"])

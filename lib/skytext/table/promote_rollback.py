@@ -159,7 +159,7 @@ def promote(location: TableLocation, version: int | None = None, *, why: str = "
 
 
 def rollback(location: TableLocation, *, why: str = "") -> Promotion:
-    """Make the version live that was live before; each further call goes one version back.
+    """Make the previous live version live again; each further call goes back by one version.
 
     If a canary runs, the call only ends it, and the live version does not change.
 

@@ -60,8 +60,8 @@ class VectorColumn:
         fingerprint: of all that changes them: the model, and the text layout or the pixels.
         model: the model's name, by which a searcher loads it.
         revision: the hub commit, or empty.
-        dim: length of a vector; 0 while it is not known; the first unit tells it.
-        dtype: the precision that was asked for.
+        dim: length of a vector; 0 until the first unit sets it.
+        dtype: the configured precision.
         role: what the column is for.
         name: of the column in the schema.
     """

@@ -213,7 +213,7 @@ def test_links_are_listed_as_they_are_read(tmp_path: Path) -> None:
     assert places["before.jpg"] == places["hard.jpg"] == places["steps.png"] == places["x/a.jpg"]
     assert places["of_hidden.jpg"][1] == 100
     assert [member.member for member in walked if member.failure] == ["x/lost.jpg"]
-    # Room for four links: the others are not known.
+    # The index holds four links; the others are not found.
     walked = assert_same(loose(tmp_path / "s.tar", LINKS), ReadLimits(max_group_bytes=4 * 512))
     assert sum(member.failure is not None for member in walked) == 3
 

@@ -40,7 +40,7 @@ def write(root: Path, files: dict[str, bytes | dict[str, Any]]) -> list[Shard]:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, ending: str, error: OSError) -> None:
-    """Make the store not give the files whose names end so."""
+    """Make reads fail for files whose names have this ending."""
     original = LocalStore.read_range
 
     def read_range(self: LocalStore, location: Location, *more: Any) -> bytes:
@@ -132,7 +132,7 @@ def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(tmp_path: Pat
 
 
 def test_a_file_that_vanishes_and_comes_back_is_read_by_the_next_run(tmp_path: Path) -> None:
-    """What was met is not what was listed, though the listing is the same before and after."""
+    """The file that is read differs from the listed one, but both listings are equal."""
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
     counts = ShardCounts()
     samples = read_shard(shard, counts=counts)

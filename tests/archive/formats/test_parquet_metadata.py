@@ -1,4 +1,4 @@
-"""What a Parquet row says of its image, in every type that writers use for it."""
+"""The metadata of a Parquet row, in every type that writers use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOON = dt.datetime(2020, 6, 1, 12, tzinfo=dt.UTC)
 
 
 def read(geo: Any = None, **columns: pa.Array) -> tuple[Metadata, dict[str, Any]]:
-    """Return what the first row of these columns says, and what is left of it."""
+    """Return the metadata of the first row, and its other values."""
     batch = pa.RecordBatch.from_pydict({"image": pa.array([b"x"]), **columns})
     batch = batch.replace_schema_metadata(None if geo is None else {"geo": json.dumps(geo)})
     (metadata,) = metadata_rows(batch, find_columns(batch.schema, None))

@@ -261,7 +261,7 @@ def test_a_sidecar_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
 
 
 def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> None:
-    # scene.0001.jpg has the key "scene", as has every other image of this shard.
+    # All images of this shard have the key "scene".
     entries = [("scene.json", {"v": "shared"})]
     for index in range(40):
         entries += [(f"scene.{index}.json", {"v": index}), (f"scene.{index}.jpg", b"x" * 1000)]
@@ -277,7 +277,7 @@ def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> No
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in small pieces, so that other memory use shows."""
+    """Read in small pieces, so that other memory use is visible."""
     monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", Window(64 << 10, 64 << 10))
 
 
@@ -299,7 +299,7 @@ def test_orphaned_sidecars_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 def sparse_shard(path: Path, num_images: int, num_bytes: int) -> Shard:
-    """A shard of zeros that takes no room on the disk."""
+    """A shard of zeros as a sparse file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for index in range(num_images):

@@ -1,4 +1,4 @@
-"""A small Google Cloud Storage: what reading an archive asks for, in a process of its own."""
+"""A small Google Cloud Storage in its own process: the requests that reading needs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeGcs:
 
 
 def serve() -> None:
-    """Serve until this process is ended; the address is the first line of the output."""
+    """Serve until this process ends; the first line of the output is the address."""
     store = FakeGcs()
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +136,7 @@ def serve() -> None:
 
 
 class GcsServer:
-    """The server as tests see it. Each call gives the requests since the last one."""
+    """The server for tests. Each call returns the requests since the last call."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -148,7 +148,7 @@ class GcsServer:
         return self._send(f"delete/{bucket}/{name}")
 
     def answer_all(self, status: int) -> list[str]:
-        """Answer everything with this status; 0: as it should be."""
+        """Answer every request with this status; 0: answer normally."""
         return self._send(f"status/all/{status}")
 
     def _send(self, path: str, data: bytes = b"") -> list[str]:

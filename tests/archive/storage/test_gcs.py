@@ -155,7 +155,7 @@ def test_a_long_listing_comes_in_pages(store: GcsServer) -> None:
 
 
 def test_an_object_replaced_between_two_requests_has_changed(store: GcsServer) -> None:
-    """Bytes of two generations never meet."""
+    """Bytes of two generations are never mixed."""
     (shard,) = discover(["gs://maps/aerial/a.tar"])
     with open_ranged(shard.uri, etag=shard.etag) as file:
         assert len(file.read(10)) == 10

@@ -159,7 +159,7 @@ def test_objects_change_their_own_part_of_the_tile_alone() -> None:
         assert changed.sum() > 8, scene
         rows, columns = np.nonzero(changed)
         x, y = cell_centre(scene.objects[0].position)
-        # The mark's middle is in the named part; shadows and wakes may extend beyond it.
+        # The centre of the object is in the named part; shadows and wakes may extend beyond it.
         assert abs((columns.mean() + 0.5) / 90 - x) < 1 / 6, scene
         assert abs((rows.mean() + 0.5) / 90 - y) < 1 / 6, scene
         checked += 1

@@ -1,4 +1,4 @@
-"""Tests of the recipe on a network of a few thousand parameters."""
+"""Tests of the training with a network of a few thousand parameters."""
 
 from __future__ import annotations
 

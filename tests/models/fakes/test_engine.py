@@ -1,4 +1,4 @@
-"""The fake engine as a process: found, killed, hung, and never left behind."""
+"""The fake engine as a process: found, killed, hung, and always ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each case runs in processes of its own: what is watched for is the end of one."""
+"""Each case runs in its own processes, because it watches for the end of one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_child_runs_while_its_process_lives(processes: list[Process]) -> None:
 
 
 def test_a_process_of_another_user_counts_as_alive(processes: list[Process]) -> None:
-    """Process 1 is there and, for most users, not theirs to signal."""
+    """Process 1 exists, and most users must not signal it."""
     child, output = start_child(processes, "watch_parent", {PARENT_VARIABLE: "1"})
     assert output.startswith("True")
     child.communicate("", timeout=LIMIT_S)

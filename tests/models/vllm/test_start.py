@@ -1,4 +1,4 @@
-"""How an engine is started, and what is said where it does not start; no engine is."""
+"""Options and error messages of an engine's start; no engine is started."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_real_engine_without_memory_reports_it(monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("vllm")
     from skytext.models.vllm.engine import VllmEngine
 
-    # A fork of this process would take the threads of other tests' servers half along.
+    # This process has threads of other tests' servers, so it must not fork.
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     engine = EngineConfig(options={"num_gpu_blocks_override": 4})
     config, processes = CaptionConfig(engine=engine), EngineProcesses()

@@ -1,4 +1,4 @@
-"""What a plan asks for, against what a cluster has and may have; no Ray is asked."""
+"""The resources of a plan compared with those of a cluster, without Ray."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def config(**settings: Any) -> Any:
     [
         (CPUS_ONLY, "fake", False, 0.0),
         (CPUS_ONLY, LLAVA, True, 0.0),
-        # The GPU build, or a driver without vLLM: the engine will want a GPU.
+        # The GPU build, or a driver without vLLM: the engine will need a GPU.
         (CPUS_ONLY, LLAVA, False, 1.0),
         (WITH_GPUS, "fake", True, 1.0),
         (MAY_GROW, LLAVA, True, 1.0),

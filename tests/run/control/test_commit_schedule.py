@@ -15,7 +15,7 @@ NEVER_S = 1000.0
 
 
 class Commits:
-    """What was committed, and in which thread."""
+    """The committed units, and the thread."""
 
     def __init__(self) -> None:
         self.groups: list[tuple[list[str], int]] = []

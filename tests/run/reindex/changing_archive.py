@@ -1,4 +1,4 @@
-"""An archive on S3 that changes every night, and what is in it."""
+"""An archive on S3 that changes every night, and its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.archives import bad_images, jpeg
 
 NAME = "aerial"
 _SHARD_IMAGES = 8
-# One of so many new images has bytes that cannot be decoded.
+# One of this number of new images cannot be decoded.
 _BAD_IN = 25
 _MAX_DAMAGED_NIGHTS = 2
 
@@ -45,7 +45,7 @@ class ChangingArchive:
 
     Attributes:
         url: of the archive.
-        damaged: shards that end in the middle, and for how many nights more.
+        damaged: truncated shards, with the number of nights until they are repaired.
     """
 
     def __init__(self, s3: Any, bucket: str, rng: random.Random) -> None:
@@ -59,7 +59,7 @@ class ChangingArchive:
 
     @property
     def images(self) -> dict[Image, bool]:
-        """All images, and whether each can be decoded; those of damaged shards are left out."""
+        """All images, and whether each can be decoded, without those of damaged shards."""
         return {
             (shard, f"{member}.jpg"): seed >= 0
             for shard, members in self._shards.items()
@@ -80,7 +80,7 @@ class ChangingArchive:
             self._write(shard)
 
     def change(self) -> None:
-        """Change what one night changes."""
+        """Make the changes of one night."""
         self.mend()
         changes: dict[Callable[[], None], float] = {
             lambda: self.add(self._rng.randint(1, 3)): 0.7,
@@ -96,20 +96,20 @@ class ChangingArchive:
                 one()
 
     def mend(self, *, all_shards: bool = False) -> None:
-        """Write damaged shards whole again."""
+        """Repair damaged shards."""
         self.damaged = {shard: nights - 1 for shard, nights in self.damaged.items()}
         for shard in [s for s, nights in self.damaged.items() if all_shards or nights <= 0]:
             del self.damaged[shard]
             self._write(shard)
 
     def hide_most(self) -> None:
-        """Take most shards away, as a listing that breaks off shows them."""
+        """Hide most shards, like an incomplete listing."""
         names = sorted(self._shards)
         for shard in names[: 1 + 2 * len(names) // 3]:
             self._s3.delete_object(Bucket=self._bucket, Key=f"{NAME}/{shard}")
 
     def show_all(self) -> None:
-        """Bring back what was hidden."""
+        """Restore the hidden shards."""
         for shard in self._shards:
             self._write(shard)
 
@@ -151,7 +151,7 @@ class ChangingArchive:
         self._put(shard, whole[: len(whole) * 2 // 3])
 
     def _some_image(self) -> Image:
-        """Return the shard and the name of an image that can be decoded, of a sound shard."""
+        """Return the shard and the name of an image that can be decoded, in an undamaged shard."""
         found = sorted(image for image, is_good in self.images.items() if is_good)
         shard, member = self._rng.choice(found)
         return shard, member.removesuffix(".jpg")

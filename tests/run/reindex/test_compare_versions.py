@@ -1,4 +1,4 @@
-"""Golden queries, answered by two versions of a table."""
+"""Golden queries on two versions of a table."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _here(function: Callable[..., Any], *args: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Ray: what runs in a worker of the driver's node runs here."""
+    """Run the tasks of the driver's node in this process, without Ray."""
     for module in (new_matches, notify_run):
         monkeypatch.setattr(module, "run_on_driver_node", _here)
 
@@ -51,7 +51,7 @@ def finish(table: Path, **settings: Any) -> ReindexSummary:
 
 
 def _plan(where: Any, config: Config) -> CaptionPlan:
-    """A plan, as far as the end of a run looks at one."""
+    """The parts of a plan that the end of a run uses."""
     plan = object.__new__(CaptionPlan)
     object.__setattr__(plan, "location", where)
     object.__setattr__(plan, "config", config)
@@ -107,7 +107,7 @@ def test_an_image_that_is_not_served_yet_is_new_for_a_query(tmp_path: Path) -> N
 
 
 class Killed(BaseException):
-    """Ends the run as a kill does: nothing catches it."""
+    """Ends the run like a kill: no code catches it."""
 
 
 @pytest.mark.parametrize(

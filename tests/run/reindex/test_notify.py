@@ -28,7 +28,7 @@ ADDRESS = "s3://b/reports/x.html"
 
 @dataclass
 class Receiver:
-    """A web server that answers with these statuses, the last one again and again."""
+    """A web server that answers with these statuses; it repeats the last one."""
 
     statuses: list[int]
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Each run leaves a report, whether it ends well or not."""
+"""Each run writes a report, whether it succeeds or fails."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     assert f"| {query.query_id} | a river | 2 |" in matches
     assert "[matches-000001.geojson](matches-000001.geojson)" in matches
 
-    # The pictures stand in the page, and are those of the images.
+    # The page contains the pictures of the images.
     html = Path(second.report).read_text()
     pictures = re.findall(r"data:image/webp;base64,([^\"]+)", html)
     assert len(pictures) == 4
     assert all(base64.b64decode(one)[:4] == b"RIFF" for one in pictures)
 
-    # What failed is tried once more, then nothing is left; then the same images described again.
+    # The failed image is retried, then no work is left; then the images are described again.
     assert len(night(root, table, **easy).matches) == 0
     third = night(root, table, **easy)
     assert "Nothing has changed." in Path(third.report).with_suffix(".md").read_text()

@@ -48,7 +48,7 @@ from tests.table.rows import committer, good_rows, location, make_table, stage
 
 
 def plan_of(where: TableLocation, config: Config) -> CaptionPlan:
-    """A plan, as far as these parts look at one."""
+    """The parts of a plan that these functions use."""
     plan = object.__new__(CaptionPlan)
     object.__setattr__(plan, "location", where)
     object.__setattr__(plan, "config", config)
@@ -107,7 +107,7 @@ def test_with_a_budget_images_get_vectors_of_the_model_in_use_first(tmp_path: Pa
     assert models_of_missing(where, "fake:dim=12", is_limited=True) == ["fake", "fake:dim=12"]
     # Without one the model changes in the same call.
     assert models_of_missing(where, "fake:dim=12") == ["fake:dim=12"]
-    # By other settings of the pixels the old vectors cannot be made.
+    # With other pixel settings the old vectors cannot be made.
     other = settings("fake:dim=12", **{"images.max_side_px": 512})
     found = missing_image_vectors(plan_of(where, other), is_limited=True)
     assert [one.model.name for one in found] == ["fake:dim=12"]
@@ -167,7 +167,7 @@ def test_new_images_leave_a_part_of_the_budget_to_old_ones(
     done: list[tuple[str, int]] = []
 
     def run_caption(plan: CaptionPlan, *, held: HeldTable, **_: Any) -> Any:
-        """There is always one more image."""
+        """An archive with always one more new image."""
         before = held.budget.num_images
         while not held.budget.is_spent:
             held.budget.spend(1)
@@ -225,7 +225,7 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
             _serve(plan, held, summary, notes.append, None, None)
         return summary, "".join(notes)
 
-    # There is nothing that a canary could be compared with.
+    # There is no live version to compare a canary with.
     summary, _ = serve()
     live = summary.live_version
     assert (summary.was_promoted, summary.canary) == (True, None)
@@ -252,7 +252,7 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     assert "nothing is new: the live version stays" in messages
     assert summary.canary is None
 
-    # Without a service nobody else ends it.
+    # Without a service nothing else ends it.
     begun = start_canary(where, None, 0.05, 0.001)
     monkeypatch.setattr(canary, "_LEFT_ALONE", dt.timedelta(seconds=-1))
     summary, messages = serve()

@@ -18,13 +18,13 @@ pytestmark = [ray, with_ray, pytest.mark.proof, pytest.mark.timeout(900, method=
 SEED = 1
 NIGHTS = (
     Night(),
-    # Old rows get vectors by the new model as far as the budget goes, new ones by both.
+    # Old rows get vectors of the new model within the budget, new rows get both.
     Night(embedder=1, max_images=6),
     Night(embedder=1, image_embedder=1, happens="column kill"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="overlap"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="broken listing"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="faults"),
-    # New images get a vector by the image model in use, then all by the new one.
+    # New images get a vector of the active image model, then all get one of the new model.
     Night(prompt=1, embedder=1, image_embedder=2, max_images=6),
 )
 

@@ -112,7 +112,7 @@ def test_guessing_keys_is_cut_short(own: TableLocation) -> None:
         guesses = [ask(http, headers=bearer(f"guess-{i}")) for i in range(8)]
         assert [guess.status_code for guess in guesses] == [401] * 5 + [429] * 3
         assert int(guesses[-1].headers["retry-after"]) > 1
-        # Or a right guess among the wrong ones would still be found out.
+        # Otherwise a correct guess among the wrong ones would be visible.
         assert ask(http, headers=bearer(key)).status_code == 429
 
 
@@ -135,7 +135,7 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
         far = ask(http)
         assert far.status_code == 403
         assert "on this machine" in far.json()["detail"]
-        # Whatever a header says of where it comes from.
+        # Independent of the X-Forwarded-For header.
         assert ask(http, headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
 
 
@@ -155,14 +155,14 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
 def test_without_keys_a_foreign_page_changes_nothing(
     own: TableLocation, headers: dict[str, str]
 ) -> None:
-    """No preflight asks for it: neither has a body, or one of text/plain."""
+    """These requests need no preflight: they have no body, or one of text/plain."""
     ours = {"Host": "localhost:8000"}
     with client(own.uri) as http:
         for path in ("/v1/admin/rollback", "/v1/admin/promote", "/v1/search"):
             refused = http.post(path, headers={**ours, **headers}, content=b"{}")
             assert refused.status_code == 403
             assert refused.json()["type"] == "urn:skytext:problem:forbidden"
-        # To read is harmless: the browser keeps the answer from the page.
+        # GET is harmless: the browser does not give the answer to the page.
         assert http.get("/v1/table", headers={**ours, **headers}).status_code == 200
 
 
@@ -183,7 +183,7 @@ def test_without_keys_our_page_and_those_allowed_may_search(
 
 @pytest.mark.parametrize("host", ["evil.example.org", "localhost.evil.org", "", "[::2]", "a:b:c"])
 def test_a_foreign_name_is_not_answered(served: Path, host: str) -> None:
-    """A foreign page whose own name leads to this machine."""
+    """A foreign page whose host name resolves to this machine."""
     with client(served) as http:
         assert ask(http, headers={"Host": host}).status_code == 421
         assert http.get("/", headers={"Host": host}).status_code == 421
@@ -206,7 +206,7 @@ def test_a_trusted_proxy_tells_the_address(own: TableLocation) -> None:
 
         assert [guess("192.0.2.1, 10.0.0.9") for _ in range(3)] == [401, 401, 429]
         assert guess("192.0.2.2") == 401
-        # What a client itself put in front counts for nothing.
+        # Addresses that the client itself added are ignored.
         assert guess("203.0.113.5, 192.0.2.1") == 429
 
 
@@ -292,7 +292,7 @@ def test_something_else_among_the_keys_is_passed_over(
 def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str) -> None:
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"}):
-            # Whole: `//metrics` alone would name a host.
+            # A complete URL, because `//metrics` alone would name a host.
             url = f"http://localhost{path}"
             answer = http.get(url, headers=headers, follow_redirects=True)
             assert answer.status_code in (401, 404), answer.text
@@ -302,7 +302,7 @@ def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str)
 
 @pytest.mark.parametrize("path", ["/metrics%0a", "/metrics%0d%0a", "/v1/table%00", "/healthz%0a"])
 def test_a_path_with_control_characters_is_nowhere(own: TableLocation, path: str) -> None:
-    """A regular expression's end also matches before a newline: no route of ours, by no right."""
+    """`$` also matches before a newline: such a path has no route and needs no right."""
     key = KeyStore(own).add("a", Right.SEARCH)
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, bearer(key)):

@@ -1,4 +1,4 @@
-"""Where requests are counted."""
+"""The storage of the request counts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ from skytext.service.telemetry.metrics import LocalMeter
 def test_a_place_that_cannot_be_used_is_named(
     storage: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "redis", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
     with pytest.raises(ConfigError, match=f"rate_storage: {storage} cannot be used: .*{reason}"):
         Rates(AccessConfig(rate_storage=storage), 1, LocalMeter())

@@ -12,8 +12,8 @@ from schemathesis.python import asgi
 from tests.service.app import Application, make_config
 
 load_all_checks()
-# Who asks is checked in test_access.py; what a valid document may still not mean (a filter on a
-# column that is not there, an image_id of no image) is refused with good reason.
+# Access is checked in test_access.py. Valid documents with an invalid meaning (a filter on a
+# missing column, an unknown image_id) are refused.
 _EXCLUDED = ("ignored_auth", "positive_data_acceptance", "use_after_free")
 
 
@@ -22,7 +22,7 @@ async def _describe(data: bytes, key: str) -> list[str]:
 
 
 class FromHere:
-    """An application that takes every request for one of this machine's."""
+    """An application that treats every request as local."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -53,7 +53,7 @@ def check_contract(table: str, max_examples: int) -> int:
         if name not in _EXCLUDED
     ]
     tried = 0
-    # One client for all: to start one takes as long as a case.
+    # One client for all, because starting one takes as long as a case.
     with asgi.get_client(application) as session:
         for found in schema.get_all_operations():
             tried += _check_operation(found.ok(), session, max_examples, checks)

@@ -303,7 +303,7 @@ def test_a_thumbnail_shows_the_bands_that_were_chosen(tmp_path: Path) -> None:
         encoded = asyncio.run(images_of(config).thumbnail(row, 128))
         colour = Image.open(io.BytesIO(encoded.data)).convert("RGB").getpixel((5, 5))
         shown.append((encoded.etag, colour))
-    # A browser that has the one must not take it for the other.
+    # A browser must not use one as the other.
     assert shown[0][0] != shown[1][0]
     assert np.abs(np.subtract(shown[0][1], (10, 20, 30))).max() <= 4
     assert np.abs(np.subtract(shown[1][1], (250, 30, 20))).max() <= 4

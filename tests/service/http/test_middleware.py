@@ -1,4 +1,4 @@
-"""The middleware, called like an ASGI server does, in one event loop."""
+"""The middleware, called as by an ASGI server, in one event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Inner = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Client:
-    """One request: what the server hands over, and what came back."""
+    """One request: the messages of the server, and the answer."""
 
     def __init__(self, path: str = "/v1/search", body: bytes = b"{}", **headers: str) -> None:
         self.scope: dict[str, Any] = {
@@ -60,7 +60,7 @@ class Client:
 
 
 class Work:
-    """An application that takes as long as the test wants."""
+    """An application that answers when the test allows it."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -210,7 +210,7 @@ def test_a_client_that_goes_away_ends_its_work_and_frees_its_turn() -> None:
 
 
 def test_a_disconnect_after_the_whole_response_does_not_cancel_the_work() -> None:
-    """Servers tell of a disconnection as soon as the answer is sent."""
+    """Servers report a disconnection as soon as the answer is sent."""
 
     async def test() -> None:
         cleared_up = asyncio.Event()
@@ -232,7 +232,7 @@ def test_a_disconnect_after_the_whole_response_does_not_cancel_the_work() -> Non
 
 
 def test_a_cancelled_request_ends_its_work() -> None:
-    """As Ray Serve ends it."""
+    """Cancel it as Ray Serve does."""
 
     async def test() -> None:
         work = Work()

@@ -82,7 +82,7 @@ def test_escaped_bytes_that_are_not_utf_8_are_refused(http: Any, text: str) -> N
 
 
 def test_unescaped_bytes_are_read_as_utf_8(http: Any) -> None:
-    """As curl sends them; the framework takes them for Latin-1."""
+    """As curl sends them; the framework decodes them as Latin-1."""
     condition = "collection = 'M\u00fcnchen'"
     escaped = http.get("/v1/search", params={"text": "a", "filter": condition})
     raw = http.get(b"/v1/search?text=a&filter=".decode() + condition)

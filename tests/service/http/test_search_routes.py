@@ -333,7 +333,7 @@ def with_refs(node: Any, document: Any) -> Any:
     if "$ref" in node and isinstance(node["$ref"], str):
         name = node["$ref"].removeprefix("#/components/schemas/")
         schema = document["components"]["schemas"][name]
-        # Conditions hold conditions.
+        # Conditions contain conditions.
         return schema if name.endswith(("And", "Or", "Not")) else with_refs(schema, document)
     return {key: with_refs(value, document) for key, value in node.items()}
 

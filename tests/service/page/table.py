@@ -1,5 +1,5 @@
 """A table for the page: enough images for two pages of hits, places on both sides of 180°, and
-descriptions, names and metadata that would like to be markup."""
+descriptions, names and metadata that contain markup."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DESCRIBED: dict[str, list[str]] = {
 
 
 def facts(member: str) -> dict[str, Any]:
-    """What the source says of an image."""
+    """The metadata of an image."""
     if member == "nowhere.jpg":
         return {}
     number = BULK.index(member) if member in BULK else 30

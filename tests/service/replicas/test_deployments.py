@@ -1,4 +1,4 @@
-"""The deployments without a cluster: what they are built from, and how calls between them end."""
+"""The deployments without a cluster: their construction, and calls between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.service.app import make_config
 
 
 class Method:
-    """A deployment's method that ends as the test wants, one call after the other."""
+    """A deployment's method with a given result for each call."""
 
     def __init__(self, *ends: Any) -> None:
         self.ends = list(ends)
@@ -147,7 +147,7 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
 def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every request would seem to come from here."""
+    """Otherwise every request would seem to come from this machine."""
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     monkeypatch.setattr(deployments, "configure_logs", lambda handlers: None)
     settings = make_config(served).model_dump(mode="json")

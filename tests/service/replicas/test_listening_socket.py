@@ -1,4 +1,4 @@
-"""The socket that outlives the process which answers on it."""
+"""The socket stays open when the answering process ends."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_connections_queue_while_no_ingress_runs() -> None:
             assert answers == [f"{name} to 127.0.0.1"] * 4
     with pytest.raises(httpx.ConnectError):
         ask(port)
-    # At once again, although connections to it have just ended.
+    # The address can be used again at once, although connections have just ended.
     with listening("127.0.0.1", port):
         pass
 

@@ -103,7 +103,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
 
 
 def test_the_seconds_until_the_end_are_counted_from_the_signal() -> None:
-    """And not from the end of what the main thread does then, minutes later."""
+    """The limit starts at the signal, not at the end of the main thread's work."""
     command = [sys.executable, "-c", _BUSY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

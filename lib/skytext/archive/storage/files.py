@@ -143,7 +143,7 @@ def read_range(
     """Read ``length`` bytes from byte ``offset`` of a stored file, in one request.
 
     Raises:
-        OSError: missing, refused, unavailable, changed since ``etag``, or shorter than asked for.
+        OSError: missing, refused, unavailable, changed since ``etag``, or shorter than requested.
     """
     if length == 0:
         return b""

@@ -88,7 +88,7 @@ def _withdraw(
     if table is None or not gone:
         return Withdrawn(version=None if table is None else table.version)
     check = partial(check_claim, claim.location, claim.number)
-    # Before the rows: afterwards no row would tell which shards are gone.
+    # Before the rows: afterwards no row would show which shards are gone.
     for archive, shard in gone_shards:
         forget_manifest(claim.location, archive, shard)
     return Withdrawn(len(gone), withdraw_rows(table, gone, run_id, _REASON, check))

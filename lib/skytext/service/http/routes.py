@@ -50,6 +50,6 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve the previous version",
     )
     async def rollback(body: RollbackBody | None = None) -> PromotionModel:
-        """Needs a key with the right admin. Each further call goes one version back."""
+        """Needs a key with the right admin. Each further call goes back by one version."""
         done = await backend.searches.rollback(None if body is None else body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)

@@ -36,5 +36,5 @@ export function moment(text) {
   return iso.endsWith("T00:00:00.000Z") ? iso.slice(0, 10) : `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 }
 
-/** The last part of where an image lies: `harbour.jpg`. */
+/** The last part of an image's address: `harbour.jpg`. */
 export const nameOf = (uri) => String(uri).split(/[/#]/).pop();

@@ -12,7 +12,7 @@ export class Form {
     byId("search").addEventListener("submit", (event) => {
       event.preventDefault();
       const query = this.read();
-      // New words are a new search, not more of the image that was asked by.
+      // New words start a new search. They do not refine the search by an image.
       onSearch(query.text ? { ...query, like: "" } : query);
     });
     byId("modes").addEventListener("change", () => {
@@ -27,7 +27,7 @@ export class Form {
     byId("toggle-filters").addEventListener("click", () => this.open(byId("filters").hidden));
   }
 
-  /** What stands in the fields. */
+  /** The values of the fields. */
   read() {
     const query = { text: byId("text").value.trim(), like: this.like };
     query.mode = document.querySelector("input[name=mode]:checked")?.value ?? "";

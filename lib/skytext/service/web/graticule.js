@@ -31,7 +31,7 @@ export class Graticule {
     for (const lat of multiples(step, south, north)) {
       this.line([[lat, bounds.getWest()], [lat, bounds.getEast()]]);
       const y = map.latLngToContainerPoint([lat, bounds.getWest()]).y;
-      // Would lie on the meridians' names.
+      // It would cover the names of the meridians.
       if (Math.abs(lat) === 90 || y > map.getSize().y - NAME_PX) continue;
       this.name([lat, bounds.getWest()], named(lat, step, "N", "S"), "parallel");
     }

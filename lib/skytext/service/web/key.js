@@ -1,4 +1,4 @@
-// The API key of this tab, asked for where the service wants one.
+// The API key of this tab; the page asks for it if the service requires one.
 
 import { key } from "./api.js";
 import { byId } from "./dom.js";
@@ -22,7 +22,7 @@ export function wireKey(onKey) {
 
 export function askKey(message) {
   byId("key-message").textContent = message;
-  if (byId("key").open) return;  // somebody may be typing by now
+  if (byId("key").open) return;  // the user may be typing
   byId("key-value").value = key.get();
   byId("key").showModal();
   byId("key-value").focus();

@@ -1,4 +1,4 @@
-// The page: what is searched for stands in the link, everything else follows from it.
+// The page: the link contains the search; everything else follows from it.
 
 import * as api from "./api.js";
 import { Problem, key } from "./api.js";
@@ -305,6 +305,6 @@ async function copyLink() {
 }
 
 wire();
-// At once, and not again when an answer comes: somebody may be typing by then.
+// Focus at once, and not again when an answer arrives: the user may be typing then.
 form.fill(state.query, null);
 void start();

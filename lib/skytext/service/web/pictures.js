@@ -1,4 +1,4 @@
-// Thumbnails: asked for when they come near the screen, with the key, and let go of afterwards.
+// Thumbnails: requested with the key when they come near the screen, and released afterwards.
 
 import * as api from "./api.js";
 import { Problem } from "./api.js";

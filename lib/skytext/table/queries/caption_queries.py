@@ -67,7 +67,7 @@ class Found(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Some images, told apart by what they are and by their bytes.
+    """Some images, distinguished by their identity and by their bytes.
 
     Attributes:
         ids: row ids, shape (images,).
@@ -102,7 +102,7 @@ def matching_ids(
 def pictures(
     table: ImagesTable, where: Condition | None = None, fragments: Sequence[int] | None = None
 ) -> Pictures:
-    """Return the images that are done and match, each with what tells its bytes from others.
+    """Return the images that are done and match, each with the identity of its bytes.
 
     Args:
         table: the version.

@@ -18,7 +18,7 @@ from skytext.table.schema import STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 
 
 class RunRows(NamedTuple):
-    """The rows that some runs have written, as they stand in a version: row ids.
+    """The row ids, in one version, of rows that some runs have written.
 
     Attributes:
         new: images that are done and had no row before, or a withdrawn one.

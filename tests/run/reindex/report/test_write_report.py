@@ -28,7 +28,7 @@ SENTENCES = {
 
 
 def put_picture(folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Write a picture, and return what its row says of the place of its bytes."""
+    """Write a picture, and return the columns of its position."""
     from PIL import Image
 
     path = folder / name
@@ -131,7 +131,7 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
         "[m7.geojson](m7.geojson)",
     ):
         assert said in text, said
-    # Three pictures of changes and one of a match; of one the file is gone.
+    # Three pictures of changes and one of a match; the file of one is missing.
     assert html.count("data:image/webp;base64,") == 4
     assert "no picture: " in html
     assert len(html) < 200_000
