@@ -26,7 +26,7 @@ def places_of(root: Path) -> dict[str, tuple[Place, bytes | None]]:
     return found
 
 
-def test_images_of_all_kinds_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_images_of_all_kinds_are_returned_in_the_requested_order(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
     (root / "loose.jpg").write_bytes(images(50, 1)[0][1])
     cells = pa.table({"image": pa.array([data for _, data in images(20, 9)], pa.binary())})

@@ -265,5 +265,5 @@ def test_unusable_values_of_an_inner_item_are_listed_too() -> None:
 
 
 @pytest.mark.parametrize("own", [5, "gsd", ["speed", 5, None], {"gsd": 1}])
-def test_a_source_may_use_the_same_key_for_something_of_its_own(own: Any) -> None:
+def test_a_source_may_use_the_same_key_for_other_data(own: Any) -> None:
     assert unusable(parse({"_invalid": own, "stac": {"_invalid": own}})[0]) == {}

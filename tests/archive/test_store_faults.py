@@ -116,9 +116,7 @@ KINDS = {
 
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_store_that_fails_for_good_fails_no_image(
-    proxy: FaultyProxy, source: str, kind: str
-) -> None:
+def test_a_permanent_store_fault_fails_no_image(proxy: FaultyProxy, source: str, kind: str) -> None:
     """From the first byte."""
     shard = find(source)
     proxy.faults = Faults(**{kind: 1.0}, at_byte=0, pattern=r"\.(tar|jpg|parquet)")

@@ -56,7 +56,7 @@ def test_one_access_serves_until_the_settings_change(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("life_s", "least", "most"), [(3600, 290, 300), (200, -10, 0)])
-def test_keys_that_expire_are_asked_for_again_in_time(
+def test_expiring_keys_are_renewed_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, life_s: int, least: int, most: int
 ) -> None:
     use_process(monkeypatch, tmp_path, ENDPOINT, life_s)
@@ -77,7 +77,7 @@ def test_public_buckets_need_no_keys(
         s3_access()
 
 
-def test_the_region_of_a_bucket_is_asked_for(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_region_of_a_bucket_is_looked_up(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     place: Any = {"LocationConstraint": "eu-north-1"}
     s3.create_bucket(Bucket="north", CreateBucketConfiguration=place)
     assert _ask_region(s3_access(), "north") == "eu-north-1"

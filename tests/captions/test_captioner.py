@@ -161,7 +161,7 @@ def test_an_engine_without_answers_fails_the_image() -> None:
     assert caught.value.reason is Reason.NO_GOOD_VARIANT
 
 
-def test_more_answers_than_asked_for_are_left_out() -> None:
+def test_more_answers_than_requested_are_dropped() -> None:
     description, _ = describe([*FIVE, good("f")])
     assert words(description) == list("abcde")
 

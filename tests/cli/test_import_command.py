@@ -122,7 +122,7 @@ def test_an_interrupted_import_continues(
     assert staged_unit_ids(location(table)) == []
 
 
-def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_path: Path) -> None:
+def test_a_held_table_is_not_changed(skytext: Skytext, descriptions: Path, tmp_path: Path) -> None:
     table = tmp_path / "table"
     with hold(location(table), "other", "caption"):
         called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")

@@ -125,7 +125,7 @@ def test_images_and_thumbnails(archive: Client) -> None:
         archive.thumbnail(hit, version=version + 100)
 
 
-def test_errors_say_what_the_service_said(archive: Client) -> None:
+def test_errors_contain_the_message_of_the_service(archive: Client) -> None:
     with pytest.raises(ServiceError, match="two values cannot be compared") as caught:
         archive.search("a", filter="1=1")
     assert (caught.value.status, caught.value.code) == (422, "bad-request")
@@ -178,7 +178,7 @@ class Busy(httpx.BaseTransport):
         return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
 
 
-def test_a_busy_service_is_asked_again() -> None:
+def test_a_request_to_a_busy_service_is_repeated() -> None:
     busy = Busy(2, 429)
     with Client("http://localhost", transport=busy) as ours:
         assert ours.search("a").table_version == 1
@@ -255,7 +255,7 @@ def test_an_unreachable_service_is_reported(no_waits: list[float]) -> None:
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError])
-def test_a_service_that_is_started_again_is_asked_again(
+def test_a_request_is_repeated_while_the_service_restarts(
     no_waits: list[float], error: type[httpx.TransportError]
 ) -> None:
     with Client("http://localhost", transport=Failing(2, error)) as ours:
@@ -266,7 +266,7 @@ def test_a_service_that_is_started_again_is_asked_again(
     assert changes.asked == 1
 
 
-def test_an_answer_that_takes_too_long_is_not_asked_for_again(no_waits: list[float]) -> None:
+def test_a_request_that_times_out_is_not_repeated(no_waits: list[float]) -> None:
     slow = Failing(1, httpx.ReadTimeout)
     with Client("http://localhost", transport=slow) as ours, pytest.raises(UnreachableError):
         ours.search("a")
@@ -325,7 +325,7 @@ def test_a_malformed_key_is_reported(key: str) -> None:
         ("localhost.example.org", False),
     ],
 )
-def test_a_service_on_this_machine_is_asked_without_the_proxy_of_the_environment(
+def test_a_local_service_is_reached_without_the_proxy_of_the_environment(
     host: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
@@ -355,7 +355,7 @@ class Noting(httpx.BaseTransport):
         return json.loads(self.requests[-1].content)
 
 
-def test_a_search_sends_what_is_asked_for_and_nothing_else(archive: Client) -> None:
+def test_a_search_sends_only_the_given_arguments(archive: Client) -> None:
     hit = archive.search("a brown river")[0]
     noting = Noting()
     with Client("http://localhost", transport=noting) as ours:

@@ -348,7 +348,7 @@ def test_settings_come_from_no_environment_variable(monkeypatch: pytest.MonkeyPa
     assert load_config() == Config()
 
 
-def test_dates_are_dates_whatever_else_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dates_are_dates_after_any_import(monkeypatch: pytest.MonkeyPatch) -> None:
     constructors = yaml.SafeLoader.yaml_constructors
     text = constructors["tag:yaml.org,2002:str"]
     monkeypatch.setitem(constructors, "tag:yaml.org,2002:timestamp", text)

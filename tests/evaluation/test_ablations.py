@@ -130,7 +130,7 @@ def test_differences_are_paired() -> None:
     assert kept.difference is None
 
 
-def test_another_embedder_is_asked_for_both_sides() -> None:
+def test_another_embedder_embeds_queries_and_documents() -> None:
     own, other = (Recorded(), Recorded()), (Recorded(), Recorded())
     setups = [Setup(PAPER_RULE), Setup(PAPER_RULE, embedder="other")]
     models = {None: Embedders(*own), "other": Embedders(*other)}

@@ -97,7 +97,7 @@ def test_a_table_of_other_images_is_refused() -> None:
         evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
-def test_the_published_rows_are_printed_beside_ours() -> None:
+def test_the_published_rows_are_printed_beside_the_measured_ones() -> None:
     found = evaluate_benchmark(described(), ANNOTATIONS, MODELS)
     text = found.markdown()
     assert "| TRSLLaVA | training-free | – | – | – | – | – | – | 42.62 |" in text

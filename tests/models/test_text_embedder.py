@@ -91,7 +91,7 @@ def test_texts_over_the_token_limit_are_flagged(embedder: Embedder) -> None:
     np.testing.assert_allclose(found.vectors[2], found.vectors[3], atol=1e-5)
 
 
-def test_the_precision_that_was_asked_for_is_recorded(embedder: Embedder) -> None:
+def test_the_configured_precision_is_recorded(embedder: Embedder) -> None:
     assert embedder.info.device == "cpu"
     assert embedder.info.precision == "float32"
 

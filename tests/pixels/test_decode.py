@@ -114,7 +114,9 @@ def test_limits_are_inclusive() -> None:
     assert (smaller.info.width_px, smaller.info.height_px) == (48, 32)
 
 
-def test_images_above_pillows_own_limit_are_ours_to_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_above_pillows_limit_are_allowed_by_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     for name in ("jpeg", "png", "tiff rgb"):
         data = next(odd for odd in TAKEN if odd.name == name).make()

@@ -329,7 +329,7 @@ def test_a_run_with_lost_rows_reports_them(
 
 @ray
 @with_ray
-def test_the_proof_holds_whatever_the_engine_does(tmp_path: Path) -> None:
+def test_the_proof_holds_after_any_failure_of_the_engine(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 20) for i in range(3)})
     model = "fake:fail=0.2,empty=0.2,repeat=0.1,truncate=0.3"
     summary, _ = caption(root, tmp_path / "table", caption__model=model, caption__max_attempts=1)

@@ -480,7 +480,7 @@ def test_each_of_several_queries_contributes_its_best_images(tmp_path: Path, k: 
         assert hit.rank_score == pytest.approx(score_of[name], abs=1e-5)
 
 
-def test_a_cursor_that_somebody_changed_is_refused(searcher: Searcher) -> None:
+def test_a_changed_cursor_is_refused(searcher: Searcher) -> None:
     request = SearchRequest(text="harbour", k=2, mode="hybrid")
     cursor = searcher.search(request).next_cursor
     assert cursor is not None
@@ -562,7 +562,7 @@ def test_many_may_search_at_once(searcher: Searcher) -> None:
 
 @pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
 @pytest.mark.parametrize("group", [False, True])
-def test_hits_have_the_score_that_is_asked_for(searcher: Searcher, mode: Any, group: bool) -> None:
+def test_hits_have_at_least_the_minimum_score(searcher: Searcher, mode: Any, group: bool) -> None:
     request = SearchRequest(
         text="harbour tank", mode=mode, k=1000, exact=True, group_duplicates=group
     )

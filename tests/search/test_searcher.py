@@ -177,7 +177,7 @@ def test_an_embedder_of_other_vectors_is_refused(table: ImagesTable) -> None:
         Searcher(table, FakeEmbedder(17))
 
 
-def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
+def test_a_hit_has_the_metadata_of_its_source(tmp_path: Path) -> None:
     when = dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
     box = {"west": 179.0, "south": -1.0, "east": -179.0, "north": 1.5}
     vectors = GivenEmbedder.queries[:1]

@@ -179,7 +179,7 @@ def test_a_canary_that_is_slow_is_stopped(
     assert ImagesTable.open(own).live_version() == live
 
 
-def test_a_canary_of_another_model_is_asked_by_that_model(own: TableLocation) -> None:
+def test_a_canary_of_another_model_is_searched_with_that_model(own: TableLocation) -> None:
     promote(own)
     embed_again(own, "fake:dim=24")
     live, canary, _ = begin(own)

@@ -53,7 +53,7 @@ def test_the_counts_of_all_processes_are_added_up(tmp_path: Path) -> None:
     assert all_searches(where, number) == Compared.empty()
 
 
-def test_the_time_of_a_canary_is_over_some_time_before_it_counts_as_left_alone() -> None:
+def test_a_canary_is_overdue_some_time_after_its_end_time() -> None:
     now = dt.datetime.now(dt.UTC)
     ends = [now + dt.timedelta(minutes=minutes) for minutes in (1, -1, -6)]
     found = [Canary(1, 0.1, at) for at in ends]

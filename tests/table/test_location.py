@@ -102,7 +102,7 @@ def test_a_local_name_that_lance_rejects_is_rejected(name: str, named: str, tmp_
 
 
 @pytest.mark.parametrize("name", ["a#1", "a?v=1", "w%20x", " a ", "ü 🛰", "a:b", "[*]\\|"])
-def test_every_file_of_a_local_table_lies_in_its_folder(name: str, tmp_path: Path) -> None:
+def test_every_file_of_a_local_table_is_in_its_folder(name: str, tmp_path: Path) -> None:
     where = TableLocation.parse(str(tmp_path / name))
     with hold(where, "one", "caption"):
         committer(where).commit([stage(where, good_rows(0, 10))])

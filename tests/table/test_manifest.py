@@ -49,7 +49,7 @@ def test_a_manifest_is_read_as_written(where: TableLocation) -> None:
     assert read_manifest(where, "aerial", "b.tar") is None
 
 
-def test_only_the_columns_asked_for_are_read(where: TableLocation) -> None:
+def test_only_the_requested_columns_are_read(where: TableLocation) -> None:
     written(where)
     found = read_manifest(where, "aerial", "a.tar", ["content_sha256", "image_id"])
     assert found is not None

@@ -248,7 +248,7 @@ def test_of_several_that_end_a_canary_exactly_one_does(where: TableLocation) -> 
     assert promotions(where, 1)[0].number == begun.number + 1
 
 
-def test_a_canary_that_somebody_ended_is_not_ended_again(where: TableLocation) -> None:
+def test_a_canary_that_another_process_ended_is_not_ended_again(where: TableLocation) -> None:
     second, _, begun = began(where)
     assert rollback(where).versions == begun.versions
     assert not end_canary(where, begun.number, passed=True, why="too late")

@@ -238,7 +238,7 @@ def test_a_sparse_member_is_listed_as_it_is_read(tmp_path: Path) -> None:
         assert_same(loose(tmp_path / "s.tar", data))
 
 
-def test_global_headers_that_lie_about_sizes(tmp_path: Path) -> None:
+def test_global_headers_with_wrong_sizes(tmp_path: Path) -> None:
     for size in ("3", "900", "5000", "99999999", "-1", "x"):
         for key in ("size", "GNU.sparse.size", "GNU.sparse.realsize", "path"):
             head = tarfile.TarInfo.create_pax_global_header({key: size})

@@ -165,7 +165,7 @@ def test_the_image_column_declared_by_hugging_face_is_used() -> None:
         ({"image": [b"a"], "url": ["x"]}, "url", "type string"),
     ],
 )
-def test_a_column_that_cannot_be_told_is_an_error(
+def test_an_ambiguous_image_column_is_an_error(
     tmp_path: Path, columns: dict[str, Any], chosen: str | None, message: str
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")

@@ -375,7 +375,7 @@ def test_a_tar_cut_in_its_padding_has_lost_nothing(tmp_path: Path) -> None:
         assert reasons(list(read_shard(write_shard(tmp_path / "s.tar", data[:length])))) == []
 
 
-def test_the_failure_of_a_tail_has_an_id_of_its_own(tmp_path: Path) -> None:
+def test_the_failure_of_a_tail_has_its_own_id(tmp_path: Path) -> None:
     data, ends = offsets()
     shard = write_shard(tmp_path / "aerial" / "s.tar", data[: ends[1]])
     failed = list(read_shard(shard))[-1]

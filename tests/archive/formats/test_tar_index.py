@@ -88,7 +88,7 @@ def test_the_sidecar_next_to_the_image_wins_else_the_last(
     assert counts == ShardCounts(num_ok=3, num_sidecars=2, ignored=Counter(sidecar=2))
 
 
-def test_one_sidecar_may_serve_images_that_lie_apart(tmp_path: Path) -> None:
+def test_one_sidecar_may_belong_to_images_that_are_not_adjacent(tmp_path: Path) -> None:
     entries = [("a.nir.png", A), ("a.json", {"v": 1}), ("b.jpg", B), ("a.rgb.png", C)]
     entries += [("c.json", {"v": 2}), ("b.jpg", B)]  # with no image beside it
     counts = ShardCounts()

@@ -144,7 +144,7 @@ def test_odd_keys_are_read(store: Any, key: str) -> None:
     store.delete_object(Bucket="maps", Key=f"odd/{key}")
 
 
-def test_a_range_whose_body_breaks_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_whose_body_breaks_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     (shard,) = discover(["s3://maps/aerial/a.tar"])
     original = botocore.response.StreamingBody.read
     breaks = iter([True, True])

@@ -57,7 +57,7 @@ def test_auto_on_a_cpu_is_what_the_processor_multiplies_natively(
     assert engine_options(EngineConfig(), HUB, device="cuda")["dtype"] == "auto"
 
 
-def test_a_precision_that_was_asked_for_is_kept_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_precision_is_kept_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True})
     options = engine_options(EngineConfig(dtype="bfloat16"), LOCAL, device="cpu")
     assert options["dtype"] == "bfloat16"

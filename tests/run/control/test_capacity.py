@@ -112,7 +112,7 @@ def test_a_plan_that_can_never_fit_is_rejected(
         fit_plan(config(caption__model=LLAVA, **engine), offer)
 
 
-def test_nodes_added_by_hand_are_waited_for_as_long_as_was_said(
+def test_the_run_waits_for_nodes_added_by_hand_as_long_as_configured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(capacity, "_LOOK_EVERY_S", 0.01)

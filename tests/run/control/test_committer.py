@@ -118,7 +118,7 @@ def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_small_fragments_are_merged_as_a_run_goes_on(
+def test_small_fragments_are_merged_during_a_run(
     where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 3)

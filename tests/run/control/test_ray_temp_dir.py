@@ -59,7 +59,7 @@ def test_a_long_path_is_reached_through_a_link(
         assert long.is_dir()
 
 
-def test_a_ray_folder_that_cannot_be_written_is_left_alone(
+def test_a_ray_folder_that_cannot_be_written_is_not_used(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (short / "ray").write_text("a file replaces a folder that even root cannot write to")

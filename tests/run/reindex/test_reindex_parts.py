@@ -207,7 +207,7 @@ def test_golden_queries_that_were_not_compared_are_in_the_summary(
     assert notes == ["not compared: no model"]
 
 
-def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
+def test_a_new_version_is_a_canary_first_if_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = make_served_table(tmp_path).location

@@ -119,7 +119,7 @@ def test_a_later_pass_fetches_the_images_that_were_put_off(
     )
 
 
-def test_rows_that_failed_too_often_are_left_alone(tmp_path: Path, where: TableLocation) -> None:
+def test_rows_that_failed_too_often_are_not_retried(tmp_path: Path, where: TableLocation) -> None:
     shard = tar(tmp_path)
     version = describe(where, shard, 2)
     ((head, rows),) = read(where, shard, version, 6, select="failed", max_attempts=1)

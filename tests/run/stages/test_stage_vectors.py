@@ -153,7 +153,7 @@ def embedded(embed: StageVectors, unit: pa.Table) -> UnitRecord:
     return UnitRecord.from_json(text)
 
 
-def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) -> None:
+def test_vectors_are_staged_by_unit_and_the_table_is_unchanged(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
     where = location(tmp_path / "t")
     version = make_table(where, rows_of(root)).version

@@ -191,7 +191,7 @@ def test_a_foreign_name_is_not_answered(served: Path, host: str) -> None:
             assert ask(http, headers={"Host": ours}).status_code == 200
 
 
-def test_a_trusted_proxy_tells_the_address(own: TableLocation) -> None:
+def test_the_address_from_a_trusted_proxy_is_used(own: TableLocation) -> None:
     KeyStore(own).add("a", Right.SEARCH)
     settings = {
         "access__require_keys": True,
@@ -301,7 +301,7 @@ def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str)
 
 
 @pytest.mark.parametrize("path", ["/metrics%0a", "/metrics%0d%0a", "/v1/table%00", "/healthz%0a"])
-def test_a_path_with_control_characters_is_nowhere(own: TableLocation, path: str) -> None:
+def test_a_path_with_control_characters_is_not_found(own: TableLocation, path: str) -> None:
     """`$` also matches before a newline: such a path has no route and needs no right."""
     key = KeyStore(own).add("a", Right.SEARCH)
     with client(own.uri, access__require_keys=True) as http:
@@ -338,7 +338,7 @@ def test_headers_open_nothing_and_break_nothing(
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_the_key_is_asked_for_under_a_prefix_too(own: TableLocation) -> None:
+def test_the_key_is_required_under_a_prefix_too(own: TableLocation) -> None:
     """As with `route_prefix` in a deployed file."""
     from starlette.testclient import TestClient
 

@@ -40,7 +40,7 @@ def http(served: Path) -> Iterator[Any]:
         yield opened
 
 
-def test_a_row_tells_everything_but_the_vectors(http: Any) -> None:
+def test_a_row_has_everything_except_the_vectors(http: Any) -> None:
     row = http.get(f"/v1/images/{of('airport.jpg')}").json()
     assert row["captions"][0]["one_sentence"] == "planes on a runway"
     assert len(row["captions"]) == 3

@@ -207,7 +207,9 @@ def test_a_table_whose_store_does_not_answer_is_a_503(
 
 
 @pytest.mark.parametrize("path", ["promote", "rollback"])
-def test_a_refused_promotion_does_not_tell_where_the_table_lies(http: Any, path: str) -> None:
+def test_a_refused_promotion_does_not_contain_the_address_of_the_table(
+    http: Any, path: str
+) -> None:
     answer = http.post(f"/v1/admin/{path}", json={"version": 999})
     assert answer.status_code == 422
     assert "TABLE" in answer.json()["detail"]

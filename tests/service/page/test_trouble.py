@@ -45,7 +45,7 @@ def test_a_problem_is_shown_in_the_api_s_words(page: Page) -> None:
     expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
 
 
-def test_a_busy_service_is_asked_again_by_the_person(page: Page) -> None:
+def test_the_user_can_retry_a_search_on_a_busy_service(page: Page) -> None:
     refuse = problem(503, "too many requests <b>wait</b>", **{"Retry-After": "2"})
     page.route("**/v1/search", lambda route: route.fulfill(**refuse))
     page.goto("/?text=a+brown+river")
@@ -123,7 +123,7 @@ def test_thumbnails_are_retried_and_errors_are_shown(page: Page) -> None:
     assert list(tried.values()) == [2]
 
 
-def test_without_archive_roots_no_image_is_asked_for(page_table: Path, browser: Browser) -> None:
+def test_without_archive_roots_no_image_is_requested(page_table: Path, browser: Browser) -> None:
     with serving(page_table, archive_roots=[]) as url, open_page(browser, url) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -133,7 +133,7 @@ def test_without_archive_roots_no_image_is_asked_for(page_table: Path, browser: 
         assert not [url for url in asked if "/v1/images/" in url]
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab(
+def test_the_page_asks_for_a_key_and_keeps_it_in_the_tab(
     page_table: Path, tmp_path: Path, browser: Browser
 ) -> None:
     table = tmp_path / "table"

@@ -70,7 +70,7 @@ def test_images_are_searched_page_by_page(http: Any) -> None:
     assert [answer["mode"] for answer in answers] == ["image", "dense"]
 
 
-def test_scores_of_hits_are_cosines_and_may_be_asked_for(http: Any) -> None:
+def test_scores_of_hits_are_cosines_and_may_have_a_minimum(http: Any) -> None:
     both = search(http, text="red", mode="image+dense")["hits"]
     assert [hit["score"] for hit in both] == [hit["image_cosine"] for hit in both]
     assert None in [hit["score"] for hit in both]

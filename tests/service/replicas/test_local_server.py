@@ -23,7 +23,7 @@ def asks_for_keys(where: TableLocation, host: str, keys: bool | None) -> bool:
     return decide_access(tables, host, keys, Config()).service.access.require_keys
 
 
-def test_keys_are_asked_for_where_there_are_any(own: TableLocation) -> None:
+def test_keys_are_required_if_the_table_has_any(own: TableLocation) -> None:
     assert not asks_for_keys(own, "127.0.0.1", None)
     assert not asks_for_keys(own, "::1", None)
     KeyStore(own).add("a", Right.SEARCH)

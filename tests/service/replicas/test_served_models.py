@@ -186,7 +186,7 @@ def test_a_text_that_one_model_cannot_embed_does_not_fail_those_of_another(
         asyncio.run(worker.embed_one(("ships", (last,))))
 
 
-def test_a_model_that_was_asked_for_before_its_promotion_is_loaded_once(
+def test_a_model_requested_before_its_promotion_is_loaded_once(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = promote(own).version, embed_again(own, "fake:dim=24").version

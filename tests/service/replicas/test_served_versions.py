@@ -70,7 +70,7 @@ def test_without_a_promotion_the_latest_is_served_and_stays(own: TableLocation) 
     assert live(versions) == first
 
 
-def test_a_pinned_version_stays_whatever_is_promoted(own: TableLocation) -> None:
+def test_a_pinned_version_stays_after_a_promotion(own: TableLocation) -> None:
     first, last = first_and_last(own)
     promote(own, last)
     versions = worker(own, version=first).versions
@@ -486,7 +486,7 @@ def test_a_promotion_of_one_table_opens_nothing_of_the_others(two: list[Path]) -
         versions.at((last,))
 
 
-def test_a_clean_up_is_told_of_the_versions_of_each_table(two: list[Path]) -> None:
+def test_the_versions_of_each_table_are_held_for_clean_ups(two: list[Path]) -> None:
     (north, south), (last, other) = promoted(two)
     versions = several(two).versions
     promote(south, other)
@@ -496,7 +496,7 @@ def test_a_clean_up_is_told_of_the_versions_of_each_table(two: list[Path]) -> No
     assert held_versions(south) == {other - 1, other}
 
 
-def test_a_table_that_cannot_be_followed_holds_up_no_other(two: list[Path]) -> None:
+def test_a_table_that_cannot_be_followed_does_not_delay_others(two: list[Path]) -> None:
     (north, south), (last, other) = promoted(two)
     made = several(two)
     make = made.versions._make_searcher

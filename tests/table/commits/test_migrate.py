@@ -137,7 +137,7 @@ def test_an_interrupted_migration_can_be_repeated(
     check(where)
 
 
-def test_a_table_that_a_run_holds_is_left_alone(where: TableLocation) -> None:
+def test_a_table_that_a_run_holds_is_not_changed(where: TableLocation) -> None:
     with hold(where, "run", "caption"), pytest.raises(TableHeldError):
         migrate(where)
     assert ImagesTable.open(where).format_version == 3

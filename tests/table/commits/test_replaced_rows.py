@@ -71,7 +71,7 @@ def test_a_failed_row_becomes_ok_in_one_version(where: TableLocation) -> None:
     assert statuses(where, before)["a.jpg"] == "failed"
 
 
-def test_rows_come_and_go_in_one_version_whatever_unit_they_are_of(where: TableLocation) -> None:
+def test_rows_of_different_units_are_added_and_deleted_in_one_version(where: TableLocation) -> None:
     make_table(where, good_rows(0, 4), [failed_row("", image_id="0" * 32)])
     units = [
         replacing(where, [good_row("00001.jpg", gsd=2.0)]),

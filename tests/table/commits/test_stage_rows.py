@@ -91,7 +91,7 @@ def test_incompletely_written_rows_are_rejected(
     assert staged_unit_ids(where) == []
 
 
-def test_records_are_read_in_the_order_asked_for(where: TableLocation) -> None:
+def test_records_are_read_in_the_requested_order(where: TableLocation) -> None:
     units = [stage(where, good_rows(i, 1), unit_id=f"run/{i}") for i in range(5)]
     asked = ["run/3", "run/0", "run/4"]
     assert [unit.unit_id for unit in read_records(where, asked)] == asked

@@ -219,7 +219,7 @@ def test_the_index_finds_what_brute_force_finds(clustered: tuple[ImagesTable, An
     assert found / (10 * len(queries)) >= 0.95
 
 
-def test_an_index_returns_more_to_look_at_and_rows_come_as_they_are_asked_for(
+def test_an_index_returns_more_candidates_and_rows_come_in_the_requested_order(
     clustered: tuple[ImagesTable, Any, Any],
 ) -> None:
     table, vectors, queries = clustered
