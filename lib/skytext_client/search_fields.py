@@ -45,7 +45,7 @@ class SearchFields(BaseModel):
         "configured.",
         examples=["hybrid"],
     )
-    k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.", examples=[20])
+    k: int = Field(10, ge=1, le=MAX_K, description="Number of hits.", examples=[20])
     cursor: str | None = Field(
         None,
         min_length=1,

@@ -143,7 +143,7 @@ def test_invalid_json_numbers_are_kept_as_text(number: str) -> None:
     ],
     ids=["empty", "cut", "text", "list", "string", "null", "bytes", "deep", "deeper", "long"],
 )
-def test_a_sidecar_that_does_not_parse_says_so_and_costs_nothing_else(data: bytes) -> None:
+def test_an_invalid_sidecar_is_reported_and_its_image_is_read(data: bytes) -> None:
     parsed, rest = parse(data)
     assert (parsed.datetime, parsed.bbox, parsed.gsd, parsed.collection) == (None,) * 4
     assert list(rest) == ["_sidecar_error"]

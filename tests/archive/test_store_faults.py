@@ -95,7 +95,7 @@ def test_the_header_walk_recovers_too(proxy: FaultyProxy, source: str) -> None:
     assert [m.member for m in list_members(shard)] == NAMES
 
 
-def test_a_body_that_breaks_costs_one_range(proxy: FaultyProxy) -> None:
+def test_after_a_broken_body_one_range_is_read_again(proxy: FaultyProxy) -> None:
     shard = find("tar")
     before = proxy.counts["passed"]
     proxy.faults = Faults(reset=1.0, at_byte=500_000, max_faults=1, pattern="s.tar")

@@ -31,7 +31,7 @@ def test_a_profile_gives_region_endpoint_and_keys(
     assert (keys["access_key_id"], keys["token"], keys["expires_at"]) == ("of-profile", None, None)
 
 
-def test_the_environment_goes_before_the_profile(
+def test_the_environment_has_priority_over_the_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_key(monkeypatch, tmp_path, ENDPOINT)

@@ -255,7 +255,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     return fake
 
 
-def test_a_clock_that_never_ran_shows_nothing() -> None:
+def test_a_clock_that_never_ran_shows_zero() -> None:
     clock = BusyClock()
     assert (clock.span_s, clock.idle_s) == (0.0, 0.0)
 

@@ -169,7 +169,7 @@ def test_an_answer_that_was_cut_off_gives_nothing(reason: str | None) -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_garbage_gives_nothing(text: str) -> None:
+def test_invalid_bytes_return_nothing(text: str) -> None:
     assert parse_answer(text, "stop") == []
 
 

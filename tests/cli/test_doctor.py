@@ -63,13 +63,13 @@ def test_doctor_makes_all_checks(skytext: Skytext) -> None:
 
 
 def test_doctor_prints_one_line_per_check(skytext: Skytext) -> None:
-    called = skytext("doctor", "--model", "./nowhere")
+    called = skytext("doctor", "--model", "./missing")
     assert called.status == 1
     assert called.err == ""
     lines = called.out.splitlines()
     assert any(line.startswith("ok    python: 3.") for line in lines)
     failed = next(i for i, line in enumerate(lines) if line.startswith("FAIL  caption model"))
-    assert "→ model './nowhere' is not a folder" in lines[failed + 1]
+    assert "→ model './missing' is not a folder" in lines[failed + 1]
     assert lines[-1].startswith("not ready: see")
 
 

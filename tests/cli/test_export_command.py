@@ -43,7 +43,7 @@ def test_a_failed_write_keeps_the_existing_file(tmp_path: Path) -> None:
     ):
         pass
     with pytest.raises(CallError, match="cannot write"):
-        write_file(tmp_path / "nowhere" / "x", b"one")
+        write_file(tmp_path / "missing" / "x", b"one")
     (tmp_path / "folder").mkdir()
     with pytest.raises(CallError, match="it is a folder"):
         write_file(tmp_path / "folder", b"one")
@@ -94,8 +94,8 @@ WRONG = {
     "T --format csv": "--format must be one of rsrt-jsonl, webdataset, geojson, parquet (given",
     "T --format geojson --with-images": "--with-images is for --format webdataset",
     "T --format geojson --with-vectors": "--with-vectors is for --format parquet",
-    "nowhere --format geojson": "there is no table at",
-    "T --format geojson --output nowhere/x": "cannot write nowhere/x",
+    "missing --format geojson": "there is no table at",
+    "T --format geojson --output missing/x": "cannot write missing/x",
     "T --format geojson --json": "--json writes to stdout: name a file with --output",
     "T --format geojson --version 99": "has no version 99",
 }

@@ -249,6 +249,6 @@ def test_help_is_fast() -> None:
 
 
 def test_a_wrong_setting_is_reported_without_ray_or_a_model() -> None:
-    done = start("caption", "nowhere", "--table", "t", "--set", "caption.num_variants=0")
+    done = start("caption", "missing", "--table", "t", "--set", "caption.num_variants=0")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "loaded"

@@ -244,11 +244,11 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "nowhere", "--table", "t", *FAKES], "does not exist"),
+        (["plan", "missing", "--table", "t", *FAKES], "does not exist"),
         (["plan", "aerial", "--table", "t", *FAKES, "--list", "--json"], "--list prints lines"),
         (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is not a folder"),
-        (["failures", "nowhere"], "there is no table at"),
-        (["retry-failed", "nowhere"], "there is no table at"),
+        (["failures", "missing"], "there is no table at"),
+        (["retry-failed", "missing"], "there is no table at"),
         (["retry-failed", "table"], "name them, skytext retry-failed "),
         (["failures", "table", "--samples", "-1"], "samples"),
         (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),

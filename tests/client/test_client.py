@@ -137,7 +137,7 @@ def test_errors_contain_the_message_of_the_service(archive: Client) -> None:
         archive.search_image(encoded("red"))
     assert none.value.status == 501
     with pytest.raises(ClientError, match="cannot read"):
-        archive.search_image("/nowhere.jpg")
+        archive.search_image("/missing.jpg")
     with pytest.raises(ClientError, match="is not the address"):
         Client("search.example.org")
 

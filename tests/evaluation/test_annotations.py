@@ -189,7 +189,7 @@ def test_one_image_in_two_files_is_ambiguous(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="there is no file"):
-        read_annotations([tmp_path / "nowhere.json"])
+        read_annotations([tmp_path / "missing.json"])
 
 
 @pytest.mark.parametrize(

@@ -131,5 +131,5 @@ def test_vectors_of_a_table_come_image_by_image(tmp_path: Path) -> None:
     found = {image.image: image.vectors for image in described_in_table(table, None)}
     for row in rows:
         np.testing.assert_allclose(found[row["member"]], row["vectors"], atol=1e-6)
-    some = list(described_in_table(table, {"3.jpg", "nowhere.jpg"}))
+    some = list(described_in_table(table, {"3.jpg", "missing.jpg"}))
     assert [image.image for image in some] == ["x/3/3.jpg"]

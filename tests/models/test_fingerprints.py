@@ -174,7 +174,7 @@ def test_a_revision_is_for_hub_names(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "revision"),
-    [("llava-hf/nothing", None), (HUB_NAME, "v3"), ("nowhere", None), ("no spaces/here", None)],
+    [("llava-hf/nothing", None), (HUB_NAME, "v3"), ("missing", None), ("no spaces/here", None)],
 )
 def test_an_unknown_hub_name_is_reported(hub: Path, name: str, revision: str | None) -> None:
     for resolve in (
@@ -241,7 +241,7 @@ def test_truncated_weights_are_rejected(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/llava", "~/nowhere", "a/b/c"])
+@pytest.mark.parametrize("name", ["./missing", "/missing/llava", "~/missing", "a/b/c"])
 def test_a_missing_folder_is_not_taken_for_a_hub_name(name: str) -> None:
     for resolve in (
         lambda: caption_model(CaptionConfig(model=name)),

@@ -76,7 +76,7 @@ def test_the_tables_are_as_large_as_they_claim() -> None:
 
 
 @pytest.mark.parametrize("kind", IMAGES, ids=lambda kind: kind.name)
-def test_a_bad_image_costs_only_itself(kind: Kind, tmp_path: Path) -> None:
+def test_a_bad_image_fails_alone(kind: Kind, tmp_path: Path) -> None:
     data = kind.build()
     assert len(data) < 4 << 20, "what is large must be so only once it is unpacked"
     entries = [("a.jpg", good(1)), (kind.member, data), ("c.jpg", good(3))]
@@ -86,7 +86,7 @@ def test_a_bad_image_costs_only_itself(kind: Kind, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", SHARDS, ids=lambda kind: kind.name)
-def test_a_bad_shard_gives_what_is_in_it(kind: ShardKind, tmp_path: Path) -> None:
+def test_the_readable_images_of_a_bad_shard_are_read(kind: ShardKind, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "s" / "s.tar", kind.build())
     assert read_and_decode(shard, tmp_path) == list(kind.expected)
 

@@ -230,7 +230,7 @@ def test_missing_pixels_take_no_part_in_the_stretch(
 
 
 @pytest.mark.parametrize("text", ["0", "0.0", "0.000000", "100", "1.0", "nan", "", "none"])
-def test_a_nodata_value_takes_its_neighbours_along_only_where_it_was_rounded(text: str) -> None:
+def test_values_near_nodata_are_missing_only_if_it_was_rounded(text: str) -> None:
     data = plain(ramp(np.float32, 0.25, 0.75), extratags=[(NODATA, "s", 0, text, True)])
     whole = plain(ramp(np.float32, 0.25, 0.75))
     assert normalise(data).data == normalise(whole).data

@@ -63,7 +63,7 @@ def test_a_node_that_goes_away(tmp_path: Path, cluster: Cluster) -> None:
 
 @pytest.mark.proof
 @pytest.mark.timeout(600, method="thread")
-def test_a_worker_node_that_goes_away_ends_what_it_has_in_work(tmp_path: Path) -> None:
+def test_a_drained_worker_node_finishes_its_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(60 * i, 60) for i in range(8)})
     table, journal = tmp_path / "table", tmp_path / "journal"
     call = ["caption", root, "--table", table, "--model", f"fake:delay_s=2,journal={journal}"]

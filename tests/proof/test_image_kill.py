@@ -34,7 +34,7 @@ def vectors(where: TableLocation) -> dict[str, list[float]]:
 
 @pytest.mark.proof
 @pytest.mark.timeout(1200)
-def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
+def test_a_killed_driver_loses_only_unstaged_work(tmp_path: Path) -> None:
     rng = random.Random(2)
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, NUM_IMAGES)})
     where = TableLocation.parse(str(tmp_path / "table"))

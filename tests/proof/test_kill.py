@@ -45,7 +45,7 @@ def wait_for_a_commit(running: Command, where: TableLocation, before: int) -> No
 
 @pytest.mark.proof
 @pytest.mark.timeout(1200)
-def test_a_killed_driver_costs_only_what_was_not_committed(tmp_path: Path) -> None:
+def test_a_killed_driver_loses_only_uncommitted_work(tmp_path: Path) -> None:
     rng = random.Random(1)
     bad: list[Entry] = [(name, data) for name, (data, _) in bad_images().items()]
     shards = {

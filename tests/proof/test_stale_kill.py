@@ -35,7 +35,7 @@ def rows(table: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.proof
 @pytest.mark.timeout(2400)
-def test_kills_in_a_change_of_models_cost_time_and_nothing_else(tmp_path: Path) -> None:
+def test_kills_during_a_change_of_models_lose_no_work(tmp_path: Path) -> None:
     rng = random.Random(7)
     shards = {f"{i}.tar": images(24 * i, 24) for i in range(4)}
     root = write_archive(tmp_path / "aerial", shards)

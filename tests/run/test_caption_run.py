@@ -177,7 +177,7 @@ def test_a_finished_run_run_again_starts_no_engine(
 
 
 @ray
-def test_a_second_source_costs_only_its_own_work(
+def test_a_second_source_adds_only_its_own_work(
     archive: Path, done: tuple[Path, CaptionPlan, RunSummary], tmp_path: Path
 ) -> None:
     table, _, first = done
@@ -197,7 +197,7 @@ def test_a_second_source_costs_only_its_own_work(
 
 
 @ray
-def test_a_source_that_changed_costs_only_what_is_new(
+def test_after_a_change_of_a_source_only_new_images_are_described(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
     """Two images are gone, three are new, three failures are gone, one shard is repaired."""
@@ -363,7 +363,7 @@ def test_an_archive_and_a_table_in_a_store(s3: Any) -> None:
 
 @ray
 @with_ray
-def test_a_commit_takes_so_many_images(tmp_path: Path) -> None:
+def test_a_commit_has_at_most_the_configured_number_of_images(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12), "b.tar": images(12, 12)})
     summary, seen = caption(root, tmp_path / "table", job__commit_images=4)
     assert len(open_table(tmp_path / "table").dataset.versions()) == 6

@@ -40,7 +40,7 @@ def by_member(table: Path, *columns: str) -> dict[str, dict[str, Any]]:
 
 @ray
 @with_ray
-def test_an_image_that_changed_replaces_its_row_and_a_copy_costs_nothing(tmp_path: Path) -> None:
+def test_a_changed_image_replaces_its_row_and_a_copy_is_not_described(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "same.tar": images(9, 2)})
     table = tmp_path / "table"
     first, _ = caption(root, table)

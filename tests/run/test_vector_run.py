@@ -243,7 +243,7 @@ def test_invalid_plans_are_rejected_before_any_work(tmp_path: Path, captioned: P
     with pytest.raises(ConfigError, match="no image embedding model was named"):
         embed(tmp_path / "t")
     with pytest.raises(TableError, match="there is no table"):
-        embed(tmp_path / "nowhere", image_embed__model="fake")
+        embed(tmp_path / "missing", image_embed__model="fake")
     with pytest.raises(CapacityError, match=r"needs 50.35 CPUs .* image_embed.num_actors \(50\)"):
         embed(captioned, image_embed__model="fake", image_embed__num_actors=50)
     folder = tmp_path / "broken"

@@ -206,7 +206,7 @@ def test_hybrid_search_fuses_both_and_is_never_short(
     mode=st.sampled_from(["dense", "text", "hybrid"]),
     exact=st.booleans(),
 )
-def test_pages_lead_to_no_image_twice_and_to_all_where_scores_are_exact(
+def test_pages_repeat_no_image_and_have_all_if_scores_are_exact(
     searcher: Searcher,
     rows: Rows,
     texts: list[str],
@@ -305,7 +305,9 @@ def test_several_queries_by_mean_are_one_query(searcher: Searcher, rows: Rows) -
     )
 
 
-def test_like_an_image_finds_its_kind_and_not_itself(searcher: Searcher, rows: Rows) -> None:
+def test_a_search_like_an_image_finds_similar_images_but_not_itself(
+    searcher: Searcher, rows: Rows
+) -> None:
     row = next(row for row in rows if row["status"] == "ok" and len(row["vectors"]) > 1)
     mean = np.asarray(row["vectors"], np.float32).mean(axis=0)
     mean /= np.linalg.norm(mean)

@@ -132,7 +132,7 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
     assert {text: (watch.version_for(one) or (live,))[0] for text, one in requests.items()} != found
 
 
-def test_a_canary_without_trouble_becomes_live_at_its_end(own: TableLocation) -> None:
+def test_a_canary_without_failures_becomes_live_at_its_end(own: TableLocation) -> None:
     live, canary, _ = begin(own, 0.5, 4 / 60)
     with serving(own) as http:
         versions_of(http)

@@ -77,7 +77,7 @@ VerifyAll = Annotated[
     bool,
     typer.Option(
         "--verify-all",
-        help="At the end, compare the headers of all shards with their manifests, not of 1 %.",
+        help="At the end, compare the headers of all shards (default: 1 %) with their manifests.",
     ),
 ]
 MaxFailureRate = Annotated[

@@ -30,10 +30,10 @@ def reindex(
     *,
     max_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after this number of images was described or embedded."),
+        typer.Option(min=1, help="Stop after describing or embedding this number of images."),
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option(help="Begin no image after this number of hours.")
+        float | None, typer.Option(help="Start no image after this number of hours.")
     ] = None,
     report: Annotated[
         str | None,

@@ -21,7 +21,7 @@ MoreTables = Annotated[
         metavar="TABLE",
     ),
 ]
-NumHits = Annotated[int, typer.Option("-k", help="Hits wanted, 1 to 1000.")]
+NumHits = Annotated[int, typer.Option("-k", help="Number of hits, 1 to 1000.")]
 ModeOption = Annotated[
     str | None,
     typer.Option(
@@ -32,7 +32,7 @@ ModeOption = Annotated[
 ]
 Also = Annotated[
     list[str] | None,
-    typer.Option(help="Further words, a query of their own; may be repeated.", metavar="WORDS"),
+    typer.Option(help="Another query in words; may be repeated.", metavar="WORDS"),
 ]
 Like = Annotated[
     list[str] | None,
@@ -56,13 +56,13 @@ Positive = Annotated[
 ]
 Negative = Annotated[
     list[str] | None,
-    typer.Option(help="Away from these words; may be repeated.", metavar="WORDS"),
+    typer.Option(help="Move the query away from these words; may be repeated.", metavar="WORDS"),
 ]
 PositiveImage = Annotated[
-    list[str] | None, typer.Option(help="Towards this image.", metavar="IMAGE_ID")
+    list[str] | None, typer.Option(help="Move the query towards this image.", metavar="IMAGE_ID")
 ]
 NegativeImage = Annotated[
-    list[str] | None, typer.Option(help="Away from this image.", metavar="IMAGE_ID")
+    list[str] | None, typer.Option(help="Move the query away from this image.", metavar="IMAGE_ID")
 ]
 Cursor = Annotated[
     str | None,
@@ -70,7 +70,7 @@ Cursor = Annotated[
 ]
 MinScore = Annotated[
     float | None,
-    typer.Option(help="Only hits with this score at least: a cosine, -1 to 1.", metavar="SCORE"),
+    typer.Option(help="Only hits with at least this score: a cosine, -1 to 1.", metavar="SCORE"),
 ]
 GroupDuplicates = Annotated[
     bool, typer.Option("--group-duplicates", help="One hit for near-duplicates.")
@@ -84,20 +84,20 @@ VersionOption = Annotated[
 WhereOption = Annotated[
     str | None,
     typer.Option(
-        help='Only images that fulfil this, in CQL2, e.g. "gsd < 1 AND metadata.cloud <= 10".'
+        help='Only images that match this filter, in CQL2, e.g. "gsd < 1 AND metadata.cloud <= 10".'
     ),
 ]
 BoxOption = Annotated[
     str | None,
     typer.Option(
-        help="Only images that meet this box in degrees; west > east crosses the antimeridian.",
+        help="Only images that intersect this box in degrees; west > east crosses the antimeridian.",
         metavar="W,S,E,N",
     ),
 ]
 Polygon = Annotated[
     str | None,
     typer.Option(
-        help="Only images that meet this geometry: GeoJSON, WKT, or a file of one of them.",
+        help="Only images that intersect this geometry: GeoJSON, WKT, or a file of one of them.",
         metavar="FILE|GEOJSON|WKT",
     ),
 ]
@@ -112,4 +112,6 @@ Collection = Annotated[
 ]
 GsdMin = Annotated[float | None, typer.Option(help="Metres, inclusive.")]
 GsdMax = Annotated[float | None, typer.Option(help="Metres, inclusive.")]
-Exact = Annotated[bool, typer.Option("--exact", help="Score every row, index or not.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Score every row; do not use the vector index.")
+]

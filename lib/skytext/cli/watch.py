@@ -47,7 +47,7 @@ def add(
 ) -> None:
     """Report new images that match, from the next reindex on.
 
-    New are images that no search can find now, and images whose bytes are others then. Each is
+    An image is new if no search can find it now, or if its bytes change later. Each is
     reported once, when a version in which it matches is live.
     """
     from skytext.cli.output import answers, note, print_json

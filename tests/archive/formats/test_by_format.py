@@ -110,7 +110,7 @@ LINKS = make_tar(
         link("before.jpg", "x/a.jpg"),
         ("x/a.jpg", b"a" * 700),
         link("hard.jpg", "x/a.jpg", tarfile.LNKTYPE),
-        link("x/lost.jpg", "nowhere.jpg"),
+        link("x/lost.jpg", "missing.jpg"),
         link("x/a.json", "../b.json"),
         link("step", "before.jpg"),
         link("steps.png", "step"),
@@ -256,7 +256,7 @@ def test_a_shard_that_vanished_or_changed_is_unread(tmp_path: Path) -> None:
 
 
 def test_a_broken_link_is_one_failure(tmp_path: Path) -> None:
-    (tmp_path / "s.tar").symlink_to(tmp_path / "nowhere.tar")
+    (tmp_path / "s.tar").symlink_to(tmp_path / "missing.tar")
     (shard,) = discover([str(tmp_path)])
     (member,) = assert_same(shard)
     assert member.failure is not None

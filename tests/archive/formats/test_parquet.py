@@ -126,7 +126,7 @@ def test_a_stac_item_beside_the_image_is_read_as_a_sidecar(tmp_path: Path) -> No
     assert metadata_of(sample)["stac_item"]["properties"] == {"k": 1}
 
 
-def test_metadata_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+def test_metadata_above_the_limit_is_ignored(tmp_path: Path) -> None:
     shard = write(tmp_path / "p.parquet", {"image": [b"a"], "t": ["x" * 5000], "gsd": [2.0]})
     (sample,) = read_shard(shard, limits=ReadLimits(max_sidecar_bytes=1000))
     assert (sample.data, sample.gsd) == (b"a", 2.0)
@@ -295,7 +295,7 @@ def test_an_invalid_parquet_file_is_one_failure(tmp_path: Path) -> None:
         assert (member.member, member.failure.reason) == ("", reason)
 
 
-def test_damage_costs_its_row_group_from_there_on(tmp_path: Path) -> None:
+def test_damage_fails_the_rest_of_its_row_group(tmp_path: Path) -> None:
     shard = hugging_face(tmp_path / "p.parquet", 30, 10)
     data = bytearray((tmp_path / "p.parquet").read_bytes())
     chunk = pq.ParquetFile(tmp_path / "p.parquet").metadata.row_group(1).column(0)
@@ -324,7 +324,7 @@ def test_header_walk_and_reader_list_the_same_after_damage(tmp_path: Path) -> No
         assert walked == [fields_of(s)[:8] for s in read_shard(shard)]
 
 
-def test_columns_that_share_a_name_cost_themselves_alone(tmp_path: Path) -> None:
+def test_columns_with_duplicate_names_are_ignored(tmp_path: Path) -> None:
     names = ["image", "cloud", "gsd", "cloud"]
     table = pa.Table.from_arrays([pa.array([b"x"]), *(pa.array([n]) for n in (1, 2, 3))], names)
     (sample,) = read_shard(write(tmp_path / "s.parquet", table))

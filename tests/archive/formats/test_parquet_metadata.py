@@ -173,7 +173,7 @@ def test_a_geometry_of_geoparquet_gives_the_box(
     assert read(place=geometry, gsd=pa.array([1]))[0].bbox is None, "any bytes"
 
 
-def test_a_box_goes_before_a_geometry() -> None:
+def test_a_bbox_has_priority_over_a_geometry() -> None:
     assert read(geometry=wkb(SQUARE), bbox=pa.array([[5, 6, 7, 8]]))[0].bbox == (5, 6, 7, 8)
     assert read(geometry=wkb(SQUARE), wkb=wkb(SQUARE))[0].bbox is None, "one of two"
 

@@ -87,7 +87,7 @@ def test_ids_do_not_depend_on_where_the_archive_lies(tmp_path: Path) -> None:
     assert [s.uri for s in first] != [s.uri for s in second]
 
 
-def test_an_id_is_what_it_says() -> None:
+def test_an_id_equals_its_documented_hash() -> None:
     parts = [b"aerial", b"n/s.tar", b"x.jpg", b"3"]
     encoded = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     expected = hashlib.sha256(encoded).hexdigest()[:32]
@@ -251,7 +251,7 @@ def test_a_member_above_the_limit_fails_and_others_are_read(tmp_path: Path) -> N
     assert reasons(exact) == []
 
 
-def test_a_sidecar_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+def test_a_sidecar_above_the_limit_is_ignored(tmp_path: Path) -> None:
     entries = [("a.jpg", A), ("a.json", {"v": "x" * 2000}), ("a.txt", "short")]
     shard = write_shard(tmp_path / "s.tar", entries)
     (sample,) = read_shard(shard, limits=ReadLimits(max_sidecar_bytes=1000))
@@ -314,7 +314,7 @@ def sparse_shard(path: Path, num_images: int, num_bytes: int) -> Shard:
 
 
 @pytest.mark.usefixtures("small_window")
-def test_memory_stays_flat_however_large_the_shard(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
     shard = sparse_shard(tmp_path / "s.tar", 50, 4 << 20)
     assert shard.size_bytes > 200_000_000
     tracemalloc.start()

@@ -205,7 +205,7 @@ def test_a_sidecar_may_be_a_link(tmp_path: Path) -> None:
         link("b.json", "a.json", tarfile.LNKTYPE),
         ("c.jpg", C),
         ("d.jpg", C),
-        link("d.txt", "nowhere"),
+        link("d.txt", "missing"),
         link("c.json", "b.json"),
     ]
     shard = write_shard(tmp_path / "s.tar", make_tar(files))

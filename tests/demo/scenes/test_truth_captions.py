@@ -18,7 +18,7 @@ from skytext.demo.training.score import read_description, score_description, sum
 SEEDS = range(HELD_OUT_SEED + 5_000, HELD_OUT_SEED + 5_400)
 
 
-def test_descriptions_say_all_of_the_truth_and_nothing_else() -> None:
+def test_descriptions_contain_exactly_the_truth() -> None:
     for seed in SEEDS:
         scene = make_scene(seed)
         facts = read_description(describe(scene, np.random.default_rng(seed)))

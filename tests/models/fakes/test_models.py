@@ -117,7 +117,7 @@ def test_truncate_cuts_the_first_answers_off_and_more_room_helps() -> None:
     assert description.attempts == 2
 
 
-def test_delay_takes_its_time() -> None:
+def test_a_delay_is_applied() -> None:
     started = time.monotonic()
     answers("fake:delay_s=0.05")
     assert time.monotonic() - started >= 0.05

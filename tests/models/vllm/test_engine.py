@@ -128,7 +128,9 @@ def test_scenes_get_five_different_variants(running: Running, scenes: list[Image
         assert description.num_output_tokens > 5 * 20
 
 
-def test_every_answer_parses_however_warm(running: Running, scenes: list[Image.Image]) -> None:
+def test_every_answer_parses_at_any_temperature(
+    running: Running, scenes: list[Image.Image]
+) -> None:
     for temperature in (0.7, 1.5):
         generation = running.generate(scenes[0], num_samples=8, temperature=temperature)
         assert len(generation.answers) == 8

@@ -23,7 +23,7 @@ HUB = ModelIdentity("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-7b-hf", "abc
 FAILED = RuntimeError("Engine core initialization failed. See root cause above. Failed: {}")
 
 
-def test_a_gpu_engine_gets_vllms_own_defaults_where_nothing_was_chosen() -> None:
+def test_a_gpu_engine_uses_vllms_defaults_for_unset_options() -> None:
     options = engine_options(EngineConfig(), HUB, device="cuda")
     assert (options["model"], options["revision"]) == (HUB.source, "abc")
     assert options["gpu_memory_utilization"] == 0.92
@@ -119,7 +119,7 @@ def test_the_first_reported_error_is_the_cause(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.vllm
-def test_a_gpu_engine_takes_vllms_defaults_for_work_off_line(
+def test_a_gpu_engine_uses_vllms_defaults_for_offline_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from vllm.usage.usage_lib import UsageContext

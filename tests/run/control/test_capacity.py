@@ -142,7 +142,7 @@ def test_node_types_are_read_as_ray_up_takes_them() -> None:
     )
 
 
-def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
+def test_cluster_yaml_accepts_a_gpu_plan_before_any_gpu_node_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shipped = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ class Commits:
         self.seen.set()
 
 
-def test_a_commit_takes_so_many_images() -> None:
+def test_a_commit_has_at_most_the_configured_number_of_images() -> None:
     commits = Commits()
     pending = Pending(commits, 10, NEVER_S)
     pending.add("a", 6)

@@ -123,7 +123,9 @@ def test_a_run_that_fails_leaves_a_report_that_says_why(tmp_path: Path) -> None:
     assert "are missing from its source" in reports(table)[-1]
 
 
-def test_reports_go_where_they_are_wanted_and_old_ones_go(tmp_path: Path) -> None:
+def test_reports_are_written_to_the_configured_folder_and_old_ones_are_removed(
+    tmp_path: Path,
+) -> None:
     root, table, folder = (tmp_path / name for name in ("aerial", "table", "told"))
     write_archive(root, {"a.tar": images(0, 1)})
     there: dict[str, Any] = {"reindex__report": str(folder), "reindex__keep_reports": 2}

@@ -226,7 +226,7 @@ def test_a_cancelled_request_does_not_cancel_others(where: TableLocation) -> Non
     asyncio.run(ask())
 
 
-def test_copies_within_a_unit_and_across_units_cost_one_description() -> None:
+def test_copies_within_a_unit_and_across_units_are_described_once() -> None:
     async def ask() -> None:
         units = captioner()
         copies = [sample(f"{i}.jpg", jpeg(1)) for i in range(3)]

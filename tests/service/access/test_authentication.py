@@ -56,7 +56,7 @@ def test_names_of_keys(own: TableLocation) -> None:
     with pytest.raises(CallError, match="no key named 'b'"):
         store.revoke("b")
     with pytest.raises(TableError):
-        KeyStore(TableLocation.parse(f"{own.uri}-nowhere")).add("a", Right.SEARCH)
+        KeyStore(TableLocation.parse(f"{own.uri}-missing")).add("a", Right.SEARCH)
 
 
 def test_only_who_has_a_key_may_search(own: TableLocation) -> None:
@@ -210,7 +210,7 @@ def test_the_address_from_a_trusted_proxy_is_used(own: TableLocation) -> None:
         assert guess("203.0.113.5, 192.0.2.1") == 429
 
 
-def test_a_server_that_believes_no_proxy_leaves_the_address_to_us(
+def test_the_server_does_not_change_the_client_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By default Serve's HTTP server uses the header of peers on its machine (serving.md)."""
@@ -277,7 +277,7 @@ def test_something_else_among_the_keys_is_passed_over(
     assert keys.find(key) is None
     assert keys.find(other) is not None
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{own.uri}/state/keys/{name} is no API key")
+    assert record.getMessage().startswith(f"{own.uri}/state/keys/{name} is not an API key")
 
 
 @pytest.mark.parametrize(
@@ -285,11 +285,11 @@ def test_something_else_among_the_keys_is_passed_over(
     [
         "/v1", "/v1/", "/v1/table/", "//v1/table", "/v1//table", "/V1/table", "/v1/table%00",
         "/v1/../v1/table", "/page/../v1/table", "/page/%2e%2e/v1/table", "/page/..%2fapi.py",
-        "/metrics/", "//metrics", "/healthz/../metrics", "/docs", "/redoc", "/nowhere",
+        "/metrics/", "//metrics", "/healthz/../metrics", "/docs", "/redoc", "/missing",
         "/v1/admin", "/v1/admin/promote/", "/openapi.json/", "/.git/config", "/-/routes",
     ],
 )  # fmt: skip
-def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str) -> None:
+def test_no_spelling_of_a_path_bypasses_the_key(own: TableLocation, path: str) -> None:
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"}):
             # A complete URL, because `//metrics` alone would name a host.

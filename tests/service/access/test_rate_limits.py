@@ -14,7 +14,7 @@ from skytext.service.telemetry.metrics import LocalMeter
 
 @pytest.mark.parametrize(
     ("storage", "reason"),
-    [("nowhere://host", "unknown storage scheme"), ("redis://host", "'redis' .*pip install redis")],
+    [("missing://host", "unknown storage scheme"), ("redis://host", "'redis' .*pip install redis")],
 )
 def test_a_place_that_cannot_be_used_is_named(
     storage: str, reason: str, monkeypatch: pytest.MonkeyPatch

@@ -155,7 +155,7 @@ def test_cached_images_expire_with_their_shard(
 
 
 @pytest.mark.parametrize("what", ["bytes", "thumbnail"])
-def test_an_image_that_stays_in_a_rewritten_tar_is_handed_out(
+def test_an_image_that_stays_in_a_rewritten_tar_is_served(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
@@ -281,7 +281,7 @@ def test_a_link_out_of_the_archive_is_not_followed(tmp_path: Path) -> None:
     assert caught.value.status == 403
 
 
-def test_an_image_too_large_to_hand_out_is_not_read(tmp_path: Path) -> None:
+def test_an_image_too_large_to_serve_is_not_read(tmp_path: Path) -> None:
     images = images_of(make_config(tmp_path / "table"))
     with pytest.raises(ProblemError, match="image-too-large"):
         images.check(row(f"file://{tmp_path}/archive/a.tar#a.jpg", byte_length=10**10))

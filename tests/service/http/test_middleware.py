@@ -193,7 +193,7 @@ def test_slow_uploads_hold_up_only_each_other() -> None:
     run(test)
 
 
-def test_a_client_that_goes_away_ends_its_work_and_frees_its_turn() -> None:
+def test_a_disconnected_client_ends_its_work_and_frees_its_slot() -> None:
     async def test() -> None:
         work = Work()
         gate = make_gate(work, max_running=1, max_waiting=0)
@@ -246,7 +246,7 @@ def test_a_cancelled_request_ends_its_work() -> None:
     run(test)
 
 
-def test_an_answer_that_takes_too_long_is_given_up() -> None:
+def test_an_answer_that_takes_too_long_is_aborted() -> None:
     async def test() -> None:
         work = Work()
         client = Client()
@@ -280,7 +280,7 @@ def test_a_body_without_end_is_cut_off() -> None:
     run(test)
 
 
-def test_a_slow_client_holds_no_turn_and_is_given_up() -> None:
+def test_a_slow_client_holds_no_slot_and_times_out() -> None:
     async def test() -> None:
         work = Work()
         gate = make_gate(work, max_running=1, max_waiting=0, body_timeout_s=0.05)
@@ -294,7 +294,7 @@ def test_a_slow_client_holds_no_turn_and_is_given_up() -> None:
     run(test)
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_let_go() -> None:
+def test_a_client_that_disconnects_during_its_body_frees_its_slot() -> None:
     async def test() -> None:
         work, client = Work(), Client(body=None)  # type: ignore[arg-type]
         client.go_away()

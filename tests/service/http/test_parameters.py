@@ -47,12 +47,12 @@ def test_a_refused_parameter_is_named_beside_those_that_are_known(http: Any) -> 
     assert answer.json()["errors"] == [{"field": "query.width", "message": message}]
 
 
-def test_the_page_keeps_its_parameters_to_itself(http: Any) -> None:
+def test_the_page_route_accepts_any_parameter(http: Any) -> None:
     assert http.get("/", params={"text": "a river", "until": "2024-05-31"}).status_code == 200
 
 
 @pytest.mark.parametrize("query", ["text=a&k=1&k=2", "text=a&gsd_max=1&gsd-max=2"])
-def test_a_second_value_is_refused_where_one_counts(http: Any, query: str) -> None:
+def test_a_second_value_of_a_single_valued_parameter_is_refused(http: Any, query: str) -> None:
     assert "given more than once" in refusal(http.get(f"/v1/search?{query}"))
 
 

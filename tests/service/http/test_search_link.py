@@ -95,7 +95,7 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
         ("POLYGON((0 51.2, 4.3 60, 0 60, 0 51.2))", []),
     ],
 )
-def test_a_geometry_is_met_by_the_footprint(
+def test_a_geometry_is_compared_with_the_footprint(
     http: Any, name: str, geometry: str, images: list[str]
 ) -> None:
     assert found(http, {"text": "planes", name: geometry}) == images
@@ -104,7 +104,7 @@ def test_a_geometry_is_met_by_the_footprint(
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ({"text": "a", "collection": "nowhere"}, "collection"),
+        ({"text": "a", "collection": "missing"}, "collection"),
         ({"text": "a", "gsd_min": "2", "gsd_max": "1"}, "must not be above"),
         ({"text": "a", "gsd_min": "nan"}, "query.gsd_min"),
         ({"text": "a", "where": "gsd < 1", "filter": "gsd < 1"}, "names of the same parameter"),

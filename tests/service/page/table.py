@@ -33,7 +33,7 @@ BULK = [f"field{i:02d}.jpg" for i in range(26)]
 DESCRIBED: dict[str, list[str]] = {
     "river.jpg": ["a brown river", "water in fields", "a stream with bends"],
     "fiji.jpg": ["an atoll in the sea", "a reef around a lagoon"],
-    "nowhere.jpg": ["dense forest"],
+    "missing.jpg": ["dense forest"],
     HOSTILE_MEMBER: list(HOSTILE),
     **{member: [f"a ploughed field number {i}"] for i, member in enumerate(BULK)},
 }
@@ -41,7 +41,7 @@ DESCRIBED: dict[str, list[str]] = {
 
 def facts(member: str) -> dict[str, Any]:
     """The metadata of an image."""
-    if member == "nowhere.jpg":
+    if member == "missing.jpg":
         return {}
     number = BULK.index(member) if member in BULK else 30
     box = (4.0 + number, 40.0, 4.5 + number, 40.5)

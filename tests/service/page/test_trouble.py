@@ -228,7 +228,7 @@ def test_a_hostile_footprint_s_tip_stays_text(page: Page) -> None:
     assert page.evaluate("window.hacked") is None
 
 
-def test_the_policy_lets_no_foreign_code_run(browser: Browser, site: str) -> None:
+def test_the_content_policy_blocks_foreign_code(browser: Browser, site: str) -> None:
     refused: list[str] = []
     context = browser.new_context(base_url=site)
     page = context.new_page()

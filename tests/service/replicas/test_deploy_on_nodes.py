@@ -268,7 +268,9 @@ def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any)
     return line
 
 
-def test_a_node_that_dies_under_load_costs_seconds(deployed: Deployed, cluster: Nodes) -> None:
+def test_a_node_lost_under_load_is_replaced_within_seconds(
+    deployed: Deployed, cluster: Nodes
+) -> None:
     with under_load(deployed) as asked:
         line = lose_a_node(deployed, cluster, asked, promote)
     print(line)  # noqa: T201  (shown where it fails, and with -rP)
@@ -276,7 +278,7 @@ def test_a_node_that_dies_under_load_costs_seconds(deployed: Deployed, cluster: 
 
 @pytest.mark.proof
 @pytest.mark.timeout(1800)
-def test_every_one_of_many_nodes_that_die_costs_seconds(
+def test_each_of_many_lost_nodes_is_replaced_within_seconds(
     deployed: Deployed, cluster: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     promote(deployed.location)

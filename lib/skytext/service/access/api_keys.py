@@ -173,4 +173,4 @@ def _read(data: bytes) -> StoredKey | None:
 
 @functools.lru_cache(maxsize=100)  # warn once, not at every refresh
 def _warn(path: str) -> None:
-    _log.warning("%s is no API key, and is ignored: delete it", path)
+    _log.warning("%s is not an API key and is ignored: delete it", path)
