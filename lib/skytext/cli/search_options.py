@@ -90,7 +90,7 @@ WhereOption = Annotated[
 BoxOption = Annotated[
     str | None,
     typer.Option(
-        help="Only images that intersect this box in degrees; west > east crosses the antimeridian.",
+        help="Only images that intersect this box, degrees; west > east crosses the antimeridian.",
         metavar="W,S,E,N",
     ),
 ]

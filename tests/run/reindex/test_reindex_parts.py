@@ -254,7 +254,7 @@ def test_a_new_version_is_a_canary_first_if_configured(
 
     # Without a service nothing else ends it.
     begun = start_canary(where, None, 0.05, 0.001)
-    monkeypatch.setattr(canary, "_LEFT_ALONE", dt.timedelta(seconds=-1))
+    monkeypatch.setattr(canary, "_OVERDUE_AFTER", dt.timedelta(seconds=-1))
     summary, messages = serve()
     last = promotions(where, 1)[0]
     assert (last.action, last.versions) == ("promote", (live, begun.canary.version))
