@@ -95,7 +95,7 @@ class VersionReader(threading.Thread):
     def __init__(self, table: Path, seed: int, pause_s: float) -> None:
         super().__init__(name="reader", daemon=True)
         self._table, self._pause_s = table, pause_s
-        self._luck = random.Random(seed)
+        self._rng = random.Random(seed)
         self._ended = threading.Event()
         self._open: dict[int, ServedVersion] = {}
         self._error: BaseException | None = None
@@ -122,10 +122,10 @@ class VersionReader(threading.Thread):
             self._open[searcher.table.version] = ServedVersion(searcher)
             while len(self._open) > _NUM_OPEN:
                 # The oldest version stays open.
-                del self._open[sorted(self._open)[self._luck.random() < 0.9]]
+                del self._open[sorted(self._open)[self._rng.random() < 0.9]]
             hold_versions(searcher.table.location, "reader", list(self._open))
         for version in self._open.values():
-            self.durations_s.append(version.ask(self._luck))
+            self.durations_s.append(version.ask(self._rng))
 
     def check(self) -> None:
         """Raise the error of a search.

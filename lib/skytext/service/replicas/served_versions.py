@@ -75,10 +75,10 @@ class Versions:
         self._opening = threading.Lock()
         self._refused: set[VersionOfEach] = set()
         self._canary: VersionOfEach | None = None
-        self._said: dict[VersionOfEach, str] = {}
+        self._logged_errors: dict[VersionOfEach, str] = {}
         self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-        self._held_said: set[VersionOfEach] = set()
-        self._say_held_at = 0.0
+        self._held_before: set[VersionOfEach] = set()
+        self._write_held_at = 0.0
         served = tables.open_served(config.version)
         self._live = self._open(tuple(table.version for table in served))
         self._lately: tuple[VersionOfEach, ...] = (self._live.versions,)
@@ -142,7 +142,7 @@ class Versions:
             return False
         before = self._live.versions
         self._follow(searcher)
-        self._refused, self._said = set(), {}
+        self._refused, self._logged_errors = set(), {}
         self._hold(searcher)
         self._went_live(searcher)
         seconds = time.perf_counter() - started
@@ -221,10 +221,10 @@ class Versions:
             JobError: a store request failed.
         """
         held, now = set(self._held), time.monotonic()
-        if held != self._held_said or now >= self._say_held_at:
+        if held != self._held_before or now >= self._write_held_at:
             for place, location in enumerate(self._tables.locations):
                 hold_versions(location, self._holder, {version[place] for version in held})
-            self._held_said, self._say_held_at = held, now + HOLD_EVERY_S
+            self._held_before, self._write_held_at = held, now + HOLD_EVERY_S
 
     def held(self, version: VersionOfEach) -> Searcher | None:
         """Return a version if it is open."""
@@ -234,7 +234,7 @@ class Versions:
         if isinstance(error, OtherModelError):
             self._refused.add(version)
         self._meter.count("skytext_swaps_total", ok="false")
-        if self._said.get(version) != str(error):  # log once, not at every poll
+        if self._logged_errors.get(version) != str(error):  # log once, not at every poll
             _log.error(
                 "the promoted version cannot be served",
                 extra={
@@ -243,7 +243,7 @@ class Versions:
                     "error": str(error),
                 },
             )
-        self._said[version] = str(error)
+        self._logged_errors[version] = str(error)
 
     def _open(self, version: VersionOfEach) -> Searcher:
         """Open a version; reuse tables that are already open in the same version."""
