@@ -491,7 +491,7 @@ def test_the_versions_of_each_table_are_held_for_clean_ups(two: list[Path]) -> N
     versions = several(two).versions
     promote(south, other)
     assert versions.refresh()
-    versions.say_held()
+    versions.record_held()
     assert held_versions(north) == {last - 1}
     assert held_versions(south) == {other - 1, other}
 

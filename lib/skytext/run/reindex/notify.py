@@ -60,9 +60,9 @@ def notify(facts: RunFacts, report: str) -> None:
     settings = facts.config.reindex
     body = json.dumps(message(facts, report), ensure_ascii=False).encode()
     problems = []
-    for tell in (_call_webhook, _run_command):
+    for send in (_call_webhook, _run_command):
         try:
-            tell(settings, body)
+            send(settings, body)
         except NotifyError as error:
             problems.append(str(error))
     if problems:

@@ -52,7 +52,7 @@ def make_app(
     keyring: Keyring | None,
     *,
     drain: Drain | None = None,
-    tells_request_id: bool = True,
+    sends_request_id: bool = True,
 ) -> ASGIApp:
     """Return the whole application.
 
@@ -63,7 +63,7 @@ def make_app(
         meter: receives the metrics.
         keyring: the keys; None if none are required.
         drain: ends the application.
-        tells_request_id: add the request id to responses; Serve's own HTTP server does that itself.
+        sends_request_id: add the request id to responses; Serve's own HTTP server does that itself.
     """
     app = make_api(tables, backend, config, meter, keyring)
     limits = config.service.limits
@@ -78,7 +78,7 @@ def make_app(
         meter=meter,
         page_policy=content_security_policy(config.service),
         drain=drain,
-        tells_request_id=tells_request_id,
+        sends_request_id=sends_request_id,
     )
     if config.service.access.cors_origins:
         gate = Cors(

@@ -87,7 +87,7 @@ class Gate:
         meter: Meter,
         page_policy: str,
         drain: Drain | None = None,
-        tells_request_id: bool = True,
+        sends_request_id: bool = True,
     ) -> None:
         self._app = app
         self._guard = guard
@@ -96,7 +96,7 @@ class Gate:
         self._policies = Policies(limits, searches, images, uploads)
         self._page_policy = page_policy
         self._drain = drain or Drain()
-        self._tells_request_id = tells_request_id
+        self._sends_request_id = sends_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -275,7 +275,7 @@ class Gate:
             await asyncio.gather(work, gone, return_exceptions=True)
 
     def _headers(self, request_id: str) -> Iterable[tuple[str, str]]:
-        if self._tells_request_id:
+        if self._sends_request_id:
             yield "X-Request-ID", request_id
         yield "X-Content-Type-Options", "nosniff"
         yield "X-Frame-Options", "DENY"

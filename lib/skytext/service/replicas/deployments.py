@@ -124,9 +124,9 @@ class Ingress:
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self.make_app(tells_request_id=False)
+        return self.make_app(sends_request_id=False)
 
-    def make_app(self, *, tells_request_id: bool) -> ASGIApp:
+    def make_app(self, *, sends_request_id: bool) -> ASGIApp:
         """Return the application; Serve's own HTTP server adds the request id to responses."""
         access = self._config.service.access
         keyring = None
@@ -140,7 +140,7 @@ class Ingress:
             RayMeter(),
             keyring,
             drain=self._drain,
-            tells_request_id=tells_request_id,
+            sends_request_id=sends_request_id,
         )
 
     async def drain(self, seconds: float) -> int:
@@ -168,7 +168,7 @@ class ListeningIngress:
     async def start(self) -> None:
         """Start to accept requests; further calls do nothing."""
         if self._answering is None:
-            app = self._ingress.make_app(tells_request_id=True)
+            app = self._ingress.make_app(sends_request_id=True)
             server = serving(app, take_socket(self._listener))
             self._answering = await self._held.enter_async_context(server)
 

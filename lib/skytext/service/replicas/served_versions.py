@@ -214,7 +214,7 @@ class Versions:
             self._hold(searcher)
             return searcher
 
-    def say_held(self) -> None:
+    def record_held(self) -> None:
         """Record the versions in use for the clean-up, every ten minutes and after a change.
 
         Raises:
