@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # There only while packages are being installed: found at the start, it says that an earlier set-up
-# was cut off, perhaps in the middle of a package, and that pip's idea of the folder is worth nothing.
+# was interrupted, perhaps in the middle of a package, so that pip's records of the folder are not reliable.
 UNFINISHED := $(VENV)/.setup-unfinished
 READY := $(VENV)/.setup-done
 # The scripts in .venv/bin name the folder that they were installed in.

@@ -162,10 +162,10 @@ def _by_kind(scenes: list[Scene], described: Described) -> dict[str, dict[str, f
     for number, found in described.items():
         for text in found:
             truth = {group.kind for group in scenes[number].objects}
-            said = set(read_description(text or {}).objects)
+            described_kinds = set(read_description(text or {}).objects)
             there.update(truth)
-            named.update(said)
-            both.update(truth & said)
+            named.update(described_kinds)
+            both.update(truth & described_kinds)
     kinds = sorted(there, key=lambda kind: both[kind] / there[kind])
     return {
         kind: {

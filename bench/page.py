@@ -54,10 +54,10 @@ def main(
         "num_kib": max(load["num_kib"] for load in loads),
         "repeats": repeats,
     }
-    said = json.dumps({name: round(value, 2) for name, value in result.items()})
-    typer.echo(said)
+    printed = json.dumps({name: round(value, 2) for name, value in result.items()})
+    typer.echo(printed)
     if output is not None:
-        output.write_text(said)
+        output.write_text(printed)
 
 
 def _load(browser: Browser, link: str) -> dict[str, float]:

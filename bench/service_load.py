@@ -54,7 +54,7 @@ class Load:
         started = time.perf_counter()
         try:
             async with session.post(self._url, json=body, headers=self._headers) as answer:
-                told = await answer.json(content_type=None)
+                answer_json = await answer.json(content_type=None)
                 status = str(answer.status)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self.statuses[type(error).__name__] += 1
@@ -62,7 +62,7 @@ class Load:
         self.statuses[status] += 1
         if status == "200":
             self.accepted_s.append(time.perf_counter() - started)
-            self.versions[told["table_version"]] += 1
+            self.versions[answer_json["table_version"]] += 1
         return float(answer.headers.get("Retry-After", 0))
 
     async def closed(self, clients: int, seconds: float, *, patient: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""Small archives for tests: tar shards of tiny noise JPEGs, a few of them broken."""
+"""Small archives for tests: tar shards of tiny noise JPEGs, some of them broken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.archive.formats.tars import Entry, make_tar
 
 
 def jpeg(seed: int, size: tuple[int, int] = (48, 32)) -> bytes:
-    """Noise: another seed is another image."""
+    """A noise image; each seed gives a different image."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
@@ -24,7 +24,7 @@ def jpeg(seed: int, size: tuple[int, int] = (48, 32)) -> bytes:
 
 
 def tiff16(seed: int) -> bytes:
-    """A 16-bit grey TIFF of 40 x 24 pixels, as a sensor makes it."""
+    """A 16-bit grey TIFF of 40 x 24 pixels."""
     pixels = np.random.default_rng(seed).integers(300, 5000, (24, 40)).astype(np.uint16)
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels)
@@ -37,7 +37,7 @@ def images(first: int, count: int) -> list[Entry]:
 
 
 def bad_images() -> dict[str, tuple[bytes, str]]:
-    """Members that cannot be decoded, each with the reason that its row must give."""
+    """Members that cannot be decoded, each with the expected reason in its row."""
     return {
         "empty.jpg": (b"", "empty"),
         "cut.jpg": (jpeg(9001)[:200], "truncated_image"),

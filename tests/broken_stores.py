@@ -1,4 +1,4 @@
-"""Stores that answer every request, and break one rule each: for `tests.faulty_proxy`."""
+"""Stores that answer every request but each break one rule; for `tests.faulty_proxy`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ignores_conditions(request: Request, send: Send) -> Answer:
 
 
 def looks_before_it_writes(request: Request, send: Send) -> Answer:
-    """Keep the condition of a put, but not where several come at the same moment."""
+    """Check the condition of a put, but not for concurrent puts."""
     if request.method != "PUT" or request.header(_CONDITION) is None:
         return send(request)
     unconditional = request.without(_CONDITION)
@@ -31,7 +31,7 @@ def looks_before_it_writes(request: Request, send: Send) -> Answer:
 
 
 class RemembersReads:
-    """Answer a read as it was answered before; writes and listings pass."""
+    """Answer a repeated read with the first answer; writes and listings pass."""
 
     def __init__(self) -> None:
         self._answers: dict[str, Answer] = {}
@@ -67,7 +67,7 @@ def lists_backwards(request: Request, send: Send) -> Answer:
 
 
 def is_an_hour_ahead(request: Request, send: Send) -> Answer:
-    """Tell times by a clock that is an hour fast."""
+    """Report times of a clock that is one hour ahead."""
     answer = send(request)
     headers = {
         name: format_datetime(parsedate_to_datetime(value) + dt.timedelta(hours=1), usegmt=True)

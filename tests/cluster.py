@@ -23,7 +23,7 @@ from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
 _NODE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
-# Asks Ray's own tables: the state API wants a dashboard.
+# Reads Ray's own tables, because the state API needs a dashboard.
 _PLACES = """
 import json, sys
 import ray
@@ -38,14 +38,14 @@ print("PLACES", json.dumps([
 
 @contextmanager
 def _forks() -> Iterator[None]:
-    """Let Ray fork: only to execute its own programs right away, which Lance survives."""
+    """Allow Ray to fork. It executes its own programs at once, which is safe for Lance."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         yield
 
 
 class Nodes:
-    """The cluster, and what tests do to it.
+    """The cluster for tests.
 
     Attributes:
         address: what ``--ray-address`` takes.
@@ -80,7 +80,7 @@ class Nodes:
                 process.kill()
 
     def remove(self, place: int) -> None:
-        """Take a worker node away in peace: the cluster knows it at once."""
+        """Remove a worker node in order: the cluster knows it at once."""
         self._cluster.remove_node(self.workers.pop(place), allow_graceful=True)
 
     def _started_by(self, node: Any) -> list[psutil.Process]:
@@ -88,7 +88,7 @@ class Nodes:
         return psutil.Process(raylet.process.pid).children(recursive=True)
 
     def actors(self, place: int) -> list[str]:
-        """Return the titles of a worker node's processes, without the method at work."""
+        """Return the titles of a worker node's processes, without the running method."""
         titles = []
         for process in self._started_by(self.workers[place]):
             with contextlib.suppress(psutil.Error):
@@ -115,14 +115,14 @@ class Nodes:
 
 
 def serve_settings() -> dict[str, str]:
-    """Return the variables that the nodes of cluster.yaml start with for the endpoint."""
+    """Return the variables with which cluster.yaml starts its nodes."""
     text = (Path(__file__).parents[1] / "cluster.yaml").read_text(encoding="utf-8")
     return dict(re.findall(r"\b(RAY_SERVE_\w+|FORWARDED_ALLOW_IPS)=(\w*)", text))
 
 
 @contextmanager
 def start_cluster(environment: Mapping[str, str]) -> Iterator[Nodes]:
-    """Run a cluster for the time of the block; its processes inherit these variables."""
+    """Run a cluster during the block; its processes inherit these variables."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What every test gets: no model hub, and nothing of the person who runs it."""
+"""Settings for every test: no model hub, and no settings of the user."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 # that tests start inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Each process of tests has one core: the threads of two would wait for each other, at work.
+# Each test process has one core: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# Ray's workers give way to every other process; beside a second process of tests they would starve.
+# Ray's workers have a low priority; beside a second test process they would get no time.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray reads just this name)
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
 
-# No test reaches the cluster or the account that the shell happens to name.
+# No test may use the cluster or the account of the user's shell.
 for _name in ("RAY_ADDRESS", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
     os.environ.pop(_name, None)
 # Lance says "No existing dataset, it will be created" for the first fragment of every new table.
 os.environ.setdefault("LANCE_LOG", "error")
 
 
-# Tests that share what is slow to start run in one process, in this order; then the rest, file by
+# Tests that share a slow fixture run in one process, in this order; then the rest, file by
 # file.
 _RAY, _CLUSTER, _VLLM = "ray", "cluster", "vllm"
 _FIRST = (_RAY, _VLLM, _CLUSTER)
@@ -43,7 +43,7 @@ _FIRST = (_RAY, _VLLM, _CLUSTER)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name for each test the tests that it shares a process with (pytest-xdist)."""
+    """Assign each test to a group that runs in one process (pytest-xdist)."""
     groups = {item.nodeid: _group(item) for item in items}
     for item in items:
         item.add_marker(pytest.mark.xdist_group(groups[item.nodeid]))
@@ -52,16 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported and collected out of every later search for garbage.
+    """Exclude imported modules and collected tests from later garbage collections.
 
-    Each run on Ray starts with such a search. Collected tests live until the end, so it is in vain.
+    Each run on Ray starts one. It would find nothing, because collected tests are never freed.
     """
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Give it back: libraries look at the end for objects of theirs that are left."""
+    """Undo that: at the end, libraries search for their remaining objects."""
     gc.unfreeze()
 
 
@@ -81,7 +81,7 @@ def s3_endpoint() -> Iterator[str]:
     """The address of an S3 that honours conditional puts, which table commits rely on."""
     from moto.server import ThreadedMotoServer
 
-    # It notes each request, hundreds of lines below every failure.
+    # It logs each request: hundreds of lines after every failure.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
         _make_puts_atomic(patch)
@@ -116,7 +116,7 @@ def _make_puts_atomic(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def s3_settings(s3_endpoint: str) -> dict[str, str]:
-    """The variables that lead every AWS client to that S3, and to nothing of this machine's."""
+    """The variables that make every AWS client use that S3 and no settings of this machine."""
     return {
         "AWS_ENDPOINT_URL": s3_endpoint,
         "AWS_ACCESS_KEY_ID": "key",
@@ -174,7 +174,7 @@ def local_ray(
     from skytext.config.settings import Config
     from skytext.run.control import cluster
 
-    # It logs every scheduler step, thousands of records that pytest would keep.
+    # It logs every scheduler step: pytest would keep thousands of records.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     config = Config.model_validate({"job": {"object_store_bytes": 100 * 2**20}})
     with contextlib.ExitStack() as until_the_end:
@@ -182,7 +182,7 @@ def local_ray(
             # Workers inherit what is set when Ray starts.
             for name, value in (s3_settings | {"AWS_ENDPOINT_URL": proxy.url}).items():
                 patch.setenv(name, value)
-            # Replicas tell their counts so often; a test waits for them.
+            # Replicas report their counts at this interval; a test waits for them.
             patch.setenv("RAY_metrics_report_interval_ms", "5000")
             patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary-" * 9)))
             until_the_end.enter_context(cluster.local_ray(config, num_cpus=2))

@@ -1,4 +1,4 @@
-"""A proxy before an HTTP server that fails as stores do, by a schedule that a seed decides.
+"""A proxy before an HTTP server that injects faults of stores; a seed selects them.
 
     with faulty_proxy(endpoint, Faults(seed=1, reset=0.1, slow_down=0.05)) as proxy:
         client = boto3.client("s3", endpoint_url=proxy.url)
@@ -6,9 +6,9 @@
         proxy.faults = Faults(slow_down=1.0)  # from now on
         assert proxy.counts["reset"] > 0
 
-It changes nothing else of what passes, and never the order of one connection's answers.
+It changes nothing else, and never the order of the answers on one connection.
 
-A store that answers, but wrongly, is a function that gets each request and the way to the server:
+A store with wrong answers is a function of the request and of a function that sends it on:
 
     def ignores_conditions(request, send):
         return send(request.without("If-None-Match"))
@@ -39,25 +39,25 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "expec
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong, and how often: each rate is a share of the requests, 0 to 1.
+    """The faults and their rates: each rate is a share of the requests, 0 to 1.
 
-    A request meets one fault at the most; the rates together must not exceed 1.
+    A request has at most one fault; the sum of the rates must not exceed 1.
 
     Attributes:
         seed: the same seed gives the same faults to the same sequence of requests.
-        delay: the answer waits ``delay_s``, and is right.
+        delay: the answer is delayed by ``delay_s``, and is correct.
         delay_s: for how long, in seconds.
         reset: the connection is reset (RST) in the middle of the body.
         truncate: the connection is closed (FIN) in the middle of the body.
         server_error: 500 InternalError.
         slow_down: 503 SlowDown.
         expired: 400 ExpiredToken.
-        methods: the methods that meet faults; others pass.
+        methods: the methods with faults; others pass.
         pattern: a regular expression searched for in the path and query; others pass.
         at_byte: where a body breaks; None: somewhere that the seed decides.
         max_faults: after this many, everything passes; None: no end.
         max_in_a_row: after this many of one path in a row, its next request passes; None: no end.
-            Where requests run side by side, their order decides which of them the faults meet.
+            With concurrent requests, their order decides which of them fail.
     """
 
     seed: int = 0
@@ -95,7 +95,7 @@ _ANSWERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent; ``path`` with its query, ``received_at`` in seconds since 1970."""
+    """A request; ``path`` includes the query, ``received_at`` is in seconds since 1970."""
 
     method: str
     path: str
@@ -105,7 +105,7 @@ class Request:
 
     @property
     def key_id(self) -> str:
-        """The access key that signed it; empty where nothing did."""
+        """The access key of the signature; empty without one."""
         found = re.search(r"Credential=([^/]*)/", self.header("Authorization") or "")
         return found[1] if found else ""
 
@@ -121,7 +121,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets."""
+    """An answer."""
 
     status: int
     headers: dict[str, str]
@@ -137,8 +137,8 @@ class FaultyProxy:
 
     Attributes:
         url: its address.
-        counts: requests by what became of them: ``passed``, or the kind of fault.
-        requests: what was asked for, in order.
+        counts: requests by result: ``passed``, or the kind of fault.
+        requests: all requests, in order.
     """
 
     def __init__(self, upstream: str, faults: Faults, breach: Breach | None) -> None:
@@ -153,7 +153,7 @@ class FaultyProxy:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong from now on; setting it starts its schedule."""
+        """The faults from now on; setting them starts their schedule."""
         return self._faults
 
     @faults.setter
@@ -166,12 +166,12 @@ class FaultyProxy:
 
     @property
     def num_faults(self) -> int:
-        """Requests that met a fault, all in all."""
+        """Total number of requests with a fault."""
         with self._lock:
             return sum(self.counts[kind] for kind in Faults.KINDS)
 
     def draw(self, method: str, path: str) -> tuple[str, float, Faults]:
-        """Decide what becomes of a request: the kind of fault, and where its body breaks."""
+        """Choose the fault of a request, and the position where its body breaks."""
         with self._lock:
             faults = self._faults
             kind = "passed"
@@ -207,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def handle(self) -> None:
-        with suppress(ConnectionError):  # of clients that had enough
+        with suppress(ConnectionError):  # of clients that have disconnected
             super().handle()
 
     def _serve(self) -> None:
@@ -308,8 +308,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _refuse(self, status: int, code: str) -> None:
-        said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
-        body = b"" if self.command == "HEAD" else said.encode()
+        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
+        body = b"" if self.command == "HEAD" else text.encode()
         self.send_response_only(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
@@ -326,10 +326,10 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A broken connection is what this is for."""
+        """Ignore broken connections: the proxy makes them."""
 
     def shutdown_request(self, request: Any) -> None:
-        # Already closed where it was reset: a second shutdown would send a FIN.
+        # A reset connection is closed already: a second shutdown would send a FIN.
         if request.fileno() != -1:
             super().shutdown_request(request)
 

@@ -1,4 +1,4 @@
-"""What a clean clone, the wheel and the cluster launcher rely on."""
+"""The files that a new clone, the wheel and the cluster launcher need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_version_is_one() -> None:
 
 
 def test_gitignore_does_not_drop_the_library() -> None:
-    """`lib/`, in everybody's Python .gitignore, would empty commits and Ray's uploads alike."""
+    """The usual Python .gitignore contains `lib/`; git and Ray's uploads would drop the library."""
     patterns = {line.strip().strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
     assert not patterns & {"lib", "lib*", "*"}
 
@@ -125,7 +125,7 @@ def test_the_client_is_installed_alone(tmp_path: Path) -> None:
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     assert project["version"] == skytext.__version__ == skytext_client.__version__
     zipfile.ZipFile(build_wheel(source, tmp_path)).extractall(tmp_path / "site")
-    # Only the packages that it asks for can be imported, and what these need themselves.
+    # Only its required packages and their dependencies can be imported.
     given = {"httpx", "pydantic", "tenacity"}
     assert {Requirement(one).name for one in project["dependencies"]} == given
     code = (
@@ -154,7 +154,7 @@ def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
         f"skytext-{skytext.__version__}.dist-info",
     }
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
-    # What the tree holds, the wheel holds: modules, prompts, checkpoint, page, py.typed.
+    # The wheel has the same files as the tree: modules, prompts, checkpoint, page, py.typed.
     here = ROOT / "lib"
     expected = {
         str(path.relative_to(here))
@@ -166,7 +166,7 @@ def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
 
 
 def test_the_environment_has_the_pth_file_of_this_tree() -> None:
-    """`make setup` copies it: an editable install leaves it out."""
+    """`make setup` copies it, because an editable install omits it."""
     import sysconfig
 
     installed = Path(sysconfig.get_path("purelib")) / PTH

@@ -111,8 +111,8 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
             raise
     if status == 0 and result.is_file():
         return read_results(result) | {"kind": case.kind}
-    said = log.read_text(encoding="utf-8", errors="replace")[-_KEPT_OUTPUT_CHARS:]
-    return {"error": f"{said}\n{case.name}: exit status {status}"}
+    output = log.read_text(encoding="utf-8", errors="replace")[-_KEPT_OUTPUT_CHARS:]
+    return {"error": f"{output}\n{case.name}: exit status {status}"}
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:

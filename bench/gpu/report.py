@@ -95,8 +95,8 @@ def _rows(section: str, cases: dict[str, Any], price_per_hour: float | None) -> 
     reference = _reference(section, cases)
     for case, result in cases.items():
         if "loads" not in result:
-            said = str(result.get("error") or result.get("skipped")).strip().splitlines()[-1]
-            yield [section, case, said.replace("|", "/")[:160], *[""] * (len(_COLUMNS) - 3)]
+            reason = str(result.get("error") or result.get("skipped")).strip().splitlines()[-1]
+            yield [section, case, reason.replace("|", "/")[:160], *[""] * (len(_COLUMNS) - 3)]
             continue
         for load, found in result["loads"].items():
             rate = _rate(section, found)

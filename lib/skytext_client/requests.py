@@ -225,7 +225,7 @@ def image_of(answer: httpx.Response) -> bytes:
 
 
 def _foreign(answer: httpx.Response) -> ClientError:
-    said = " ".join(answer.text.split())[:100]
+    text = " ".join(answer.text.split())[:100]
     return ClientError(
         f"the response of {answer.url} is not from a skytext service ({said!r}): check the "
         "address, and check whether a proxy returned a login page"
@@ -264,9 +264,9 @@ def _retry_after(answer: httpx.Response) -> float:
     """
     said = answer.headers.get("retry-after", "")
     try:
-        wait_s = float(said)
+        wait_s = float(text)
     except ValueError:
-        wait_s = _seconds_until(said)
+        wait_s = _seconds_until(text)
     return max(wait_s, 0.0) if math.isfinite(wait_s) else _FIRST_WAIT_S
 
 

@@ -121,7 +121,7 @@ def test_links_are_followed_and_loops_are_not_endless(archive: Path, tmp_path: P
     (view / "linked").symlink_to(archive / "north")
     (view / "loop").symlink_to(view)
     (view / "s.tar").symlink_to(archive / "a.tar")
-    (view / "gone.tar").symlink_to(tmp_path / "nowhere.tar")
+    (view / "gone.tar").symlink_to(tmp_path / "missing.tar")
     shards = discover([str(view)])
     assert places(shards) == [("view", "gone.tar"), ("view", "linked/c.tar"), ("view", "s.tar")]
     assert [s.failure is None for shard in shards for s in read_shard(shard)] == [False, True, True]
@@ -130,7 +130,7 @@ def test_links_are_followed_and_loops_are_not_endless(archive: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "does not exist"),
+        ("missing", "does not exist"),
         ("empty", "is empty"),
         ("others", r"no file of these types: \.tar, .* 5 other files .*\.csv, .*…"),
         ("others/*.tar", "matches nothing"),

@@ -26,7 +26,7 @@ def places_of(root: Path) -> dict[str, tuple[Place, bytes | None]]:
     return found
 
 
-def test_images_of_all_kinds_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_images_of_all_kinds_are_returned_in_the_requested_order(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
     (root / "loose.jpg").write_bytes(images(50, 1)[0][1])
     cells = pa.table({"image": pa.array([data for _, data in images(20, 9)], pa.binary())})
@@ -46,8 +46,8 @@ def test_unavailable_images_are_errors_and_the_others_are_returned(tmp_path: Pat
     (root / "a.tar").unlink()
     sparse = Place("file:///x/s.tar#m.jpg", "m.jpg")
     fetched = list(fetch_images([*(place for place, _ in found.values()), sparse], num_threads=2))
-    said = dict(zip([*found, "sparse"], fetched, strict=True))
-    assert [name for name, data in said.items() if isinstance(data, bytes)] == [
+    results = dict(zip([*found, "sparse"], fetched, strict=True))
+    assert [name for name, data in results.items() if isinstance(data, bytes)] == [
         "b.tar/0003.jpg",
         "b.tar/0004.jpg",
         "p.parquet/row-0",

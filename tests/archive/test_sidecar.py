@@ -19,9 +19,9 @@ from skytext.archive.sidecar import parse_item
 
 
 def parse(item: Any, **more: Any) -> tuple[Metadata, dict[str, Any]]:
-    said = parse_sidecar(item if isinstance(item, bytes) else json.dumps(item).encode(), **more)
-    rest = json.loads(said.metadata, parse_constant=pytest.fail) if said.metadata else {}
-    return said, rest
+    parsed = parse_sidecar(item if isinstance(item, bytes) else json.dumps(item).encode(), **more)
+    rest = json.loads(parsed.metadata, parse_constant=pytest.fail) if parsed.metadata else {}
+    return parsed, rest
 
 
 STAC = {
@@ -37,11 +37,11 @@ STAC = {
 
 
 def test_a_stac_item_fills_the_typed_fields_and_keeps_the_rest() -> None:
-    said, rest = parse(STAC)
-    assert said.datetime == datetime(2020, 6, 1, 12, tzinfo=UTC)
-    assert said.datetime.tzinfo is UTC
-    assert said.bbox == (10.0, 20.0, 11.0, 21.0)
-    assert (said.gsd, said.collection) == (0.6, "naip")
+    parsed, rest = parse(STAC)
+    assert parsed.datetime == datetime(2020, 6, 1, 12, tzinfo=UTC)
+    assert parsed.datetime.tzinfo is UTC
+    assert parsed.bbox == (10.0, 20.0, 11.0, 21.0)
+    assert (parsed.gsd, parsed.collection) == (0.6, "naip")
     assert rest == {
         "type": "Feature",
         "stac_version": "1.0.0",
@@ -60,16 +60,16 @@ def test_the_json_has_sorted_keys() -> None:
 
 def test_a_range_of_time_counts_from_its_start() -> None:
     properties = {"datetime": None, "start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "x"}
-    said, rest = parse({"type": "Feature", "properties": properties})
-    assert said.datetime == datetime(2020, 1, 1, tzinfo=UTC)
+    parsed, rest = parse({"type": "Feature", "properties": properties})
+    assert parsed.datetime == datetime(2020, 1, 1, tzinfo=UTC)
     assert rest["properties"]["end_datetime"] == "x"
 
 
 def test_top_level_keys_of_the_same_names_count_too() -> None:
-    said, rest = parse({"datetime": "2021-01-02", "bbox": [170, -5, -170, 5], "gsd": 10, "x": 1})
-    assert said.datetime == datetime(2021, 1, 2, tzinfo=UTC)
-    assert said.bbox == (170, -5, -170, 5)
-    assert (said.gsd, said.collection, rest) == (10.0, None, {"x": 1})
+    parsed, rest = parse({"datetime": "2021-01-02", "bbox": [170, -5, -170, 5], "gsd": 10, "x": 1})
+    assert parsed.datetime == datetime(2021, 1, 2, tzinfo=UTC)
+    assert parsed.bbox == (170, -5, -170, 5)
+    assert (parsed.gsd, parsed.collection, rest) == (10.0, None, {"x": 1})
 
 
 def test_an_empty_sidecar_gives_no_metadata() -> None:
@@ -107,20 +107,22 @@ def test_an_empty_sidecar_gives_no_metadata() -> None:
     ],
 )
 def test_a_value_that_cannot_be_used_is_kept_and_named(name: str, value: object) -> None:
-    said, rest = parse({name: value, "other": 1})
-    assert getattr(said, name) is None
+    parsed, rest = parse({name: value, "other": 1})
+    assert getattr(parsed, name) is None
     assert rest == {name: value, "other": 1, "_invalid": [name]}
     inside = name in {"datetime", "gsd"}
     item = {"type": "Feature", "properties": {name: value} if inside else {}}
-    said, rest = parse(item if inside else {**item, name: value})
-    assert getattr(said, name) is None
+    parsed, rest = parse(item if inside else {**item, name: value})
+    assert getattr(parsed, name) is None
     assert rest["_invalid"] == [name]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_invalid_json_numbers_are_kept_as_text(number: str) -> None:
-    said, rest = parse(f'{{"gsd": {number}, "bbox": [0, 0, {number}, 1], "x": {number}}}'.encode())
-    assert (said.gsd, said.bbox) == (None, None)
+    parsed, rest = parse(
+        f'{{"gsd": {number}, "bbox": [0, 0, {number}, 1], "x": {number}}}'.encode()
+    )
+    assert (parsed.gsd, parsed.bbox) == (None, None)
     assert rest["x"] == number
     assert rest["_invalid"] == ["bbox", "gsd"]
 
@@ -141,9 +143,9 @@ def test_invalid_json_numbers_are_kept_as_text(number: str) -> None:
     ],
     ids=["empty", "cut", "text", "list", "string", "null", "bytes", "deep", "deeper", "long"],
 )
-def test_a_sidecar_that_does_not_parse_says_so_and_costs_nothing_else(data: bytes) -> None:
-    said, rest = parse(data)
-    assert (said.datetime, said.bbox, said.gsd, said.collection) == (None,) * 4
+def test_an_invalid_sidecar_is_reported_and_its_image_is_read(data: bytes) -> None:
+    parsed, rest = parse(data)
+    assert (parsed.datetime, parsed.bbox, parsed.gsd, parsed.collection) == (None,) * 4
     assert list(rest) == ["_sidecar_error"]
     assert 0 < len(rest["_sidecar_error"]) <= 200
 
@@ -156,26 +158,26 @@ def test_other_encodings_of_json_are_read() -> None:
 def test_text_is_kept_beside_everything_else_and_never_instead() -> None:
     assert parse({"x": 1}, txt_data=b"a ship")[1] == {"x": 1, "txt": "a ship"}
     assert parse({"txt": "own"}, txt_data=b"a ship")[1] == {"txt": "own", "_txt": "a ship"}
-    said = parse_sidecar(txt_data=b"\xef\xbb\xbfna\xefve \x00")
-    assert json.loads(said.metadata or "") == {"txt": "na\ufffdve \x00"}
+    parsed = parse_sidecar(txt_data=b"\xef\xbb\xbfna\xefve \x00")
+    assert json.loads(parsed.metadata or "") == {"txt": "na\ufffdve \x00"}
 
 
 def test_captions_in_a_sidecar_appear_in_its_json_alone() -> None:
-    said, rest = parse({"caption": "a harbour", "captions": ["x"]}, txt_data=b"words")
-    assert (said.datetime, said.bbox, said.gsd, said.collection) == (None,) * 4
+    parsed, rest = parse({"caption": "a harbour", "captions": ["x"]}, txt_data=b"words")
+    assert (parsed.datetime, parsed.bbox, parsed.gsd, parsed.collection) == (None,) * 4
     assert rest == {"caption": "a harbour", "captions": ["x"], "txt": "words"}
 
 
 def test_every_text_fits_into_arrow() -> None:
-    said = parse_sidecar(b'{"collection": "\\ud800", "k\\udfff": "\\ud83d\\ude00 \\ud800"}')
-    assert json.loads(said.metadata or "") == {"k?": "😀 ?"}
-    assert said.collection == "?"
-    pa.array([said.metadata, said.collection], pa.string()).validate(full=True)
+    parsed = parse_sidecar(b'{"collection": "\\ud800", "k\\udfff": "\\ud83d\\ude00 \\ud800"}')
+    assert json.loads(parsed.metadata or "") == {"k?": "😀 ?"}
+    assert parsed.collection == "?"
+    pa.array([parsed.metadata, parsed.collection], pa.string()).validate(full=True)
 
 
 def test_a_box_with_heights_loses_them_but_keeps_them_in_the_json() -> None:
-    said, rest = parse({"bbox": [1, 2, -50, 3, 4, 900]})
-    assert said.bbox == (1, 2, 3, 4)
+    parsed, rest = parse({"bbox": [1, 2, -50, 3, 4, 900]})
+    assert parsed.bbox == (1, 2, 3, 4)
     assert rest == {"bbox": [1, 2, -50, 3, 4, 900]}
 
 
@@ -198,8 +200,8 @@ def test_a_time_may_be_written_in_small_letters(letter: str) -> None:
 
 
 def test_numbers_as_text_are_numbers() -> None:
-    said, rest = parse({"gsd": "10", "bbox": ["1", "-2.5", " 3 ", "+4e0"]})
-    assert (said.gsd, said.bbox, rest) == (10.0, (1.0, -2.5, 3.0, 4.0), {})
+    parsed, rest = parse({"gsd": "10", "bbox": ["1", "-2.5", " 3 ", "+4e0"]})
+    assert (parsed.gsd, parsed.bbox, rest) == (10.0, (1.0, -2.5, 3.0, 4.0), {})
 
 
 def test_a_box_beyond_180_is_brought_back() -> None:
@@ -216,8 +218,8 @@ ACROSS = {"type": "Polygon", "coordinates": [[[179, 1], [-179, 1], [-179, 2], [1
 
 def test_a_feature_without_a_box_has_that_of_its_geometry() -> None:
     for bbox in ({}, {"bbox": None}):
-        said, rest = parse(feature(ACROSS, **bbox))
-        assert said.bbox == (179, 1, -179, 2)
+        parsed, rest = parse(feature(ACROSS, **bbox))
+        assert parsed.bbox == (179, 1, -179, 2)
         assert rest["geometry"] == ACROSS
     assert parse(feature(ACROSS, bbox=[0, 1, 2, 3]))[0].bbox == (0, 1, 2, 3)
     assert parse(feature(None))[0].bbox is None
@@ -226,13 +228,13 @@ def test_a_feature_without_a_box_has_that_of_its_geometry() -> None:
 
 @pytest.mark.parametrize("shape", ["POINT (1 2)", {"type": "Point"}, {"type": "x"}, [1, 2]])
 def test_a_geometry_that_cannot_be_used_is_kept_and_named(shape: Any) -> None:
-    said, rest = parse(feature(shape))
-    assert said.bbox is None
+    parsed, rest = parse(feature(shape))
+    assert parsed.bbox is None
     assert (rest["geometry"], rest["_invalid"]) == (shape, ["geometry"])
 
 
-def unusable(said: Metadata) -> dict[str, str]:
-    return dict(unusable_values(said.metadata))
+def unusable(parsed: Metadata) -> dict[str, str]:
+    return dict(unusable_values(parsed.metadata))
 
 
 def test_unusable_values_are_listed_from_the_metadata() -> None:
@@ -263,5 +265,5 @@ def test_unusable_values_of_an_inner_item_are_listed_too() -> None:
 
 
 @pytest.mark.parametrize("own", [5, "gsd", ["speed", 5, None], {"gsd": 1}])
-def test_a_source_may_use_the_same_key_for_something_of_its_own(own: Any) -> None:
+def test_a_source_may_use_the_same_key_for_other_data(own: Any) -> None:
     assert unusable(parse({"_invalid": own, "stac": {"_invalid": own}})[0]) == {}

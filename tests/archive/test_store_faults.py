@@ -1,4 +1,4 @@
-"""Reading through a store that fails: what heals costs nothing, what does not raises."""
+"""Reading from a failing store: short faults have no effect, lasting faults raise."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def proxy(
     """A proxy before the S3 with the same images in each format, without pauses."""
     if "faulty" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket="faulty")
-        # With sidecars, so that the headers need not be walked.
+        # With sidecars, so that the headers need not be read.
         pairs = [((name, data), (f"{name[:2]}.json", "{}")) for name, data in IMAGES.items()]
         tar = make_tar(itertools.chain.from_iterable(pairs))
         s3.put_object(Bucket="faulty", Key="tar/s.tar", Body=tar)
@@ -95,7 +95,7 @@ def test_the_header_walk_recovers_too(proxy: FaultyProxy, source: str) -> None:
     assert [m.member for m in list_members(shard)] == NAMES
 
 
-def test_a_body_that_breaks_costs_one_range(proxy: FaultyProxy) -> None:
+def test_after_a_broken_body_one_range_is_read_again(proxy: FaultyProxy) -> None:
     shard = find("tar")
     before = proxy.counts["passed"]
     proxy.faults = Faults(reset=1.0, at_byte=500_000, max_faults=1, pattern="s.tar")
@@ -109,22 +109,20 @@ KINDS = {
     "slow_down": "answered SlowDown",
     "server_error": "answered InternalError",
     "expired": r"refuses access to .* \(ExpiredToken\): renew the credentials",
-    "truncate": "cannot reach the store|answered 500",  # of a listing, botocore says so
+    "truncate": "cannot reach the store|answered 500",  # botocore's message for a listing
     "reset": "cannot reach the store",
 }
 
 
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_store_that_fails_for_good_fails_no_image(
-    proxy: FaultyProxy, source: str, kind: str
-) -> None:
+def test_a_permanent_store_fault_fails_no_image(proxy: FaultyProxy, source: str, kind: str) -> None:
     """From the first byte."""
     shard = find(source)
     proxy.faults = Faults(**{kind: 1.0}, at_byte=0, pattern=r"\.(tar|jpg|parquet)")
     met: list[Sample] = []
     refused = pytest.raises(StoreFaultError, match=rf"faulty/{source}/.*{KINDS[kind]}")
-    # A file that is refused says nothing of the others of its folder.
+    # A refused file does not mean that the other files of its folder are refused.
     with nullcontext() if (source, kind) == ("folder", "expired") else refused:
         met.extend(read_shard(shard, options=IMPATIENT))
     assert all(sample.failure is None and sample.data is None for sample in met)
@@ -139,7 +137,7 @@ def test_a_store_that_fails_for_good_fails_no_image(
 def test_samples_before_a_fault_are_kept(
     proxy: FaultyProxy, source: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The range behind the one in work is asked for ahead; the fault meets it or the one after.
+    # The next range is requested in advance; the fault affects it or the one after it.
     window = Window(256 << 10, 256 << 10, reads_ahead=True)
     monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", window)
     samples = read_shard(find(source), options=IMPATIENT)

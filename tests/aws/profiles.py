@@ -1,4 +1,4 @@
-"""AWS settings in files, as a person has them, in place of the environment's."""
+"""AWS settings in files instead of environment variables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ echo '{{"Version": 1, "AccessKeyId": "'$expires'", "SecretAccessKey": "secret",'
 
 
 def use_profile(patch: pytest.MonkeyPatch, folder: Path, endpoint: str, *lines: str) -> None:
-    """Leave nothing in the environment but ``AWS_PROFILE``, which leads to ``endpoint``.
+    """Set only ``AWS_PROFILE`` in the environment; the profile names ``endpoint``.
 
     Args:
         patch: undoes it.
@@ -51,7 +51,7 @@ def use_key(patch: pytest.MonkeyPatch, folder: Path, endpoint: str) -> str:
 
 
 def use_process(patch: pytest.MonkeyPatch, folder: Path, endpoint: str, life_s: int) -> None:
-    """Use a profile whose process hands out keys that expire ``life_s`` seconds later.
+    """Use a profile whose process returns keys that expire ``life_s`` seconds later.
 
     The id of each key is the second in which it expires.
     """

@@ -31,7 +31,7 @@ def test_a_profile_gives_region_endpoint_and_keys(
     assert (keys["access_key_id"], keys["token"], keys["expires_at"]) == ("of-profile", None, None)
 
 
-def test_the_environment_goes_before_the_profile(
+def test_the_environment_has_priority_over_the_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_key(monkeypatch, tmp_path, ENDPOINT)
@@ -56,7 +56,7 @@ def test_one_access_serves_until_the_settings_change(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("life_s", "least", "most"), [(3600, 290, 300), (200, -10, 0)])
-def test_keys_that_expire_are_asked_for_again_in_time(
+def test_expiring_keys_are_renewed_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, life_s: int, least: int, most: int
 ) -> None:
     use_process(monkeypatch, tmp_path, ENDPOINT, life_s)
@@ -77,19 +77,19 @@ def test_public_buckets_need_no_keys(
         s3_access()
 
 
-def test_the_region_of_a_bucket_is_asked_for(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_region_of_a_bucket_is_looked_up(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     place: Any = {"LocationConstraint": "eu-north-1"}
     s3.create_bucket(Bucket="north", CreateBucketConfiguration=place)
     assert _ask_region(s3_access(), "north") == "eu-north-1"
     assert _ask_region(s3_access(), "no-such-bucket") == "us-east-1"
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert s3_access().settings("north")["aws_region"] == "us-east-1"  # not of AWS: not asked
+    assert s3_access().settings("north")["aws_region"] == "us-east-1"  # not AWS: no lookup
 
 
 def test_problems_include_advice() -> None:
-    said = access_problem(NoCredentialsError())
+    problem = access_problem(NoCredentialsError())
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
-        assert name in said
+        assert name in problem
     assert "nobody" in access_problem(ProfileNotFound(profile="nobody"))
 
 

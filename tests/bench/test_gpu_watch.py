@@ -11,7 +11,7 @@ from bench.gpu.watch import GpuWatch, gpu_name
 
 
 class Nvml:
-    """NVIDIA's library on a GPU that works every other time it is looked at."""
+    """NVIDIA's library; the GPU is busy in every other sample."""
 
     class NVMLError(Exception):
         pass

@@ -140,7 +140,7 @@ def test_every_system_finds_the_right_images(table: ImagesTable, folder: Path) -
         "lancedb": LanceDb(),
     }
     for name, system in systems.items():
-        # LanceDB's default trains for minutes, however small the table; without it, it is exact.
+        # LanceDB's default index trains for minutes, even for a small table; exact search here.
         build = clone_table if name == "lancedb" else system.build
         build(table, folder / name)
         search = system.open(table, folder / name)
@@ -191,7 +191,7 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
 def test_a_search_under_a_filter_is_never_short(
     table: ImagesTable, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So that the index is asked under all filters but the rarest.
+    # So that all filters except the rarest use the index.
     monkeypatch.setattr(matching, "_SCORED_WITHOUT_INDEX", 5)
     Skytext().build(table, folder / "filters")
     queries = caption_vectors(NUM_IMAGES).queries(40)
@@ -229,6 +229,6 @@ def test_recall_is_measured_on_the_captions_that_are_named(
         return np.array([[1, 0] if "ship" in text else [0, 1] for text in texts], np.float32)
 
     assert embedding.mean_recalls(encode) == {"made": 100.0}
-    # All texts alike: each of the two images is first in half of all orders, and always among five.
+    # Equal texts: each of two images is first in half of the orders, and always in the top 5.
     found = embedding.mean_recalls(lambda texts: np.ones((len(texts), 1), np.float32))
     assert found["made"] == pytest.approx(100 * (0.5 + 1 + 1) / 3)

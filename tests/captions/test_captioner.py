@@ -44,7 +44,7 @@ CUT_OFF = Answer(good("long").text[:20], "length")
 
 @dataclass
 class ScriptedEngine:
-    """Gives the answers of its script, one list a request; the last list again and again."""
+    """Returns the scripted answers, one list per request; repeats the last list."""
 
     script: Sequence[Sequence[Answer] | SampleError]
     asks: list[Ask] = field(default_factory=list)
@@ -150,7 +150,7 @@ def test_no_good_variant_fails_the_image(bad: Answer, max_attempts: int) -> None
     assert error.stage is Stage.CAPTION
     assert error.reason is Reason.NO_GOOD_VARIANT
     assert error.attempts == max_attempts
-    # The detail shows what came, and why it ended.
+    # The detail shows the answer and its finish reason.
     assert f"finish_reason {bad.finish_reason}" in error.detail
     assert bad.text[:10] in error.detail
 
@@ -161,7 +161,7 @@ def test_an_engine_without_answers_fails_the_image() -> None:
     assert caught.value.reason is Reason.NO_GOOD_VARIANT
 
 
-def test_more_answers_than_asked_for_are_left_out() -> None:
+def test_more_answers_than_requested_are_dropped() -> None:
     description, _ = describe([*FIVE, good("f")])
     assert words(description) == list("abcde")
 
@@ -239,7 +239,7 @@ def test_seed_0_is_a_seed() -> None:
 
 
 class FakeTime:
-    """Stands in for the ``time`` module of the captioner."""
+    """Replaces the ``time`` module of the captioner."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -255,7 +255,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     return fake
 
 
-def test_a_clock_that_never_ran_shows_nothing() -> None:
+def test_a_clock_that_never_ran_shows_zero() -> None:
     clock = BusyClock()
     assert (clock.span_s, clock.idle_s) == (0.0, 0.0)
 
@@ -307,7 +307,7 @@ def test_a_call_that_fails_ends_on_the_clock_too(time: FakeTime) -> None:
 
 
 class SlowEngine(ScriptedEngine):
-    """Takes one second of fake time a request, all requests at once."""
+    """Takes one second of fake time per request, for all requests at once."""
 
     time: FakeTime
     gate: asyncio.Event

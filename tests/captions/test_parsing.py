@@ -40,7 +40,7 @@ def test_the_guide_takes_a_good_answer_as_json_writes_it(num_objects: int) -> No
 
 
 @pytest.mark.parametrize("num_objects", [1, 5])
-def test_the_guide_wants_exactly_as_many_objects_as_asked_for(num_objects: int) -> None:
+def test_the_guide_requires_the_exact_number_of_objects(num_objects: int) -> None:
     for other in {1, 2, 4, 5, 6} - {num_objects}:
         assert not obeys(answer(other), num_objects)
 
@@ -169,7 +169,7 @@ def test_an_answer_that_was_cut_off_gives_nothing(reason: str | None) -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_garbage_gives_nothing(text: str) -> None:
+def test_invalid_bytes_return_nothing(text: str) -> None:
     assert parse_answer(text, "stop") == []
 
 

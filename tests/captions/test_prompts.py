@@ -90,7 +90,7 @@ def test_one_request_for_all_needs_a_wording(tmp_path: Path) -> None:
         prompt.all_text(5)
 
 
-@pytest.mark.parametrize("name", ["rsrt-9", "nowhere/p.yaml", ""])
+@pytest.mark.parametrize("name", ["rsrt-9", "missing/p.yaml", ""])
 def test_an_unknown_prompt_gets_the_list_of_prompts(name: str) -> None:
     with pytest.raises(ConfigError, match=r"demo-1, rsrt-1") as caught:
         load_prompt(name)

@@ -14,7 +14,7 @@ from tests.cli.tables import make_described_table
 
 @dataclass(frozen=True)
 class Called:
-    """What a call of the command line left behind."""
+    """The result of a call of the command line."""
 
     status: int
     out: str
@@ -26,9 +26,9 @@ Skytext = Callable[..., Called]
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command line sets variables for the libraries below it; no other test sees them."""
+    """Undo the environment variables that the command line sets for libraries."""
     with mock.patch.dict(os.environ):
-        # Wide enough that no line of a help text or of a message is broken where tests look.
+        # Wide enough that no line of a help text or message is wrapped.
         os.environ["COLUMNS"] = "200"
         yield
 

@@ -1,4 +1,4 @@
-"""Tables that the fake embedder made, for the searches and the command line's tests."""
+"""Tables of the fake embedder, for tests of searches and of the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAILED = {"empty.jpg": "empty", "cut.jpg": "truncated_image", "cut2.jpg": "trunc
 
 
 def described_row(member: str, texts: list[str], **more: Any) -> dict[str, Any]:
-    """A row that is done, its variants embedded by the fake embedder."""
+    """A described row; the fake embedder embedded its variants."""
     row = good_row(member, vectors=FakeEmbedder().embed_documents(texts).vectors, **more)
     for caption, text in zip(row["captions"], texts, strict=True):
         caption |= {"one_sentence": text, "feature": f"F {text}", "caption": f"C {text}"}
@@ -43,11 +43,11 @@ def fake_column() -> VectorColumn:
 
 
 def make_described_table(folder: Path, **more: Any) -> ImagesTable:
-    """A table of four images that are done and three that failed, in two commits.
+    """A table of four described and three failed images, in two commits.
 
     Args:
-        folder: where it goes.
-        more: columns of the images that are done.
+        folder: of the table.
+        more: columns of the described images.
     """
     where = location(folder)
     writer = committer(where, fake_column())

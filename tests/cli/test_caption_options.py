@@ -1,4 +1,4 @@
-"""What ``skytext caption`` hands to the job, and what it shows; the job itself does not run."""
+"""Options that ``skytext caption`` passes to the job, and its output; no job runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SUMMARY = {
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What each run was handed."""
+    """The plan that each run received."""
     handed: list[dict[str, Any]] = []
 
     def run(plan: Any, **more: Any) -> Any:
@@ -135,9 +135,9 @@ def test_a_named_model_gets_no_note(skytext: Skytext, runs: list[dict[str, Any]]
 def test_the_summary_is_printed_as_json(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
     called = skytext("caption", "archive", "--table", "new", *FAKES, "--json")
     assert called.out.count("\n") == 1
-    told = json.loads(called.out)
-    assert told == SUMMARY
-    assert told["num_listed"] == told["num_ok"] + told["num_failed"]
+    printed = json.loads(called.out)
+    assert printed == SUMMARY
+    assert printed["num_listed"] == printed["num_ok"] + printed["num_failed"]
 
 
 def test_the_summary_is_printed_as_text(

@@ -1,4 +1,4 @@
-"""``skytext caption`` as a person and as a program call it, on the session's Ray."""
+"""``skytext caption`` with text and with JSON output, on the session's Ray."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_an_undelivered_shard_is_reported_and_read_later(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The store answers no request for bytes behind the first megabyte of one shard."""
+    """The store does not answer requests for bytes after the first megabyte of one shard."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     with_sidecars = [
         entry
@@ -165,7 +165,7 @@ def test_an_undelivered_shard_is_reported_and_read_later(
     assert (summary["num_ok"], summary["num_failed"]) == (40, 0)
     assert "1 shard was not read to the end" in err
     assert "answered SlowDown" in err
-    # Another sidecar of the last image before the fault may be behind it.
+    # The last image before the fault may have another sidecar after it.
     assert statuses(table) == {"ok": 59}
     monkeypatch.setattr(proxy, "breach", None)
     assert run(call) == 0

@@ -1,4 +1,4 @@
-"""A disk that takes nothing: one line with the path and the reason, and no half-written file."""
+"""A full or read-only disk: one line with path and reason, and no incomplete file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Fill a file system up; return the file that does."""
+    """Fill a file system; return the file that fills it."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -125,7 +125,7 @@ def test_a_key_and_a_promotion_on_a_full_disk_leave_no_file(
     skytext: Skytext, shared_table: Path, small_disk: Path
 ) -> None:
     table = shutil.copytree(shared_table, small_disk / "table")
-    # The folders alone: a file in them is what there is no space for.
+    # Only the folders: there is no space for a file in them.
     assert skytext("promote", table, "1").status == 0
     assert skytext("keys", "add", table, "somebody").status == 0
     fill(small_disk)

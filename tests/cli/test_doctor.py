@@ -17,21 +17,21 @@ Report = dict[str, dict[str, Any]]
 
 def report(called: Called) -> Report:
     assert called.out.count("\n") == 1
-    told = json.loads(called.out)
-    assert set(told) == {"able", "findings"}
-    for finding in told["findings"]:
+    report = json.loads(called.out)
+    assert set(report) == {"able", "findings"}
+    for finding in report["findings"]:
         assert set(finding) == {"name", "ok", "found", "advice"}
         assert finding["ok"] in (True, False, None)
         assert finding["found"]
-    able = all(finding["ok"] is not False for finding in told["findings"])
-    assert told["able"] is able
+    able = all(finding["ok"] is not False for finding in report["findings"])
+    assert report["able"] is able
     assert called.status == (0 if able else 1)
-    return {finding["name"]: finding for finding in told["findings"]}
+    return {finding["name"]: finding for finding in report["findings"]}
 
 
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine that runs the tests may be small; that is not what they are about."""
+    """The machine that runs the tests may be too small for a real check."""
     monkeypatch.setattr(doctor, "_MIN_MEMORY_GIB", 0)
     monkeypatch.setattr(doctor, "_MIN_DISK_GIB", 0)
 
@@ -63,13 +63,13 @@ def test_doctor_makes_all_checks(skytext: Skytext) -> None:
 
 
 def test_doctor_prints_one_line_per_check(skytext: Skytext) -> None:
-    called = skytext("doctor", "--model", "./nowhere")
+    called = skytext("doctor", "--model", "./missing")
     assert called.status == 1
     assert called.err == ""
     lines = called.out.splitlines()
     assert any(line.startswith("ok    python: 3.") for line in lines)
     failed = next(i for i, line in enumerate(lines) if line.startswith("FAIL  caption model"))
-    assert "→ model './nowhere' is not a folder" in lines[failed + 1]
+    assert "→ model './missing' is not a folder" in lines[failed + 1]
     assert lines[-1].startswith("not ready: see")
 
 

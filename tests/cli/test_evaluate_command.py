@@ -19,7 +19,7 @@ from tests.table.rows import committer, location, stage, text_column
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Path:
-    """Captions that are the described texts themselves."""
+    """Captions that equal the descriptions."""
     path = tmp_path / "captions.json"
     rows = [{"image": f"x/{name}", "caption": texts} for name, texts in DESCRIBED.items()]
     path.write_text(json.dumps(rows))
@@ -27,7 +27,7 @@ def annotations(tmp_path: Path) -> Path:
 
 
 def make_table(folder: Path) -> Path:
-    """A table whose vectors are those of its descriptions, as a run makes them."""
+    """A table with the vectors of its descriptions, as after a run."""
     where = location(folder)
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
     rows = []
@@ -115,7 +115,7 @@ def test_own_queries_and_text_only(
         "--json",
     )  # fmt: skip
     assert called.status == 0, called.err
-    # Repeats removed and kept; one and two texts an image; the paper's rule and that of searches.
+    # Repeats removed and kept; one and two texts per image; both default rankings.
     assert len(json.loads(called.out)["results"]) == 8
 
 
@@ -144,9 +144,9 @@ WRONG = {
     "T --annotations A --ties never": "--ties must be expected or sort",
     "x.jsonl --annotations A --version 1": "--version can be used only with a table",
     "x.jsonl --annotations A": "there is no file x.jsonl",
-    "nowhere --annotations A": "there is no table at",
-    "T --annotations nowhere.json": "there is no file nowhere.json",
-    "T --annotations A --embedding-model minilm-nowhere": "",
+    "missing --annotations A": "there is no table at",
+    "T --annotations missing.json": "there is no file missing.json",
+    "T --annotations A --embedding-model minilm-missing": "",
 }
 
 

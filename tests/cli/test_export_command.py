@@ -1,4 +1,4 @@
-"""`skytext export`: files that are there whole or not at all, streams, and refusals."""
+"""`skytext export`: complete files or none, streams, and errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_failed_write_keeps_the_existing_file(tmp_path: Path) -> None:
     ):
         pass
     with pytest.raises(CallError, match="cannot write"):
-        write_file(tmp_path / "nowhere" / "x", b"one")
+        write_file(tmp_path / "missing" / "x", b"one")
     (tmp_path / "folder").mkdir()
     with pytest.raises(CallError, match="it is a folder"):
         write_file(tmp_path / "folder", b"one")
@@ -67,9 +67,9 @@ def test_a_file_is_not_overwritten_without_force(
     assert out.read_bytes() == first
     called = skytext(*call, "--force", "--json")
     assert called.status == 0, called.err
-    told = json.loads(called.out)
-    assert told.pop("table_version") > 1
-    assert told == {"num_images": 4, "format": format, "output": str(out)}
+    summary = json.loads(called.out)
+    assert summary.pop("table_version") > 1
+    assert summary == {"num_images": 4, "format": format, "output": str(out)}
     assert called.err == ""
     assert list(tmp_path.iterdir()) == [out]
 

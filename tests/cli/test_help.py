@@ -238,7 +238,7 @@ def test_help_and_wrong_calls_load_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_is_fast() -> None:
-    # The processor's time, not the wall's: other work on this machine must not fail the test.
+    # Processor time, so that other work on this machine does not fail the test.
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -249,6 +249,6 @@ def test_help_is_fast() -> None:
 
 
 def test_a_wrong_setting_is_reported_without_ray_or_a_model() -> None:
-    done = start("caption", "nowhere", "--table", "t", "--set", "caption.num_variants=0")
+    done = start("caption", "missing", "--table", "t", "--set", "caption.num_variants=0")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "loaded"

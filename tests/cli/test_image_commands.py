@@ -1,4 +1,4 @@
-"""`embed-images`, and the commands that go by what it made, without a cluster."""
+"""`embed-images`, and the commands that use its vectors, without a cluster."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ def test_evaluate_prints_the_baseline_and_the_fusion(
     skytext: Skytext, searched: Path, tmp_path: Path
 ) -> None:
     captions = tmp_path / "captions.json"
-    told = {name: text for name, (colour, text) in SHOWN.items() if colour}
-    captions.write_text(json.dumps([{"image": n, "caption": t} for n, t in told.items()]))
+    texts = {name: text for name, (colour, text) in SHOWN.items() if colour}
+    captions.write_text(json.dumps([{"image": n, "caption": t} for n, t in texts.items()]))
     call = ["evaluate", searched, "--annotations", captions, "--image-vectors"]
     called = skytext(*call, "--json")
     assert called.status == 0, called.err
     rows = json.loads(called.out)["results"]
     names = [row["name"] for row in rows]
     assert names[-2:] == ["images alone: fake", "images and descriptions: fake; rrf"]
-    # "red" is in the words of two images and in the pixels of others; the sea is not called blue.
+    # "red" is in the texts of two images and in the pixels of others; no text says blue.
     alone = rows[-2]["text_to_image"]["R@1"]
     assert 25 <= alone < 100
     assert rows[0]["text_to_image"]["R@1"] == 100
     assert set(rows[-1]) >= {"image_to_text", "text_to_image", "mean_recall", "confidence_95"}
 
-    # One image has no vector: it counts as missing, in every row.
+    # One image has no vector: it is counted as missing in every row.
     captions.write_text(json.dumps([{"image": n, "caption": t} for n, (_, t) in SHOWN.items()]))
     called = skytext(*call)
     assert called.status == 2
@@ -163,7 +163,7 @@ def test_wrong_calls_get_one_line(
 
 @pytest.fixture(scope="module")
 def of_bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose last captioning run showed other bands than the first three."""
+    """A table whose last captioning run used other bands than the first three."""
     folder = tmp_path_factory.mktemp("cli-bands") / "table"
     make_searched(folder)
     start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

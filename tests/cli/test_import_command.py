@@ -1,4 +1,4 @@
-"""`skytext import`: descriptions become a table without a captioner."""
+"""`skytext import`: makes a table of descriptions without a captioner."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_an_interrupted_import_continues(
     assert staged_unit_ids(location(table)) == []
 
 
-def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_path: Path) -> None:
+def test_a_held_table_is_not_changed(skytext: Skytext, descriptions: Path, tmp_path: Path) -> None:
     table = tmp_path / "table"
     with hold(location(table), "other", "caption"):
         called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")
@@ -184,7 +184,7 @@ def test_an_export_of_repeated_names_comes_back_whole(skytext: Skytext, tmp_path
     counts = run_import(skytext, first, "--table", again)
     assert (counts["num_listed"], counts["num_new"]) == (3, 3)
     assert run_import(skytext, first, "--table", again)["num_same"] == 3
-    # What was imported is exported as it came.
+    # The export equals the imported file.
     assert skytext("export", again, "--format", "rsrt-jsonl", "--output", second).status == 0
     assert second.read_text() == first.read_text()
 

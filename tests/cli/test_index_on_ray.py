@@ -1,4 +1,4 @@
-"""The vector index built on Ray: found, measured, and one segment."""
+"""The vector index built on Ray has one segment and a measured recall."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_tasks_build_one_index(table: tuple[ImagesTable, Any], kind: Any) -> Non
         ranking = rank(built, dense_question(vectors[i, 1]), 1)
         assert not ranking.exact
         assert column(built, ranking) == [str(i)]
-    # And again, in its place.
+    # Build it again; it replaces the first one.
     again = build_indexes(built, config.index, vector_index_on_ray(config, None))
     assert again.recall_at_10 == pytest.approx(report.recall_at_10, abs=0.02)
     assert num_segments(ImagesTable.open(images.location)) == 1

@@ -1,4 +1,4 @@
-"""``plan``, ``failures`` and ``retry-failed``: what is left to do, and what failed, done again."""
+"""``plan``, ``failures`` and ``retry-failed``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETTINGS = load_config(None, {"caption.model": "fake", "embed.model": "fake"})
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Everything in a folder: names, bytes and times."""
+    """The names, contents and times of all files in a folder."""
     return {
         str(path): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Two shards of which there is a table, one as it was read and one changed since."""
+    """A table of two shards: one is unchanged, one has changed since."""
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5), "b.tar": images(10, 2)})
     where = location(tmp_path / "table")
     plan = plan_caption([str(root)], where.uri, SETTINGS)
@@ -105,7 +105,7 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
         "             6  no longer in the archive (1 shard missing completely): their rows are "
         "kept (skytext reindex withdraws them)"
     ) in called.out.splitlines()
-    # One file of an archive says nothing of the others.
+    # One file of an archive does not show whether others are missing.
     called = skytext(
         "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
     )
@@ -113,7 +113,7 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
         "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
         "them)" in called.out.splitlines()
     )
-    # Nor does a folder of another archive.
+    # A folder of another archive does not either.
     other = write_archive(tmp_path / "orbital", {"a.tar": images(0, 1)})
     called = skytext("plan", other, "--table", tmp_path / "table", *FAKES)
     assert "gone" not in called.out
@@ -157,7 +157,7 @@ def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> No
         "num_staged_units": 1,
         "num_to_describe": 3,
         "num_to_embed": {},
-        # 40 images in 20 s of one engine; another model's runs say nothing.
+        # 40 images in 20 s of one engine; runs of other models are ignored.
         "images_per_engine_s": 2.0,
         "time_s": 0.8,
         "engine_hours": 0.0004,
@@ -170,8 +170,8 @@ def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> No
             "num_writers": 2,
         },
     }
-    told = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
-    assert told[-3:-1] == [
+    lines = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
+    assert lines[-3:-1] == [
         "1 unit staged by an interrupted run would be committed first",
         "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s per engine, as measured in "
         "earlier runs, cost 1.50)",
@@ -246,11 +246,11 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "nowhere", "--table", "t", *FAKES], "does not exist"),
+        (["plan", "missing", "--table", "t", *FAKES], "does not exist"),
         (["plan", "aerial", "--table", "t", *FAKES, "--list", "--json"], "--list prints lines"),
         (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is not a folder"),
-        (["failures", "nowhere"], "there is no table at"),
-        (["retry-failed", "nowhere"], "there is no table at"),
+        (["failures", "missing"], "there is no table at"),
+        (["retry-failed", "missing"], "there is no table at"),
         (["retry-failed", "table"], "name them, skytext retry-failed "),
         (["failures", "table", "--samples", "-1"], "samples"),
         (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),
@@ -325,7 +325,7 @@ def test_a_retry_needs_nothing_but_the_table(skytext: Skytext, tmp_path: Path) -
     assert (called.status, called.out) == (1, "")
     assert "2 of the first 4 images failed, which is more than --max-failure-rate " in called.err
     assert "more than --max-failure-rate 0.4 allows" in called.err
-    # What is done is committed, as it says.
+    # The message says that finished work is committed, and it is.
     assert skytext("failures", table).out.splitlines()[0] == "2 failed rows"
 
     write_archive(root, {"a.tar": [*images(0, 2), ("cut.jpg", jpeg(7)), ("empty.jpg", b"")]})

@@ -65,7 +65,7 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
 
 @pytest.fixture
 def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """What comes to a proxy that all variables name, and that answers nothing."""
+    """The connections to a proxy that all variables name; it does not answer."""
     asked: list[bytes] = []
 
     class Refusal(socketserver.BaseRequestHandler):
@@ -86,7 +86,7 @@ def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 
 @pytest.fixture
 def shadows(tmp_path: Path) -> Path:
-    """A folder of modules that are named like the standard library's, and cannot be imported."""
+    """A folder with modules that have names of the standard library and cannot be imported."""
     folder = tmp_path / "shadows"
     folder.mkdir()
     for name in sys.stdlib_module_names:
@@ -95,7 +95,7 @@ def shadows(tmp_path: Path) -> Path:
 
 
 def check_canary(http: httpx.Client, table: TableLocation) -> None:
-    """A canary answers beside the live version, and becomes live."""
+    """A canary answers some searches, and becomes live."""
     last = ImagesTable.open(table).version
     promote(table, last - 1)
     start_canary(table, last, 0.5, 0.2)
@@ -118,7 +118,7 @@ def check_canary(http: httpx.Client, table: TableLocation) -> None:
 def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
     tmp_path: Path, asked_of_proxy: list[bytes], shadows: Path
 ) -> None:
-    """Behind a company's proxy, and in a working directory with a ``random.py``, too."""
+    """It also works with an HTTP proxy and with a ``random.py`` in the working directory."""
     make_served_table(tmp_path, num_chars=50_000)
     table = TableLocation.parse(str(tmp_path / "table")).uri
     port = free_port()
@@ -128,13 +128,15 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         *("--port", str(port), "--archive-root", str(tmp_path / "archive")),
     ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, env=environment, stderr=said, stdout=said, cwd=shadows)
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, stderr=output, stdout=output, cwd=shadows
+        )
     http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
     try:
 
         def ready() -> bool:
-            assert process.poll() is None, (tmp_path / "said").read_text()
+            assert process.poll() is None, (tmp_path / "output").read_text()
             try:
                 return http.get("/readyz").status_code == 200
             except httpx.TransportError:
@@ -142,7 +144,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
 
         until(ready, 180)
         assert http.post("/v1/search", json={"text": "a river"}).status_code == 200
-        # More than gRPC lets through by itself between the deployments.
+        # More than gRPC's default limit between the deployments.
         many = http.post("/v1/search/batch", json={"searches": [{"text": "a river"}] * 32})
         assert many.status_code == 200
         assert len(many.content) > 5_000_000
@@ -150,14 +152,14 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         started = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, (tmp_path / "said").read_text()
+        assert process.wait(30) == 0, (tmp_path / "output").read_text()
         assert time.monotonic() - asked < 15
         assert asked_of_proxy == []
     finally:
         process.kill()
         process.wait()
         http.close()
-    shown = (tmp_path / "said").read_text()
+    shown = (tmp_path / "output").read_text()
     assert f"http://127.0.0.1:{port}/" in shown
     assert "no API keys: every user of this machine" in shown
     assert "shutting down" in shown

@@ -1,4 +1,4 @@
-"""``status``, ``search`` and ``index`` on a small table that the fake embedder made."""
+"""``status``, ``search`` and ``index`` on a small table of the fake embedder."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A small table of the test's own."""
+    """A small table for one test."""
     make_described_table(tmp_path / "table")
     return tmp_path / "table"
 
 
 def answer(called: Called) -> dict[str, Any]:
-    """Return the one JSON object that a program gets."""
+    """Return the JSON object on stdout."""
     assert called.status == 0, called.err
     assert called.out.count("\n") == 1
     found = json.loads(called.out)
@@ -99,10 +99,10 @@ def test_status_prints_text(skytext: Skytext, shared_table: Path) -> None:
 
 def test_status_shows_the_fields_for_filters(skytext: Skytext, tmp_path: Path) -> None:
     where = location(tmp_path / "table")
-    said = [{"cloud": 5, "sensor": "S2"}, {"cloud": 80.5, "sensor": "S2"}, {"clear": True}]
+    printed = [{"cloud": 5, "sensor": "S2"}, {"cloud": 80.5, "sensor": "S2"}, {"clear": True}]
     rows = [
         good_row(f"{i}.jpg", metadata=json.dumps(metadata), collection="naip", gsd=i + 0.5)
-        for i, metadata in enumerate(said)
+        for i, metadata in enumerate(printed)
     ]
     make_table(where, rows)
     called = skytext("status", where.uri, "--fields")
@@ -112,12 +112,12 @@ def test_status_shows_the_fields_for_filters(skytext: Skytext, tmp_path: Path) -
     skytext("index", where.uri)
     lines = skytext("status", where.uri, "--fields").out.splitlines()
     assert lines[0].endswith("fields of 3 images")
-    told = [line.split(maxsplit=3) for line in lines[1:]]
-    assert ["gsd", "number", "3", "0.5 to 2.5; 0.5 (1), 1.5 (1), 2.5 (1)"] in told
-    assert ["collection", "text", "3", "naip (3)"] in told
-    assert ["metadata.cloud", "number", "2", "5 to 80.5; 5 (1), 80.5 (1)"] in told
-    assert ["metadata.sensor", "text", "2", "S2 (2)"] in told
-    assert ["metadata.clear", "boolean", "1", "true (1)"] in told
+    shown = [line.split(maxsplit=3) for line in lines[1:]]
+    assert ["gsd", "number", "3", "0.5 to 2.5; 0.5 (1), 1.5 (1), 2.5 (1)"] in shown
+    assert ["collection", "text", "3", "naip (3)"] in shown
+    assert ["metadata.cloud", "number", "2", "5 to 80.5; 5 (1), 80.5 (1)"] in shown
+    assert ["metadata.sensor", "text", "2", "S2 (2)"] in shown
+    assert ["metadata.clear", "boolean", "1", "true (1)"] in shown
     report = answer(skytext("status", where.uri, "--fields", "--json"))
     assert report["is_current"] is True
     (cloud,) = (f for f in report["catalogue"]["fields"] if f["name"] == "metadata.cloud")
@@ -175,9 +175,9 @@ def test_status_shows_a_run_that_counted_nothing(
 ) -> None:
     run = RunRecord("r" * 32, "caption", state, NOON, ended)
     record_run(TableLocation.parse(str(table)), run)
-    (told,) = answer(skytext("status", table, "--json"))["runs"]
-    assert told["state"] == state
-    assert (told["num_captioned"], told["num_newly_failed"], told["duration_s"]) == (0, 0, 0.0)
+    (shown,) = answer(skytext("status", table, "--json"))["runs"]
+    assert shown["state"] == state
+    assert (shown["num_captioned"], shown["num_newly_failed"], shown["duration_s"]) == (0, 0, 0.0)
     assert f"run rrrrrrrr  2026-01-01T12:00:00  caption {state}: 0 described, 0 failed, 0 s" in (
         skytext("status", table).out
     )
@@ -235,10 +235,10 @@ def test_search_takes_several_tables(skytext: Skytext, shared_table: Path, tmp_p
     rest = answer(skytext(*call, "-k", 100, "--json", "--cursor", first["next_cursor"]))
     assert len(rest["hits"]) == 2 * len(DESCRIBED) - 3
     assert rest["next_cursor"] is None
-    told = skytext(*call, "-k", 2)
-    assert told.err.startswith("2 tables, dense, exact search\n")
-    assert told.out.splitlines()[2].strip() == f"in {shared_table}"
-    assert told.out.splitlines()[5].strip() == f"in {other}"
+    shown = skytext(*call, "-k", 2)
+    assert shown.err.startswith("2 tables, dense, exact search\n")
+    assert shown.out.splitlines()[2].strip() == f"in {shared_table}"
+    assert shown.out.splitlines()[5].strip() == f"in {other}"
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +246,8 @@ def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four images: two collections, three days, both sides of the antimeridian."""
     folder = tmp_path_factory.mktemp("placed") / "table"
     table = make_described_table(folder)
-    said = [("naip", 0.6, 1, 5, 6), ("naip", 1.0, 2, 179, -179), ("s2", 10.0, 3, -175, -170)]
-    for member, (collection, gsd, day, west, east) in zip(DESCRIBED, said, strict=False):
+    printed = [("naip", 0.6, 1, 5, 6), ("naip", 1.0, 2, 179, -179), ("s2", 10.0, 3, -175, -170)]
+    for member, (collection, gsd, day, west, east) in zip(DESCRIBED, printed, strict=False):
         values = {
             "collection": f"'{collection}'",
             "gsd": str(gsd),
@@ -328,7 +328,7 @@ def test_a_search_without_hits_reports_it(skytext: Skytext, tmp_path: Path) -> N
 
 
 def test_words_in_brackets_are_printed_unchanged(skytext: Skytext, table: Path) -> None:
-    """Rich's markup must not eat what people and models wrote."""
+    """Rich's markup must not remove text of users and models."""
     assert "[bold]" in skytext("config", "show", "--set", "archive='[bold]'").out
     called = skytext("status", table.parent / "[red]")
     assert "[red]" in called.err
@@ -523,20 +523,20 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     latest = make_described_table(folder).version
     first = latest - 1
     called = skytext("promote", folder, first)
-    said = called.out.splitlines()
-    assert (called.status, said[0]) == (0, f"version {first} is live")
+    printed = called.out.splitlines()
+    assert (called.status, printed[0]) == (0, f"version {first} is live")
     called = skytext("promote", folder, "--why", "the new sensor")
-    said = called.out.splitlines()
-    assert said[:2] == [
+    printed = called.out.splitlines()
+    assert printed[:2] == [
         f"version {latest} is live",
         f"to go back to version {first}, run: skytext rollback {folder}",
     ]
-    assert re.search(rf"promote to version {latest} by .+@.+: the new sensor$", said[2])
-    assert said[3].endswith(": promote by hand")
+    assert re.search(rf"promote to version {latest} by .+@.+: the new sensor$", printed[2])
+    assert printed[3].endswith(": promote by hand")
     called = skytext("rollback", folder, "--json")
-    told = json.loads(called.out)
-    assert (told["live_version"], told["previous_version"]) == (first, None)
-    reasons = [one["why"] for one in told["promotions"]]
+    shown = json.loads(called.out)
+    assert (shown["live_version"], shown["previous_version"]) == (first, None)
+    reasons = [one["why"] for one in shown["promotions"]]
     assert reasons == ["rollback by hand", "the new sensor", "promote by hand"]
     assert "rollback by hand" in skytext("status", folder).out
     assert json.loads(skytext("search", folder, "river", "--json").out)["table_version"] == first
@@ -556,17 +556,17 @@ def test_a_canary_is_begun_shown_and_ended(skytext: Skytext, tmp_path: Path) -> 
     assert called.status == 2
     assert "reindex.canary" in called.err
     called = skytext("promote", folder, latest, "--canary", 0.05, "--canary-minutes", 90)
-    said = called.out.splitlines()
-    assert (called.status, said[0]) == (0, f"version {latest - 1} is live")
-    assert said[1].startswith(f"canary: version {latest} answers 0.05 of the searches until ")
-    assert said[1].endswith(f" UTC; to stop it: skytext rollback {folder}")
-    assert said[2:4] == [
+    printed = called.out.splitlines()
+    assert (called.status, printed[0]) == (0, f"version {latest - 1} is live")
+    assert printed[1].startswith(f"canary: version {latest} answers 0.05 of the searches until ")
+    assert printed[1].endswith(f" UTC; to stop it: skytext rollback {folder}")
+    assert printed[2:4] == [
         "  canary        0 searches, 0 failed",
         "  live version  0 searches, 0 failed",
     ]
-    assert said[1] in skytext("status", folder).out.splitlines()
-    told = json.loads(skytext("status", folder, "--json").out)["promotions"][0]
-    assert (told["action"], told["canary"]["version"]) == ("canary", latest)
+    assert printed[1] in skytext("status", folder).out.splitlines()
+    shown = json.loads(skytext("status", folder, "--json").out)["promotions"][0]
+    assert (shown["action"], shown["canary"]["version"]) == ("canary", latest)
     ended = json.loads(skytext("rollback", folder, "--json").out)
     assert (ended["live_version"], ended["canary"]) == (latest - 1, None)
     assert "canary: version" not in skytext("status", folder).out.split("rollback to")[0]
@@ -590,19 +590,19 @@ def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:
     build_indexes(ImagesTable.open(TableLocation.parse(str(table))), IndexConfig(vector="never"))
     where = TableLocation.parse(str(table))
     forget_records(where, read_records(where, staged_unit_ids(where)))
-    said = skytext("clean", table, "--keep-days", "0", "--dry-run")
-    assert "would be removed" in said.out
+    printed = skytext("clean", table, "--keep-days", "0", "--dry-run")
+    assert "would be removed" in printed.out
     number = len(ImagesTable.open(TableLocation.parse(str(table))).dataset.versions())
     found = answer(skytext("clean", table, "--keep-days", "0", "--json"))
     assert found["num_versions"] + found["num_kept"] == number
     assert found["num_versions"] > 0
-    assert f"{found['num_versions']} versions" in said.out
+    assert f"{found['num_versions']} versions" in printed.out
     assert skytext("search", table, "river", "--exact").status == 0
 
 
 def test_an_index_is_refreshed(skytext: Skytext, table: Path) -> None:
     answer(skytext("index", table, "--json"))
-    # It merges small fragments, too.
+    # It also merges small fragments.
     first = answer(skytext("index", table, "--refresh", "--json"))
     again = answer(skytext("index", table, "--refresh", "--json"))
     assert again["table_version"] == first["table_version"]

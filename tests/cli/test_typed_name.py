@@ -27,7 +27,7 @@ def test_commands_are_named_as_they_were_called(
 ) -> None:
     monkeypatch.chdir(program.parents[2])
     monkeypatch.setattr("sys.argv", [".venv/bin/skytext", "caption"])
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("PATH", "/missing")
     assert as_typed(MESSAGE) == (
         "see: .venv/bin/skytext failures T; skytext reads format 3; lib/skytext search; "
         "next: .venv/bin/skytext index T"

@@ -24,7 +24,7 @@ def test_a_query_is_added_listed_and_removed(tmp_path: Path, skytext: Skytext) -
     assert added.status == 0, added.err
     query = json.loads(added.out)
     assert (query["text"], query["min_score"]) == ("new solar farm", 0.4)
-    # Images to come may have what no image has yet: that is said, and no error.
+    # Future images may have the field: this is a note, not an error.
     assert "so far no image of" in added.err
 
     plain = skytext(*words)
@@ -53,7 +53,7 @@ def test_wrong_calls_of_watch_say_what_to_type(tmp_path: Path, skytext: Skytext)
     make_described_table(table)
     unknown = skytext("watch", "remove", table, "12345678")
     assert (unknown.status, "watch list" in unknown.err) == (2, True)
-    for options, said in {
+    for options, message in {
         ("words",): "--min-score",
         ("words", "--min-score", "3"): "min_score must be -1 to 1",
         (" ", "--min-score", "0.3"): "the query is empty",
@@ -61,7 +61,7 @@ def test_wrong_calls_of_watch_say_what_to_type(tmp_path: Path, skytext: Skytext)
         ("words", "--min-score", "0.3", "--where", "gsd <"): "the filter is wrong",
     }.items():
         called = skytext("watch", "add", table, *options)
-        assert (called.status, said in called.err) == (2, True), called.err
-    nowhere = skytext("watch", "add", tmp_path / "none", "words", "--min-score", "0.3")
-    assert (nowhere.status, "there is no table" in nowhere.err) == (2, True)
+        assert (called.status, message in called.err) == (2, True), called.err
+    missing = skytext("watch", "add", tmp_path / "none", "words", "--min-score", "0.3")
+    assert (missing.status, "there is no table" in missing.err) == (2, True)
     assert skytext("watch", "list", table).out == "no standing queries\n"

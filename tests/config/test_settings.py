@@ -78,7 +78,7 @@ def test_every_section_has_a_description() -> None:
 )
 def test_an_unknown_setting_is_named(name: str) -> None:
     message = refused({name: 1})
-    # What is missing is the outermost part that is not there.
+    # The message names the outermost missing part.
     assert re.search(r"wrong setting: [\w.]+: unknown setting", message)
     assert message.split(": ")[1] in name
     assert "skytext config show" in message
@@ -193,7 +193,7 @@ def test_file_and_options_override_settings_of_an_earlier_run(file: Path) -> Non
     assert (config.archive, config.caption.num_variants) == ("fields", 3)
     assert (config.caption.top_p, config.caption.seed) == (0.5, 7)
     assert (config.job.readers, config.job.writers) == (6, 3)
-    # What the caller handed over stays as it was.
+    # The argument of the caller is not changed.
     assert base == earlier.model_dump(mode="json")
 
 
@@ -307,7 +307,7 @@ def test_a_dump_is_plain_yaml_with_every_setting() -> None:
     assert yaml.safe_load(dump_yaml(Config())) == Config().model_dump(mode="json")
 
 
-@no_deadline(deadline=None)  # a busy machine is no fault
+@no_deadline(deadline=None)  # the machine may be busy
 @given(
     st.fixed_dictionaries(
         {},
@@ -351,7 +351,7 @@ def test_settings_come_from_no_environment_variable(monkeypatch: pytest.MonkeyPa
     assert load_config() == Config()
 
 
-def test_dates_are_dates_whatever_else_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dates_are_dates_after_any_import(monkeypatch: pytest.MonkeyPatch) -> None:
     constructors = yaml.SafeLoader.yaml_constructors
     text = constructors["tag:yaml.org,2002:str"]
     monkeypatch.setitem(constructors, "tag:yaml.org,2002:timestamp", text)

@@ -1,4 +1,4 @@
-"""Tests of the shipped checkpoint: its layout, and what it says of scenes it never saw."""
+"""Tests of the packaged checkpoint: its layout, and descriptions of held-out scenes."""
 
 from __future__ import annotations
 

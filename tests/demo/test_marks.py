@@ -1,4 +1,4 @@
-"""Tests of how the marks of the demonstration checkpoint are counted."""
+"""Tests of the scores of the demonstration checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the questions: own words, all of the facts, repeatable."""
+"""Tests of the queries: other words, all facts, reproducible."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_queries_depend_only_on_the_seed_and_the_state() -> None:
     assert len({asked(3, state) for state in range(20)}) > 3
 
 
-def test_facts_tell_apart_what_a_question_tells_apart() -> None:
+def test_scenes_with_different_questions_have_different_facts() -> None:
     by_facts: dict[object, list[int]] = {}
     for index, scene in enumerate(SCENES):
         by_facts.setdefault(fact_set(scene), []).append(index)

@@ -45,7 +45,7 @@ def test_shards_hold_images_with_sidecars(tmp_path: Path) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", sidecar["datetime"])
 
 
-def test_truth_stands_beside_the_shards_only(tmp_path: Path) -> None:
+def test_the_truth_is_only_beside_the_shards(tmp_path: Path) -> None:
     paths = write_shards(tmp_path, num_images=5, images_per_shard=2, seed=0, image_px=64)
     records = [json.loads(line) for line in (tmp_path / TRUTH_NAME).read_text().splitlines()]
     assert len(records) == 5

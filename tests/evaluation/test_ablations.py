@@ -1,4 +1,4 @@
-"""What the setups change, and nothing else."""
+"""Each setup changes only what it names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VARIANTS = (
 
 
 class Recorded:
-    """An embedder that remembers what it was asked."""
+    """An embedder that records its texts."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -96,7 +96,7 @@ def test_each_text_is_embedded_once_however_many_rules_ask() -> None:
     )
     assert len(found.rows) == 8
     assert len(queries.texts) == 12
-    # One variant of each image, then two: nothing for each rule anew.
+    # One variant of each image, then two; each text is embedded once for all rules.
     assert len(documents.texts) == 6 + 12
 
 
@@ -125,12 +125,12 @@ def test_differences_are_paired() -> None:
     assert less == pytest.approx(second.mean_recall - first.mean_recall)
     drawn = [resampled(list(row.directions.values()), "expected").mean(axis=1) for row in rows[:2]]
     assert (low, high) == pytest.approx(tuple(np.percentile(drawn[1] - drawn[0], [2.5, 97.5])))
-    # Repeats kept are other queries: they have a first row of their own.
+    # With repeats kept the queries differ, so they have their own first row.
     kept = next(row for row in rows if not row.setup["repeats_removed"])
     assert kept.difference is None
 
 
-def test_another_embedder_is_asked_for_both_sides() -> None:
+def test_another_embedder_embeds_queries_and_documents() -> None:
     own, other = (Recorded(), Recorded()), (Recorded(), Recorded())
     setups = [Setup(PAPER_RULE), Setup(PAPER_RULE, embedder="other")]
     models = {None: Embedders(*own), "other": Embedders(*other)}

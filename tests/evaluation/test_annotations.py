@@ -90,7 +90,7 @@ def test_the_benchmark_is_detected_from_folders_for_any_path_form(
     assert read_annotations([Path("more/../test_caps.txt")]).benchmark == "rsitmd"
     monkeypatch.chdir(folder / "more")
     assert read_annotations([Path("../test_caps.txt")]).benchmark == "rsitmd"
-    # A hub's cache links files to others whose folders name nothing.
+    # A hub's cache has links to files in folders without meaningful names.
     blob = write(tmp_path / "0a1b2c", json.dumps(FORMS["captions.json"]))
     link = folder / "captions.json"
     link.symlink_to(blob)
@@ -191,7 +191,7 @@ def test_one_image_in_two_files_is_ambiguous(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="there is no file"):
-        read_annotations([tmp_path / "nowhere.json"])
+        read_annotations([tmp_path / "missing.json"])
 
 
 @pytest.mark.parametrize(

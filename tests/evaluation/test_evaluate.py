@@ -97,7 +97,7 @@ def test_a_table_of_other_images_is_refused() -> None:
         evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
-def test_the_published_rows_are_printed_beside_ours() -> None:
+def test_the_published_rows_are_printed_beside_the_measured_ones() -> None:
     found = evaluate_benchmark(described(), ANNOTATIONS, MODELS)
     text = found.markdown()
     assert "| TRSLLaVA | training-free | – | – | – | – | – | – | 42.62 |" in text
@@ -131,5 +131,5 @@ def test_vectors_of_a_table_come_image_by_image(tmp_path: Path) -> None:
     found = {image.image: image.vectors for image in described_in_table(table, None)}
     for row in rows:
         np.testing.assert_allclose(found[row["member"]], row["vectors"], atol=1e-6)
-    some = list(described_in_table(table, {"3.jpg", "nowhere.jpg"}))
+    some = list(described_in_table(table, {"3.jpg", "missing.jpg"}))
     assert [image.image for image in some] == ["x/3/3.jpg"]

@@ -94,7 +94,7 @@ def test_a_query_may_hold_any_character(tmp_path: Path, name: str) -> None:
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="there is no file"):
-        read_golden(tmp_path / "nowhere.yaml")
+        read_golden(tmp_path / "missing.yaml")
 
 
 def measured(order: dict[str, list[float]], golden: Any, **options: Any) -> Any:
@@ -147,7 +147,7 @@ def test_an_image_that_only_a_sort_puts_first_has_not_passed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("num_hits", "num_queries"), [(57, 100), (29, 50), (7, 10), (556, 1000)])
-def test_a_recall_of_just_what_is_wanted_has_passed(num_hits: int, num_queries: int) -> None:
+def test_a_recall_equal_to_the_limit_passes(num_hits: int, num_queries: int) -> None:
     order = {f"{i}": [0.9, 0.1, 0.2, 0.3] for i in range(num_queries)}
     queries = [
         {"query": text, "images": ["0.jpg" if i < num_hits else "1.jpg"]}
@@ -163,13 +163,13 @@ def test_a_query_whose_images_are_missing_has_no_place(tmp_path: Path) -> None:
     text = """
     queries:
       - {query: there, images: [0.jpg], within: 1}
-      - {query: gone, images: [nowhere.jpg], within: 3}
+      - {query: gone, images: [missing.jpg], within: 3}
     """
     golden = read_golden(write(tmp_path / "g.yaml", text))
     verdict = measured({"there": [0.9, 0.1, 0.2, 0.3]}, golden, allow_missing=True)
     assert verdict.lines()[0] == "FAILED gone: its images are missing, wanted 3"
-    told = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
-    assert told["checks"] == [
+    result = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert result["checks"] == [
         {"name": "there", "wanted": 1, "found": 1, "passed": True},
         {"name": "gone", "wanted": 3, "found": None, "passed": False},
     ]

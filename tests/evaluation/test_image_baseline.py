@@ -25,7 +25,7 @@ OWN = unit_vectors(np.random.default_rng(1), (NUM_IMAGES, DIM))
 
 
 def words(image: int, i: int) -> str:
-    """Captions that share words with others: neither model is perfect."""
+    """Captions that share words, so that no model is perfect."""
     return f"scene {image % 7} field {(image + i) % 5} road {i} lot {image // 8}"
 
 
@@ -52,7 +52,7 @@ ANNOTATIONS = Annotations(
 
 
 def clip_text(texts: Any) -> Any:
-    """A text tower that knows a little of the image: its vector and noise by the text."""
+    """A text tower that returns the image's vector plus noise that depends on the text."""
     vectors = []
     for text in texts:
         rng = np.random.default_rng(sum(text.encode()))

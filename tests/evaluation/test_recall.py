@@ -151,7 +151,7 @@ def test_blocks_change_nothing(rows_at_once: int) -> None:
 
 
 def test_the_bootstrap_draws_images_with_all_of_their_queries() -> None:
-    # Each image's five captions fare alike: 40 independent draws, not 200.
+    # The five captions of an image have equal results: 40 independent draws, not 200.
     rng = np.random.default_rng(3)
     scores = np.eye(40, dtype=np.float32)
     good = rng.random(40) < 0.5

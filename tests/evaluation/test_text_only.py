@@ -44,7 +44,7 @@ def test_the_first_texts_stand_for_an_image() -> None:
     vectors = caption_vectors(made, EMBED)
     one = text_only(made, vectors, distinct=False, num_variants=1)
     one = one.directions[PAPER_RULE].placings
-    # In turn 0 "a river" stands for the first image, in turns 1 and 2 "x" does.
+    # In turn 0 "a river" represents the first image, in turns 1 and 2 "x".
     assert one.hits(1)[4] == 1
     assert one.better[2] <= 1
 

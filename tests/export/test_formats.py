@@ -1,4 +1,4 @@
-"""What the exports say of each image, and that they never hold many."""
+"""The content of the exports, and their memory."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_paths_that_several_images_have_get_the_image_s_id(tmp_path: Path) -> No
         good_row("1.jpg", shard="a.tar"),
         good_row("1.jpg", shard="b.tar"),
         good_row("1.jpg", shard="b.tar", archive="other"),
-        # A name that is in a tar twice.
+        # A name that occurs twice in a tar.
         good_row("x/2.jpg"),
         good_row("x/2.jpg", image_id=image_id("aerial", "a.tar", "x/2.jpg", 1)),
     ]
@@ -115,14 +115,14 @@ def test_geojson_features(table: ImagesTable) -> None:
         "type": "Polygon",
         "coordinates": [[[10, 40], [11, 40], [11, 41], [10, 41], [10, 40]]],
     }
-    said = one["properties"]
-    assert said["datetime"] == "2024-05-31T12:00:00Z"
-    assert said["gsd"] == 0.5
-    assert said["metadata"] == {"cloud": 3, "ü": ["ö"]}
-    assert said["captions"][1]["one_sentence"] == "x/a.JPG variant 1"
+    properties = one["properties"]
+    assert properties["datetime"] == "2024-05-31T12:00:00Z"
+    assert properties["gsd"] == 0.5
+    assert properties["metadata"] == {"cloud": 3, "ü": ["ö"]}
+    assert properties["captions"][1]["one_sentence"] == "x/a.JPG variant 1"
     assert two["geometry"]["type"] == "MultiPolygon"
     assert two["bbox"] == [179, 40, -179, 41]
-    # NaN is no JSON.
+    # NaN is not valid JSON.
     assert two["properties"]["gsd"] is None
     assert three["geometry"] is None
     assert "bbox" not in three
@@ -211,7 +211,7 @@ def test_webdataset_pairs_captions_with_the_bytes_of_their_image(tmp_path: Path)
         assert files[f"{key}.{end}"] == content[row["member"]]
         assert files[f"{key}.txt"] == b"a river"
         assert json.loads(files[f"{key}.json"])["member"] == row["member"]
-    # Files of one image stand together.
+    # The files of one image follow each other.
     assert [name.split(".")[1] for name in files] == ["json", "txt", "jpg", "json", "txt", "png"]
     again = io.BytesIO()
     write_webdataset(table, again, with_images=True)
@@ -241,7 +241,7 @@ def test_suffixes(member: str, end: str) -> None:
 
 
 class _Counting(io.RawIOBase):
-    """What is written, forgotten, and how often."""
+    """The written rows, and the rows in memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -288,10 +288,10 @@ def test_rows_are_written_as_they_are_read(
 
 
 def test_lancedb_and_plain_lance_open_the_table(tmp_path: Path) -> None:
-    """No code of ours: other tools read what a run writes."""
+    """Other tools read the table that a run writes."""
     folder = tmp_path / "t"
     table = make_table(location(folder), [good_row("a.jpg", **SAID), failed_row("b.jpg")])
-    # `skytext status --json` says the name.
+    # `skytext status --json` contains the name.
     column = table.text_column.name
     opened = lancedb.connect(str(folder)).open_table("images")
     assert opened.count_rows() == 2

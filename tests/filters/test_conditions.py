@@ -1,4 +1,4 @@
-"""Filters against an oracle in Python: on a table with nulls, mixed metadata and boxes anywhere."""
+"""Filters compared with an oracle in Python, on a table with nulls and mixed metadata."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ LATITUDES = [-90.0, -10.0, 0.0, 10.0, 90.0]
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows that are not written out in full where a test fails."""
+    """Rows with a short representation in test failures."""
 
     def __repr__(self) -> str:
         return f"{len(self)} rows"
@@ -109,7 +109,7 @@ def make_rows() -> Rows:
         metadata = {key: some(VALUES) for key in KEYS if rng.random() < 0.7}
         metadata["p"] = some([5, {"q": some(VALUES)}, [1], None])
         when = dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=int(rng.integers(96)))
-        said = {
+        fields = {
             "bbox": some([box, box, box, None]),
             "gsd": some([0.3, 0.5, 1.0, 10.0, float(rng.uniform(0.1, 20)), None]),
             "collection": some([*NASTY, None]),
@@ -118,10 +118,10 @@ def make_rows() -> Rows:
             "width_px": some([100, 256, None]),
         }
         if i % 10 == 3:
-            rows.append(failed_row(f"{i:03d}.jpg", **said))
+            rows.append(failed_row(f"{i:03d}.jpg", **fields))
         else:
             vectors = unit_vectors(rng, (1 + i % 3, DIM))
-            rows.append(good_row(f"{i:03d}.jpg", vectors=vectors, **said))
+            rows.append(good_row(f"{i:03d}.jpg", vectors=vectors, **fields))
     return Rows(rows)
 
 
@@ -141,7 +141,7 @@ def table(
     rows: Rows,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ImagesTable:
-    """Without any index, and with all of them and rows that they do not cover."""
+    """Without any index, and with all indexes and some rows outside them."""
     where = location(tmp_path_factory.mktemp("filters") / "table")
     if request.param == "plain":
         return make_table(where, rows)
@@ -166,7 +166,7 @@ def value_of(row: dict[str, Any], field: str) -> Any:
 PATHS = {
     **{
         f"metadata.{key}": [key]
-        for key in ("sensor", "eo:cloud", "é", "nowhere", "two words", "it's")
+        for key in ("sensor", "eo:cloud", "é", "missing", "two words", "it's")
     },
     'metadata."say ""hi"""': ['say "hi"'],
     'metadata."a.b"': ["a.b"],
@@ -188,7 +188,7 @@ def as_json_text(value: str) -> str:
 
 def compare(op: str, left: Any, right: Any) -> bool | None:
     if isinstance(right, bool) and left in (0, 1):
-        left = bool(left)  # how many writers say true and false
+        left = bool(left)  # the numbers that many writers use for true and false
     if left is None or kind(left) != kind(right):
         return None
     if op == "=":
@@ -201,7 +201,7 @@ def compare(op: str, left: Any, right: Any) -> bool | None:
 
 
 def arcs(west: float, east: float) -> list[tuple[float, float]]:
-    """Intervals of -180 to 180; what touches one end touches the other."""
+    """Intervals of -180 to 180; both ends are the same meridian."""
     found = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     if any(east == 180 for _, east in found):
         found.append((-180.0, -180.0))
@@ -226,7 +226,7 @@ def meets(row: dict[str, Any], box: tuple[float, float, float, float]) -> bool |
 def compare_time(op: str, left: dt.datetime | None, text: str) -> bool | None:
     if left is None:
         return None
-    if len(text) == 10:  # a date is its whole day
+    if len(text) == 10:  # a date means the whole day
         return compare(op, left.date().isoformat(), text)
     return compare(op, left, dt.datetime.fromisoformat(text))
 
@@ -278,7 +278,7 @@ def holds(condition: Condition, row: dict[str, Any]) -> bool | None:
             if field.startswith("metadata.") and isinstance(value, str):
                 if not isinstance(left, str):
                     return None
-                # Equal is equal; in between, a text is ordered by how JSON writes it.
+                # Text is ordered as in JSON.
                 return compare(op, as_json_text(left), as_json_text(value))
             return compare(op, left, value)
         case OneOf(field=field, values=values, ignore_case=ignore_case):
@@ -322,7 +322,7 @@ def translate(geometry: Any, by: float) -> Any:
 
 
 def is_narrow(line: list[list[int]]) -> bool:
-    """Whether no edge is so long that it means the other way around the globe."""
+    """Whether no edge is longer than half a turn of the globe."""
     return max(x for x, _ in line) - min(x for x, _ in line) <= 180
 
 
@@ -352,7 +352,7 @@ BOXES = st.builds(
     st.tuples(st.sampled_from(LATITUDES) | st.floats(-90, 90), st.sampled_from(LATITUDES)),
 )
 TEXT_FIELDS = METADATA | st.just("collection")
-# Of these Python and Lance agree on which is lower case.
+# For these letters, Python and Lance agree on the lower case.
 LIMITED_TEXTS = st.sampled_from(NASTY) | st.text("aAbBéÉ %_'\\\"\n", max_size=4)
 PATTERNS = st.lists(
     st.sampled_from(["%", "_", "\\%", "\\_", "\\\\", *"aS2'\"\n é😀", "it", "b"]), max_size=5
@@ -439,7 +439,7 @@ PROPERTY = settings(
 @example(Not(condition=OneOf(field="collection", values=("a", "it's"))))
 @example(Like(field="metadata.sensor", pattern="%\n%"))
 @example(Not(condition=Like(field="metadata.sensor", pattern="%\\\\")))
-@example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))  # true for Lance, of nulls too
+@example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))  # true in Lance, also for nulls
 def test_a_filter_keeps_what_the_oracle_keeps(
     table: ImagesTable, rows: Rows, condition: Condition
 ) -> None:
@@ -483,7 +483,7 @@ def test_an_index_search_returns_as_many_hits_as_match(
     text: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With one partition looked at, the index alone is short of a selective filter."""
+    """With one searched partition, the index alone finds too few hits of a selective filter."""
     monkeypatch.setattr(searched_matching, "_SCORED_WITHOUT_INDEX", few)
     condition = parse_filter(text)
     num_matches = len([row for row in rows if row["vectors"] and holds(condition, row)])
@@ -496,7 +496,7 @@ def test_an_index_search_returns_as_many_hits_as_match(
             assert set(column(table, ranking)) <= matching_ids
 
 
-def test_a_short_answer_of_the_index_is_thrown_away(
+def test_an_answer_with_too_few_hits_is_discarded(
     table: ImagesTable, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -518,7 +518,7 @@ def test_a_short_answer_of_the_index_is_thrown_away(
     assert column(table, ranking, "image_id") == [best[0] for best in brute_force(kept, vector, 9)]
 
 
-# What people write.
+# Typical filters of users.
 
 
 def quoted(text: str) -> str:
@@ -559,8 +559,8 @@ def written(condition: Condition) -> str:
     raise TypeError(condition)
 
 
-def cased(said: str, ignore_case: bool) -> str:
-    return f"casei({said})" if ignore_case else said
+def cased(fields: str, ignore_case: bool) -> str:
+    return f"casei({fields})" if ignore_case else fields
 
 
 def decimal(number: float) -> str:
@@ -594,8 +594,8 @@ def test_cql2_text_says_every_condition(
 def test_cql2_json_says_every_condition(
     plain_table: ImagesTable, rows: Rows, condition: Condition
 ) -> None:
-    said = json.loads(json.dumps(to_json(condition)))
-    assert found_by(plain_table, filter_from_json(said)) == matching(condition, rows)
+    fields = json.loads(json.dumps(to_json(condition)))
+    assert found_by(plain_table, filter_from_json(fields)) == matching(condition, rows)
 
 
 @settings(PROPERTY, max_examples=500)
@@ -697,7 +697,7 @@ def test_every_year_can_be_named(table: ImagesTable, rows: Rows, year: str) -> N
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "2024-01-02", "9999-12-31"])
-def test_a_date_is_its_whole_day(tmp_path: Path, day: str) -> None:
+def test_a_date_means_the_whole_day(tmp_path: Path, day: str) -> None:
     first = dt.datetime.fromisoformat(f"{day}T00:00:00+00:00")
     moments = {"first": first, "last": first.replace(hour=23, minute=59, second=59)}
     moments["very last"] = moments["last"].replace(microsecond=999_999)
@@ -768,10 +768,10 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
         "metadata.p.q.deep = 1": r"has metadata\.p\.q\.deep as a number",
         "height_px > 1": r"has height_px$",
         "height_px is not null": r"has height_px$",
-        "metadata.nowhere is not null": r"has metadata\.nowhere \(",
-        "not (not metadata.nowhere is not null)": r"has metadata\.nowhere \(",
+        "metadata.missing is not null": r"has metadata\.missing \(",
+        "not (not metadata.missing is not null)": r"has metadata\.missing \(",
         "height_px is null and height_px > 1": r"has height_px$",
-        "height_px is null or metadata.nowhere = 'x'": r"has metadata\.nowhere as text",
+        "height_px is null or metadata.missing = 'x'": r"has metadata\.missing as text",
         "not (height_px is null or height_px > 1)": r"has height_px$",
     }.items():
         with pytest.raises(CallError, match=message):
@@ -782,11 +782,11 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
     "text",
     [
         "height_px is null",
-        "metadata.nowhere is null",
+        "metadata.missing is null",
         "not height_px is not null",
         "height_px < 1 or height_px is null",
         "not (height_px >= 1 and height_px is not null)",
-        "height_px is null and not (metadata.nowhere = 1 and not metadata.nowhere is null)",
+        "height_px is null and not (metadata.missing = 1 and not metadata.missing is null)",
     ],
 )
 def test_a_filter_for_missing_values_needs_no_image_with_the_field(

@@ -1,4 +1,4 @@
-"""CQL2 JSON: what is refused, with its place."""
+"""CQL2 JSON: invalid filters are refused, with the place of the error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CQL2 text: what means the same, what is refused and why, and what is hostile."""
+"""CQL2 text: equal filters, refused filters with reasons, and hostile texts."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "same"),
     {
         "1 < gsd": "gsd > 1",
         "'naip' = collection": "collection = 'naip'",
@@ -104,8 +104,8 @@ WRONG = {
         "CASEI(collection) LIKE CASEI('NA%')": "casei(collection) like casei('NA%')",
     }.items(),
 )
-def test_two_names_of_a_parameter_mean_the_same(text: str, said: str) -> None:
-    assert parse_filter(text).sql() == parse_filter(said).sql()
+def test_two_names_of_a_parameter_mean_the_same(text: str, same: str) -> None:
+    assert parse_filter(text).sql() == parse_filter(same).sql()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The options that stand for conditions: what contradicts itself."""
+"""Filter options that contradict each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Geometries that a search is limited to: read, refused, and tested against boxes."""
+"""Geometries of filters: reading, errors, and tests against boxes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def held(geometry: dict[str, Any], *boxes: tuple[float, float, float, float]) ->
     return list(map(bool, Shape.of_geojson(geometry).contains(*sides)))
 
 
-def test_a_box_in_an_empty_corner_does_not_meet_a_triangle() -> None:
+def test_a_box_in_an_empty_corner_does_not_intersect_a_triangle() -> None:
     boxes = [(8, 8, 9, 9), (1, 1, 2, 2), (5, 5, 9, 9), (5.1, 5.1, 9, 9), (-1, -1, 0, 0)]
     assert met(TRIANGLE, *boxes) == [False, True, True, False, True]
     assert held(TRIANGLE, *boxes) == [False, True, False, False, False]
@@ -55,7 +55,7 @@ def test_points_and_lines_count_as_footprints() -> None:
     assert held(TRIANGLE, *boxes) == [True, False, True, False, False]
 
 
-def test_a_line_meets_what_it_runs_through() -> None:
+def test_a_line_intersects_the_boxes_that_it_crosses() -> None:
     assert met(LINE, (4, 4, 5, 5), (4, 6, 5, 7), (5, 5, 5, 5)) == [True, False, True]
 
 
@@ -108,10 +108,10 @@ def test_a_geometry_comes_from_text_or_from_a_file(tmp_path: Path) -> None:
     features = [feature, {"type": "Feature", "properties": None, "geometry": other}]
     collection = {"type": "FeatureCollection", "features": features}
     file = tmp_path / "area.geojson"
-    for told in (TRIANGLE, feature):
-        file.write_text(json.dumps(told))
+    for geometry in (TRIANGLE, feature):
+        file.write_text(json.dumps(geometry))
         assert read_geometry(str(file)) == TRIANGLE
-        assert read_geometry(json.dumps(told)) == TRIANGLE
+        assert read_geometry(json.dumps(geometry)) == TRIANGLE
     both = read_geometry(json.dumps(collection))
     assert both["type"] == "MultiPolygon"
     assert met(both, (1, 1, 2, 2), (8, 8, 9, 9), (21, 1, 22, 2)) == [True, False, True]
@@ -178,8 +178,8 @@ def test_an_invalid_geometry_is_rejected(text: str, message: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read the file .*nowhere\.json.*No such file"):
-        read_geometry(str(tmp_path / "nowhere.json"))
+    with pytest.raises(ConfigError, match=r"cannot read the file .*missing\.json.*No such file"):
+        read_geometry(str(tmp_path / "missing.json"))
     (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(ConfigError, match="not a text file"):
         read_geometry(str(tmp_path / "picture"))

@@ -1,4 +1,4 @@
-"""A CLIP of some ten thousand random weights, made on the spot, as transformers saves one."""
+"""A CLIP model with about ten thousand random weights, in the form of transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small random CLIP through sentence-transformers, and the fake that goes by colour."""
+"""A small random CLIP model in sentence-transformers, and the fake that uses colours."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_unnamed_model_is_refused() -> None:
 def test_a_hub_model_with_its_config_in_a_sub_folder_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """sentence-transformers/clip-ViT-B-32 has its config.json in a folder of its own."""
+    """sentence-transformers/clip-ViT-B-32 has its config.json in a sub-folder."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def download(name: str, file: str, revision: str | None = None) -> str:
@@ -127,12 +127,12 @@ def test_the_fingerprint_is_of_content_and_pixels(tmp_path: Path, checkpoint: Pa
 def test_a_table_gets_its_own_model_and_no_other(tmp_path: Path, checkpoint: Path) -> None:
     model = image_model(ImageEmbedConfig(model=str(checkpoint)))
     fingerprint = image_embedding_fingerprint(model, ImageConfig())
-    said = VectorColumn(VectorKind.IMAGE, fingerprint, str(checkpoint), "")
-    assert make_table_image_embedder("t", said).dim == PROJECTION
+    column = VectorColumn(VectorKind.IMAGE, fingerprint, str(checkpoint), "")
+    assert make_table_image_embedder("t", column).dim == PROJECTION
     moved = ImageEmbedConfig(model=str(make_clip(tmp_path / "moved")))
-    assert make_table_image_embedder("t", said, config=moved).dim == PROJECTION
+    assert make_table_image_embedder("t", column, config=moved).dim == PROJECTION
     with pytest.raises(TableError, match=r"embedded with .*; 'fake' is not that model"):
-        make_table_image_embedder("t", said, config=ImageEmbedConfig(model="fake"))
+        make_table_image_embedder("t", column, config=ImageEmbedConfig(model="fake"))
 
 
 def plain(colour: tuple[int, int, int]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The real sentence embedder of the PyPI package, loaded once; no hub is asked."""
+"""The real sentence embedder of the PyPI package, loaded once, without a hub."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_texts_over_the_token_limit_are_flagged(embedder: Embedder) -> None:
     words = ["river"] * 2000
     texts = [" ".join(words[:n]) for n in (1, 254, 255, 2000)]
     found = embedder.embed_documents(texts)
-    # 256 tokens, two of them the model's own marks.
+    # 256 tokens, two of them special tokens of the model.
     assert found.truncated.tolist() == [False, False, True, True]
     np.testing.assert_allclose(found.vectors[2], found.vectors[3], atol=1e-5)
 
 
-def test_the_precision_that_was_asked_for_is_recorded(embedder: Embedder) -> None:
+def test_the_configured_precision_is_recorded(embedder: Embedder) -> None:
     assert embedder.info.device == "cpu"
     assert embedder.info.precision == "float32"
 

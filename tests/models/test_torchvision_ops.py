@@ -1,4 +1,4 @@
-"""Each case runs in an interpreter of its own: what is imported once stays imported."""
+"""Each case runs in its own interpreter, because imports cannot be undone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ print(torchvision_ops._declared == declared)
 
 
 def test_loadable_compiled_operators_are_not_changed() -> None:
-    """Operators that are there already, as torchvision+cpu has them, get no second schema."""
+    """Existing operators, as in torchvision+cpu, get no second schema."""
     code = """
 import torch
 library = torch.library.Library("torchvision", "DEF")

@@ -1,4 +1,4 @@
-"""Everything bad that an archive was ever seen to hold, made by generators, beside what it becomes.
+"""All kinds of bad data that were seen in archives, generated, with the expected results.
 
 Two tables: :data:`IMAGES` are the bytes of one member each, :data:`SHARDS` whole tar files. What is
 large is so only once it is unpacked: nothing here takes more than some megabytes to make.
@@ -60,7 +60,7 @@ class Ok:
 
 @dataclass(frozen=True)
 class Failed:
-    """The image, or what is left of its shard, is one failed row."""
+    """The image, or the rest of its shard, is one failed row."""
 
     stage: Stage
     reason: Reason
@@ -76,7 +76,7 @@ class Kind:
     Attributes:
         name: what it is.
         build: gives its bytes.
-        expected: what must become of it.
+        expected: the required result.
         suffix: that its member has.
     """
 
@@ -134,7 +134,7 @@ MAX_MEMBER_BYTES = 8 << 20
 
 
 def zlib_of_zeros(num_bytes: int) -> bytes:
-    """A zlib stream of any number of zeros, in the time and the memory of the first megabyte."""
+    """A zlib stream of many zeros; making it needs the memory of one megabyte."""
     step = 1 << 20
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = packer.compress(bytes(step)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -163,7 +163,7 @@ def black_png(
 def tiff_of(tags: Iterable[tuple[int, str, Any]], pixels: bytes = b"") -> bytes:
     """A little-endian TIFF of one page: (tag, struct code, value or values), pixels at byte 8.
 
-    The values are taken as they are, whatever nonsense they spell.
+    The values are used unchanged, even if they make no sense.
     """
     entries, behind = b"", b""
     tags = sorted(tags)
@@ -199,7 +199,7 @@ def plain_tiff(
 
 
 def black_tiff(width: int, height: int, *more: tuple[int, str, Any], values: int = 3) -> bytes:
-    """A TIFF of zeros whose strips are all the same one; ``values`` bytes a pixel."""
+    """A TIFF of zeros with one strip that is used many times; ``values`` bytes per pixel."""
     rows = 100
     strip = zlib_of_zeros(rows * width * values)
     count = -(-height // rows)
@@ -208,7 +208,7 @@ def black_tiff(width: int, height: int, *more: tuple[int, str, Any], values: int
 
 
 def jpeg_with_many_scans(count: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> bytes:
-    """A progressive JPEG that refines the same coefficients again and again."""
+    """A progressive JPEG that refines the same coefficients many times."""
     data = encode(flat(size=size), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
@@ -236,7 +236,7 @@ def jpeg(**options: Any) -> bytes:
 
 
 def with_segment(marker: int, body: bytes, *, claims: int | None = None) -> bytes:
-    """A JPEG with one more segment at its begin; ``claims`` is the length that it says."""
+    """A JPEG with one more segment at its start; ``claims`` is the length in its header."""
     data = encode(flat(), "JPEG", quality=95)
     length = (len(body) + 2) if claims is None else claims
     return data[:2] + bytes([0xFF, marker]) + length.to_bytes(2, "big") + body + data[2:]
@@ -254,7 +254,7 @@ def flip(data: bytes, place: int, length: int = 1) -> bytes:
 
 
 def marked_as(marker: int) -> bytes:
-    """A JPEG whose frame header says another kind of coding than it has."""
+    """A JPEG whose frame header names another coding than it has."""
     data = jpeg()
     return data.replace(b"\xff\xc0", bytes([0xFF, marker]), 1)
 
@@ -425,7 +425,7 @@ IMAGES: list[Kind] = [
     Kind("png with garbage in its pixels", corpus.png_with_bad_crc, CORRUPT, "png"),
     Kind("png of a wrong header checksum", lambda: flip(encode(noise(), "PNG"), 30), CORRUPT,
          "png"),
-    # Its pixels end where they say: Pillow leaves the rest black.
+    # Its pixels end at the stated position: Pillow leaves the rest black.
     Kind("png of fewer rows than it says", lambda: black_png(48, 32).replace(
         *(png_chunk(b"IHDR", struct.pack(">IIBBBBB", 48, rows, 8, 2, 0, 0, 0))
           for rows in (32, 90))), Ok(48, 90, "png"), "png"),
@@ -595,7 +595,7 @@ def raw(
     link: str = "",
     **fields: bytes,
 ) -> bytes:
-    """One member as a header of the old kind, which takes whatever it is told.
+    """One member with an old-style header, which accepts any values.
 
     Args:
         name: at most 100 bytes.
@@ -617,13 +617,13 @@ def raw(
 
 
 def sealed(block: bytes) -> bytes:
-    """A header with its checksum made right."""
+    """A header with a correct checksum."""
     blank = block[:148] + b" " * 8 + block[156:]
     return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
 
 
 def pax(records: dict[str, str] | bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """An extended header for the member that follows; records of one's own making as bytes."""
+    """An extended header for the next member; bytes are used as raw records."""
     if isinstance(records, dict):
         body = b""
         for key, value in records.items():
@@ -652,7 +652,7 @@ def with_sidecar(content: bytes | str | dict[str, Any], name: str = "b.json") ->
     return make_tar([A, B, (name, content), C])
 
 
-def said(**values: Any) -> bytes:
+def sidecar(**values: Any) -> bytes:
     return with_sidecar(json.dumps(values))
 
 
@@ -673,7 +673,7 @@ def sidecar_kind(what: str, build: Callable[[], bytes], expected: Ok) -> ShardKi
 
 
 def sparse_shard() -> bytes:
-    """As ``tar --sparse`` writes a file with holes: what is stored, and a map of where."""
+    """A file with holes as ``tar --sparse`` writes it: the stored parts and a map."""
     image = good(9) + bytes(3000)
     stored = f"1\n0\n{len(good(9))}\n".encode().ljust(512, b"\0") + good(9)
     names = {"GNU.sparse.name": "sparse.jpg", "GNU.sparse.realsize": str(len(image))}
@@ -682,7 +682,7 @@ def sparse_shard() -> bytes:
 
 
 def sparse_bomb() -> bytes:
-    """Half a kilobyte that says it is a terabyte of holes."""
+    """Half a kilobyte whose header describes a terabyte of holes."""
     names = {"GNU.sparse.name": "sparse.jpg", "GNU.sparse.realsize": str(1 << 40)}
     head = pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", **names})
     stored = b"1\n0\n5\n".ljust(512, b"\0") + b"hello"
@@ -775,7 +775,7 @@ SHARDS: list[ShardKind] = [
     ShardKind("two thousand pax headers in a row",
               lambda: members(A) + pax({"comment": "x"}) * 2000 + members(B, C) + END,
               A_THEN_TAIL),
-    # Members that are no files
+    # Members that are not files
     ShardKind("folders", lambda: members(A) + raw("d.jpg", kind=tarfile.DIRTYPE) + members(C) + END,
               around(())),
     ShardKind("symbolic link", lambda: linked(tarfile.SYMTYPE, "a.jpg"),
@@ -856,41 +856,42 @@ SHARDS: list[ShardKind] = [
                  Ok(sidecar_error=True)),
     sidecar_kind("of 100,000 brackets", lambda: with_sidecar('{"a":' + "[" * 100_000),
                  Ok(sidecar_error=True)),
-    sidecar_kind("of two megabytes", lambda: said(x="y" * (2 << 20)), Ok(sidecar_error=True)),
+    sidecar_kind("of two megabytes", lambda: sidecar(x="y" * (2 << 20)), Ok(sidecar_error=True)),
     sidecar_kind("with a number of 9000 digits",
                  lambda: with_sidecar('{"gsd": ' + "9" * 9000 + "}"), Ok(sidecar_error=True)),
     sidecar_kind("with lone surrogates", lambda: with_sidecar(r'{"x": "\ud800", "\udfff": 1}'),
                  Ok()),
-    sidecar_kind("with zeros in its text", lambda: said(x="a\0b"), Ok()),
+    sidecar_kind("with zeros in its text", lambda: sidecar(x="a\0b"), Ok()),
     sidecar_kind("with a key twice", lambda: with_sidecar('{"gsd": 1, "gsd": "far"}'),
                  Ok(invalid=("gsd",))),
     sidecar_kind("with nan", lambda: with_sidecar('{"gsd": NaN, "bbox": [NaN, 1, 2, Infinity]}'),
                  Ok(invalid=("bbox", "gsd"))),
     sidecar_kind("with a number without end", lambda: with_sidecar('{"gsd": 1e999}'),
                  Ok(invalid=("gsd",))),
-    sidecar_kind("with an absurd gsd", lambda: said(gsd=-3), Ok(invalid=("gsd",))),
-    sidecar_kind("with a box off the globe", lambda: said(bbox=[0, 0, 500, 95]),
+    sidecar_kind("with an absurd gsd", lambda: sidecar(gsd=-3), Ok(invalid=("gsd",))),
+    sidecar_kind("with a box off the globe", lambda: sidecar(bbox=[0, 0, 500, 95]),
                  Ok(invalid=("bbox",))),
-    sidecar_kind("with a box upside down", lambda: said(bbox=[1, 9, 2, 3]), Ok(invalid=("bbox",))),
-    sidecar_kind("with a box of metres", lambda: said(bbox=[6e5, 5e6, 6.1e5, 5.1e6]),
+    sidecar_kind("with a box upside down", lambda: sidecar(bbox=[1, 9, 2, 3]),
                  Ok(invalid=("bbox",))),
-    sidecar_kind("with a box of words", lambda: said(bbox="everywhere"), Ok(invalid=("bbox",))),
-    sidecar_kind("with a box of three", lambda: said(bbox=[1, 2, 3]), Ok(invalid=("bbox",))),
-    sidecar_kind("with a box of huge numbers", lambda: said(bbox=[10**400, 1, 2, 3]),
+    sidecar_kind("with a box of metres", lambda: sidecar(bbox=[6e5, 5e6, 6.1e5, 5.1e6]),
                  Ok(invalid=("bbox",))),
-    sidecar_kind("with an absurd time", lambda: said(datetime="2020-13-45T99:99:99Z"),
+    sidecar_kind("with a box of words", lambda: sidecar(bbox="everywhere"), Ok(invalid=("bbox",))),
+    sidecar_kind("with a box of three", lambda: sidecar(bbox=[1, 2, 3]), Ok(invalid=("bbox",))),
+    sidecar_kind("with a box of huge numbers", lambda: sidecar(bbox=[10**400, 1, 2, 3]),
+                 Ok(invalid=("bbox",))),
+    sidecar_kind("with an absurd time", lambda: sidecar(datetime="2020-13-45T99:99:99Z"),
                  Ok(invalid=("datetime",))),
-    sidecar_kind("with a time of words", lambda: said(datetime="last summer"),
+    sidecar_kind("with a time of words", lambda: sidecar(datetime="last summer"),
                  Ok(invalid=("datetime",))),
     sidecar_kind("with a time before the years",
-                 lambda: said(datetime="0001-01-01T00:00:00+14:00"), Ok(invalid=("datetime",))),
-    sidecar_kind("with the last time there is", lambda: said(datetime="9999-12-31T23:59:59Z"),
+                 lambda: sidecar(datetime="0001-01-01T00:00:00+14:00"), Ok(invalid=("datetime",))),
+    sidecar_kind("with the last time there is", lambda: sidecar(datetime="9999-12-31T23:59:59Z"),
                  Ok()),
-    sidecar_kind("with a time that is a number", lambda: said(datetime=1.6e9),
+    sidecar_kind("with a time that is a number", lambda: sidecar(datetime=1.6e9),
                  Ok(invalid=("datetime",))),
-    sidecar_kind("with an absurd collection", lambda: said(collection={"a": 1}),
+    sidecar_kind("with an absurd collection", lambda: sidecar(collection={"a": 1}),
                  Ok(invalid=("collection",))),
-    sidecar_kind("that claims to have failed", lambda: said(status="failed", failure="x",
+    sidecar_kind("that claims to have failed", lambda: sidecar(status="failed", failure="x",
                  _sidecar_error=None, data="x"), Ok()),
     sidecar_kind("in text that is not UTF-8", lambda: with_sidecar(b"sch\xf6n\xff\0", "b.txt"),
                  Ok()),

@@ -1,6 +1,6 @@
-"""Odd images, made by generators, each with what must become of it.
+"""Unusual images, generated, each with its required result.
 
-Real archives hold every one of these. An image is 48 x 32 pixels unless its name says otherwise;
+Real archives contain all of them. An image has 48 x 32 pixels unless its name says otherwise;
 most are one colour, so that lossy formats and conversions can be checked by a pixel.
 """
 
@@ -28,16 +28,16 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Odd:
-    """An odd image and its expected outcome.
+    """An unusual image and its expected result.
 
     Attributes:
         name: what it is, for the test's id.
         make: gives the encoded bytes.
-        reason: why it must be refused; None where it must be taken.
-        untouched: whether the bytes must go on as they are.
+        reason: the reason of the failure; None if it must be accepted.
+        untouched: whether the bytes must be passed on unchanged.
         size: (width, height) after normalising.
         pixels: expected colours by (x, y).
-        tolerance: how far a channel may be off.
+        tolerance: the allowed difference of a channel.
     """
 
     name: str
@@ -93,7 +93,7 @@ def rotated(image_format: str, orientation: int, **options: Any) -> bytes:
 
 
 def jpeg_without_adobe_marker() -> bytes:
-    """A CMYK JPEG of red whose inks are not inverted, as writers other than Adobe's make them."""
+    """A red CMYK JPEG without inverted inks, as writers other than Adobe's make it."""
     inverted = flat("CMYK", (255 - 0, 255 - 255, 255 - 255, 255 - 0))
     data = encode(inverted, "JPEG", quality=95)
     start = data.index(b"\xff\xee")
@@ -119,7 +119,7 @@ def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
 
 
 LONG = zlib.compress(bytes(2 << 20))
-# What Pillow refuses the whole image for.
+# Pillow refuses the whole image because of this.
 PNG_CHUNKS = {
     "a long text": [(b"zTXt", b"k\0\0" + LONG)],
     "a long international text": [(b"iTXt", b"k\0\1\0\0\0" + LONG)],

@@ -39,21 +39,21 @@ from tests.run.jobs import config
 Told = tuple[str, Ok | Failed]
 
 
-def told(row: dict[str, Any]) -> Told:
-    """Return what a row says of its image, in the words of the tables of kinds."""
+def outcome_of(row: dict[str, Any]) -> Told:
+    """Return the result of a row in the form of the tables of kinds."""
     failure = row["failure"]
     if failure is not None:
         assert failure["detail"]
         assert "\n" not in failure["detail"]
         return row["member"], Failed(failure["stage"], failure["reason"])
-    said = json.loads(row["metadata"] or "{}")
-    invalid, error = tuple(said.get("_invalid", ())), bool(said.get("_sidecar_error"))
+    metadata = json.loads(row["metadata"] or "{}")
+    invalid, error = tuple(metadata.get("_invalid", ())), bool(metadata.get("_sidecar_error"))
     place = row["width_px"], row["height_px"], row["format"]
     return row["member"], Ok(*place, invalid=invalid, sidecar_error=error)
 
 
 def read_and_decode(shard: Shard, scratch: Path) -> list[Told]:
-    """Take a shard through the first two stages of the job, without Ray."""
+    """Run the first two stages of the job on a shard, without Ray."""
     location = TableLocation.parse(str(scratch / "table"))
     limits = ReadLimits(max_member_bytes=MAX_MEMBER_BYTES)
     reader = ShardReader(8, 64 << 20, limits, location, None)
@@ -66,7 +66,7 @@ def read_and_decode(shard: Shard, scratch: Path) -> list[Told]:
     assert all((row["data"] is None) == (row["failure"] is not None) for row in rows)
     ids = [row["image_id"] for row in rows]
     assert len(ids) == len(set(ids))
-    return [told(row) for row in rows]
+    return [outcome_of(row) for row in rows]
 
 
 def test_the_tables_are_as_large_as_they_claim() -> None:
@@ -76,7 +76,7 @@ def test_the_tables_are_as_large_as_they_claim() -> None:
 
 
 @pytest.mark.parametrize("kind", IMAGES, ids=lambda kind: kind.name)
-def test_a_bad_image_costs_only_itself(kind: Kind, tmp_path: Path) -> None:
+def test_a_bad_image_fails_alone(kind: Kind, tmp_path: Path) -> None:
     data = kind.build()
     assert len(data) < 4 << 20, "what is large must be so only once it is unpacked"
     entries = [("a.jpg", good(1)), (kind.member, data), ("c.jpg", good(3))]
@@ -86,13 +86,13 @@ def test_a_bad_image_costs_only_itself(kind: Kind, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", SHARDS, ids=lambda kind: kind.name)
-def test_a_bad_shard_gives_what_is_in_it(kind: ShardKind, tmp_path: Path) -> None:
+def test_the_readable_images_of_a_bad_shard_are_read(kind: ShardKind, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "s" / "s.tar", kind.build())
     assert read_and_decode(shard, tmp_path) == list(kind.expected)
 
 
 def snapshot(root: Path) -> dict[str, str]:
-    """Every path below a folder, with what it holds."""
+    """Every path below a folder, with its content."""
     found = {}
     for path in sorted(root.rglob("*")):
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
@@ -101,13 +101,13 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def without_end(tar: bytes) -> bytes:
-    """A tar without its end-of-archive marker, to go on behind it."""
+    """A tar without its end-of-archive marker, so that more can be appended."""
     end = len(tar.rstrip(b"\0"))
     return tar[: end + -end % 512]
 
 
 def is_there(folder: Path, name: str) -> bool:
-    # A name with a zero in it, or a very long one, cannot be there.
+    # A name with a zero byte, or a very long name, cannot exist.
     with contextlib.suppress(ValueError, OSError):
         return os.path.lexists(folder / name)
     return False
@@ -139,7 +139,7 @@ def test_all_of_them_in_one_archive(
     whole = b""
     for index, shard in enumerate(SHARDS):
         if shard.expected and all(member for member, _ in shard.expected):
-            # Readable to their ends: one behind the other, as a shard costs Ray more than an image.
+            # Readable to their ends: joined into one shard, because each shard costs Ray time.
             path = "shards/whole.tar"
             whole += without_end(shard.build())
         else:
@@ -165,7 +165,7 @@ def test_all_of_them_in_one_archive(
     opened = ImagesTable.open(TableLocation.parse(str(table)))
     columns = ["image_id", "shard", "member", "status", "failure", "metadata", "format"]
     rows = opened.dataset.to_table(columns=[*columns, "width_px", "height_px", "text"]).to_pylist()
-    assert Counter((row["shard"], told(row)) for row in rows) == expected
+    assert Counter((row["shard"], outcome_of(row)) for row in rows) == expected
     assert len({row["image_id"] for row in rows}) == len(rows)
     for row in rows:
         assert row["status"] == (STATUS_OK if row["failure"] is None else STATUS_FAILED)

@@ -39,7 +39,7 @@ def test_a_plain_decoder_gives_the_same_pixels(odd: Odd) -> None:
     # "Original bytes" must need no handling of EXIF or alpha.
     result = normalise(odd.make())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it may well complain about a damaged EXIF block
+        warnings.simplefilter("ignore")  # it may warn about a damaged EXIF block
         plain = Image.open(io.BytesIO(result.data)).convert("RGB")
     assert plain.tobytes() == decode_rgb(result.data).tobytes()
 
@@ -114,7 +114,9 @@ def test_limits_are_inclusive() -> None:
     assert (smaller.info.width_px, smaller.info.height_px) == (48, 32)
 
 
-def test_images_above_pillows_own_limit_are_ours_to_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_above_pillows_limit_are_allowed_by_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     for name in ("jpeg", "png", "tiff rgb"):
         data = next(odd for odd in TAKEN if odd.name == name).make()
@@ -126,7 +128,7 @@ def test_a_colour_profile_of_another_colour_space_does_not_travel_on() -> None:
     assert "icc_profile" not in Image.open(io.BytesIO(normalise(data).data)).info
 
 
-def test_a_damaged_text_of_a_png_costs_nothing() -> None:
+def test_a_damaged_text_of_a_png_is_ignored() -> None:
     data = corpus.png_with((b"tEXt", b"k\0text"))
     damaged = data.replace(b"k\0text", b"k\0TEXT")
     whole = corpus.encode(corpus.flat(), "PNG")
@@ -164,15 +166,15 @@ def test_decoding_changes_no_global_state_and_prints_nothing(
         list(warnings.filters),
         logging.getLogger("tifffile").disabled,
     )
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for odd in TAKEN:
             normalise(odd.make())
         for odd in REFUSED:
             with pytest.raises(SampleError):
                 normalise(odd.make())
-    # Our own generators may warn or log; what is said from within the package must not exist.
-    assert [str(one.message) for one in said if "skytext" in one.filename] == []
+    # The generators of this test may warn or log; the package must not.
+    assert [str(one.message) for one in warned if "skytext" in one.filename] == []
     assert [record for record in caplog.records if record.name == "tifffile"] == []
     assert capfd.readouterr().err == ""
     assert before == (

@@ -133,7 +133,7 @@ def test_a_palette_of_either_depth_gives_its_colours(without: tuple[int], scale:
 )
 def test_defaults_of_tiff_hold_for_tags_that_are_missing(without: tuple[int]) -> None:
     data = rgb()
-    present = [code for code in without if code != SAMPLE_FORMAT]  # tifffile leaves it out itself
+    present = [code for code in without if code != SAMPLE_FORMAT]  # tifffile omits it
     assert pixel(rewritten(data, *present)) == RED
 
 
@@ -230,14 +230,14 @@ def test_missing_pixels_take_no_part_in_the_stretch(
 
 
 @pytest.mark.parametrize("text", ["0", "0.0", "0.000000", "100", "1.0", "nan", "", "none"])
-def test_a_nodata_value_takes_its_neighbours_along_only_where_it_was_rounded(text: str) -> None:
+def test_values_near_nodata_are_missing_only_if_it_was_rounded(text: str) -> None:
     data = plain(ramp(np.float32, 0.25, 0.75), extratags=[(NODATA, "s", 0, text, True)])
     whole = plain(ramp(np.float32, 0.25, 0.75))
     assert normalise(data).data == normalise(whole).data
 
 
 def cube(dtype: Any = np.uint8, planar: bool = False) -> bytes:
-    """Thirteen bands, each with its number times ten; of a deep type as ramps that rise or fall."""
+    """Thirteen bands, each with its number times ten; for deep types rising or falling ramps."""
     if np.dtype(dtype).itemsize == 1:
         array = np.full((HEIGHT, WIDTH, 13), np.arange(1, 14) * 10, dtype)
     else:

@@ -1,4 +1,4 @@
-"""``skytext`` as processes of its own, and all that they start."""
+"""``skytext`` in separate processes, with all processes that they start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARK = "SKYTEXT_PROOF"
 
 
 class Command:
-    """A running ``skytext`` command, known by a mark in the environment of all its processes."""
+    """A running ``skytext`` command, marked by a variable in all its processes."""
 
     def __init__(self, folder: Path, *arguments: object, prelude: str = "") -> None:
         self.mark = uuid.uuid4().hex
@@ -34,12 +34,12 @@ class Command:
 
     @property
     def out(self) -> str:
-        """What it has written to stdout so far."""
+        """Its output on stdout so far."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What it has written to stderr so far."""
+        """Its output on stderr so far."""
         return self._err.read_text()
 
     def finish(self, timeout_s: float) -> int:
@@ -47,7 +47,7 @@ class Command:
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
-        """End it at once, as the kernel does when memory runs out."""
+        """Kill it at once, as the kernel does if memory is full."""
         self.process.kill()
         self.process.wait()
 
@@ -55,7 +55,7 @@ class Command:
         """Return its running child processes, direct and indirect."""
         found = []
         for process in psutil.process_iter():
-            # Another user's, or one that has ended meanwhile.
+            # A process of another user, or one that has just ended.
             with contextlib.suppress(psutil.Error):
                 if (
                     process.environ().get(_MARK) == self.mark
@@ -65,7 +65,7 @@ class Command:
         return found
 
     def wait_for_the_rest(self, timeout_s: float) -> list[psutil.Process]:
-        """Wait until nothing of it runs; return what does not end on its own."""
+        """Wait until all its processes have ended; return those that do not end."""
         deadline = time.monotonic() + timeout_s
         while (left := self.left()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -77,7 +77,7 @@ def command(folder: Path, *arguments: object, prelude: str = "") -> Iterator[Com
     """Run ``skytext``; end its remaining processes at the end of the block.
 
     Args:
-        folder: where it runs, and where its output goes.
+        folder: its working directory, also for its output.
         arguments: of the command.
         prelude: Python that its process runs first.
     """

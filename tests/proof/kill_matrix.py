@@ -24,11 +24,11 @@ from tests.proof.commands import Command, command
 from tests.table.rows import rows_of as table_rows
 
 RUN_S = 240
-# Ray's agents on a node try for 60 s to tell a head that may be dead, too, that their raylet is.
+# Ray's agents try for 60 s to report a dead raylet to the head, which may be dead too.
 CLEAN_UP_S = 90
-# What differs between two runs that did the same.
+# Columns that differ between two equal runs.
 _OF_THE_RUN = ("run_id", "unit_id", "created_at")
-# Real models describe an image differently in another batch; "hit" has its description, too.
+# Real models describe an image differently in another batch; "hit" has its description.
 _MODELS = ("captions", "vectors", "text", "hit", "num_variants", "num_truncated_variants")
 _COUNTS = ("num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts")
 
@@ -39,7 +39,7 @@ WORKERS = {
     "writer": "UnitWriter",
 }
 ENGINES = ("skytext-fake-engine", "EngineCore")
-# The driver kills itself there: no clock hits the moment between staging and commit.
+# The driver kills itself, because no timer can hit the time between staging and commit.
 _TRAP = """
 import os, signal
 from skytext.run.control.committer import RemoteCommitter
@@ -59,16 +59,16 @@ TARGETS = ("driver", *WORKERS, "engine", *TRAPS)
 
 @dataclass
 class Tally:
-    """What came of the kills of one kind.
+    """The results of one kind of kill.
 
     Attributes:
         num_kills: how many there were.
-        num_survived: after how many the job went on to its end.
+        num_survived: the kills after which the job continued to its end.
         num_committed: rows that the killed runs had committed.
         num_adopted: rows that they had staged, and the next run committed.
         num_again: committed images that were described again.
-        max_repeated: answers of the model that one kill made necessary twice, at the most.
-        violations: what should never be.
+        max_repeated: the maximum number of repeated model answers after one kill.
+        violations: broken guarantees.
     """
 
     num_kills: int = 0
@@ -82,7 +82,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """An archive, how to run the job on it, and what an undisturbed run made of it.
+    """An archive, the options of its job, and the result of an undisturbed run.
 
     Attributes:
         folder: for output files.
@@ -90,7 +90,7 @@ class Scene:
         options: of the command.
         compare: columns that must be equal.
         reference: the undisturbed run's rows by id.
-        run_s: how long an undisturbed run takes, seconds.
+        run_s: duration of an undisturbed run, seconds.
         journal: the file in which the fake engine counts its answers; None for real models.
         undisturbed: further options of the runs that are not killed.
     """
@@ -118,7 +118,7 @@ def make_scene(
     whole_rows: bool,
     undisturbed: Sequence[str] = (),
 ) -> Scene:
-    """Run the job undisturbed, on a table of its own."""
+    """Run the job undisturbed, on a separate table."""
     journal = folder / "journal" if whole_rows else None
     if journal is not None:
         options = [f"{o},journal={journal}" if o.startswith("fake:") else o for o in options]
@@ -155,20 +155,20 @@ def rows_of(table: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     return by_id
 
 
-def kill_once(scene: Scene, table: str, target: str, luck: random.Random, tally: Tally) -> None:
+def kill_once(scene: Scene, table: str, target: str, rng: random.Random, tally: Tally) -> None:
     """Start the job, kill ``target`` at a random moment, run the job to its end, and compare."""
     before = rows_of(table, ["unit_id"])
     if scene.journal is not None:
         scene.journal.unlink(missing_ok=True)
     trap = ""
     if target in TRAPS:
-        trap = _TRAP.format(number=luck.randint(1, 2), before=TRAPS[target])
+        trap = _TRAP.format(number=rng.randint(1, 2), before=TRAPS[target])
     with command(scene.folder, *scene.call(table), prelude=trap) as running:
         if target == "driver":
-            time.sleep(luck.uniform(0.2, scene.run_s))
+            time.sleep(rng.uniform(0.2, scene.run_s))
             running.kill()
         elif target not in TRAPS:
-            victims = _wait_for(running, _finder(running, target), luck.uniform(0, scene.run_s / 3))
+            victims = _wait_for(running, _finder(running, target), rng.uniform(0, scene.run_s / 3))
             for victim in victims:
                 victim.kill()
         status = running.finish(RUN_S)
@@ -232,7 +232,7 @@ def _command_line(process: psutil.Process) -> str:
 def _wait_for(
     running: Command, find: Callable[[], list[psutil.Process]], delay_s: float
 ) -> list[psutil.Process]:
-    """Wait until there are such processes, then ``delay_s`` more, then for them again."""
+    """Wait for such processes, then for ``delay_s``, then for them again."""
     earliest = None
     while running.process.poll() is None:
         victims = find()
@@ -241,19 +241,19 @@ def _wait_for(
         if victims and earliest is not None and time.monotonic() >= earliest:
             return victims
         time.sleep(0.02)
-    # It was faster: nothing was killed, which the tally shows as survived.
+    # It ended before: nothing was killed, and the tally counts it as survived.
     return []
 
 
-def targets_in_turn(num_kills: int, luck: random.Random) -> Iterator[str]:
-    """Yield as many targets, each kind about as often, in no order."""
+def targets_in_turn(num_kills: int, rng: random.Random) -> Iterator[str]:
+    """Yield this number of targets, all kinds equally often, in random order."""
     turns = [TARGETS[i % len(TARGETS)] for i in range(num_kills)]
-    luck.shuffle(turns)
+    rng.shuffle(turns)
     yield from turns
 
 
 def table_of(tallies: dict[tuple[str, str], Tally]) -> str:
-    """Return the tallies as text, a line a kind of kill and store."""
+    """Return the tallies as text, one line for each kind of kill and store."""
     head = f"{'killed':18} {'where':8} kills survived committed adopted again repeated violations"
     lines = [head]
     total: Counter[str] = Counter()

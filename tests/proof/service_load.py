@@ -1,4 +1,4 @@
-"""Searches over HTTP from several clients at once, and what became of each."""
+"""Searches over HTTP from several clients at once, with the result of each."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ANSWERED = "200"
 
 
 class Asked(NamedTuple):
-    """One request: when it was sent and answered (`time.monotonic`), and what came back.
+    """One request: times of sending and answer (`time.monotonic`), and its result.
 
-    ``outcome`` is the status, or the name of the error where none came.
+    ``outcome`` is the status, or the name of the error.
     """
 
     sent: float
@@ -28,7 +28,7 @@ class Asked(NamedTuple):
 
 
 def new_client(url: str) -> httpx.Client:
-    """Return a client of a service that wants no key."""
+    """Return a client of a service that requires no key."""
     return httpx.Client(base_url=url, trust_env=False, timeout=60)
 
 
@@ -41,17 +41,17 @@ def load(
     keys: Sequence[str] = (),
     pause_s: float = 0.0,
 ) -> Iterator[list[Asked]]:
-    """Let clients post to ``/v1/search/batch`` until the block ends; yields what was asked.
+    """Let clients post to ``/v1/search/batch`` until the block ends; yields the requests.
 
-    A client heeds ``Retry-After``.
+    The clients respect ``Retry-After``.
 
     Args:
         url: of the service.
-        bodies: sent in turn, by every client from another one on.
-        num_clients: each with one request on its way at a time.
+        bodies: sent in turn; each client starts with another one.
+        num_clients: each sends one request at a time.
         check: is given the number of the body and the answer to it; what it raises is raised at the
             end of the block.
-        keys: API keys, used in turn; none where the service wants none.
+        keys: API keys, used in turn; empty if the service requires none.
         pause_s: of each client between two requests.
     """
     done, asked = threading.Event(), list[Asked]()
@@ -93,7 +93,7 @@ def outcomes(asked: list[Asked]) -> dict[str, int]:
 
 
 def is_normal(asked: list[Asked], end: float, last_s: float = 10.0) -> bool:
-    """Whether all is well in the last seconds."""
+    """Whether the last seconds had no failure."""
     lately = [one for one in asked if one.sent > end - last_s]
     return bool(lately) and {one.outcome for one in lately} == {ANSWERED}
 

@@ -1,4 +1,4 @@
-"""An embedder that lags behind holds the engines back: what a dead driver loses has a limit."""
+"""A slow embedder holds the engines back, so that a killed driver loses little."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def embedder_of(running: Command) -> psutil.Process:
 
 
 def wait_until_quiet(journal: Path) -> int:
-    """Return the number of answers once no more are given."""
+    """Return the number of answers after the last one."""
     number, since = 0, time.monotonic()
     while time.monotonic() - since < QUIET_S or not number:
         found = len(journal.read_text().splitlines()) if journal.exists() else 0

@@ -1,6 +1,6 @@
 """No bad image takes more memory or time than stated here.
 
-Everything is measured in a process of its own: a decoder that dies must not take the tests along.
+Everything is measured in separate processes, because a decoder may crash.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.pixels.image_corpus import TAKEN, encode, flat, png_chunk
 
 ROOT = Path(__file__).parents[2]
 
-# Beyond what Python and the libraries take.
+# In addition to the memory of Python and the libraries.
 LARGEST_MIB = 3 << 10
 """MiB for any image that the default limits let through."""
 REFUSED_MIB = 200
 """MiB for all kinds of bad images, one after another, their making included."""
 
 SIDE = 13_300  # 176,890,000 pixels; the default limit is 178,956,970
-SMALLER = 8_100  # any side above 8191 is thinned out before it is stretched
+SMALLER = 8_100  # any side above 8191 is subsampled before it is stretched
 ADDRESS_SPACE_BYTES = 12 << 30
 
 
@@ -103,7 +103,7 @@ def in_a_process(call: str, argument: object, timeout_s: float) -> Any:
 
 
 def peak_mib() -> int:
-    """The most that this process ever held; its parent's, which getrusage adds, left out."""
+    """Peak memory of this process, without that of its parent, which getrusage includes."""
     status = Path("/proc/self/status").read_text().splitlines()
     (line,) = [line for line in status if line.startswith("VmHWM:")]
     return int(line.split()[1]) >> 10
@@ -114,7 +114,7 @@ def limit_address_space() -> None:
 
 
 def warm_up() -> int:
-    """Load what decoding loads, and return the peak so far."""
+    """Load the modules of decoding, and return the peak so far."""
     for odd in TAKEN:
         normalise(odd.make())
     return peak_mib()
@@ -180,9 +180,9 @@ def read_all(path: Path, data: bytes) -> Counter[str]:
 @pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_all_kinds_together_take_little_memory(tmp_path: Path) -> None:
-    said = in_a_process("weigh_all", tmp_path, 240)
-    assert said["mib"] < REFUSED_MIB, said
-    assert said["seconds"] < 5, said
+    measured = in_a_process("weigh_all", tmp_path, 240)
+    assert measured["mib"] < REFUSED_MIB, measured
+    assert measured["seconds"] < 5, measured
 
 
 @pytest.mark.proof
@@ -190,10 +190,10 @@ def test_all_kinds_together_take_little_memory(tmp_path: Path) -> None:
 def test_the_largest_images_fit(name: str, tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(LARGEST[name]())
-    said = in_a_process("weigh_one", path, 240)
-    assert said["result"] == name.split()[0]
-    assert said["mib"] < LARGEST_MIB, said
-    assert said["seconds"] < 60, said
+    measured = in_a_process("weigh_one", path, 240)
+    assert measured["result"] == name.split()[0]
+    assert measured["mib"] < LARGEST_MIB, measured
+    assert measured["seconds"] < 60, measured
 
 
 # Random damage
@@ -201,33 +201,33 @@ def test_the_largest_images_fit(name: str, tmp_path: Path) -> None:
 NUM_IMAGES, NUM_TARS, SLOWEST_S = 1500, 500, 20
 
 
-def damaged(data: bytes, luck: random.Random, reaches: tuple[int, ...]) -> bytes:
-    """Do one to three random things to some bytes, not farther from the begin than a reach."""
-    for _ in range(luck.randint(1, 3)):
-        place = luck.randrange(min(len(data), luck.choice(reaches)) or 1)
-        length = luck.choice((1, 1, 2, 4, 16, 300))
-        what = luck.choice((0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5))
+def damaged(data: bytes, rng: random.Random, reaches: tuple[int, ...]) -> bytes:
+    """Damage some bytes one to three times, within a distance from the start."""
+    for _ in range(rng.randint(1, 3)):
+        place = rng.randrange(min(len(data), rng.choice(reaches)) or 1)
+        length = rng.choice((1, 1, 2, 4, 16, 300))
+        what = rng.choice((0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5))
         if what == 0:
-            data = data[:place] + luck.randbytes(length) + data[place + length :]
+            data = data[:place] + rng.randbytes(length) + data[place + length :]
         elif what == 1:
-            flipped = bytes(byte ^ 1 << luck.randrange(8) for byte in data[place : place + length])
+            flipped = bytes(byte ^ 1 << rng.randrange(8) for byte in data[place : place + length])
             data = data[:place] + flipped + data[place + length :]
         elif what == 2:
-            value = luck.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * length
+            value = rng.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * length
             data = data[:place] + value + data[place + length :]
         elif what == 3:
-            data = data[:place] + luck.randbytes(length) + data[place:]
+            data = data[:place] + rng.randbytes(length) + data[place:]
         elif what == 4:
             data = data[:place] + data[place + length :]
         else:
-            data = data[: luck.randrange(len(data) + 1)]
+            data = data[: rng.randrange(len(data) + 1)]
     return data
 
 
 def fuzz(folder: str) -> dict[str, Any]:
-    """Damage good images and tars; write down the case in hand, for the one that ends it all."""
+    """Damage good images and tars; save each case first, in case it crashes the process."""
     limit_address_space()
-    before, luck = warm_up(), random.Random(20)
+    before, rng = warm_up(), random.Random(20)
     case = Path(folder, "case")
     found: Counter[str] = Counter()
     slowest = 0.0
@@ -236,9 +236,9 @@ def fuzz(folder: str) -> dict[str, Any]:
     tars = [data for data in tars if len(data) < 100_000]
     for number in range(NUM_IMAGES + NUM_TARS):
         image = number < NUM_IMAGES
-        # The header of an image is at its begin more often than not.
+        # The header of an image is usually at its start.
         reaches = (64, 512, 1 << 20) if image else (1 << 20,)
-        data = damaged(luck.choice(pictures if image else tars), luck, reaches)
+        data = damaged(rng.choice(pictures if image else tars), rng, reaches)
         case.write_bytes(data)
         start = time.monotonic()
         if image:
@@ -252,11 +252,13 @@ def fuzz(folder: str) -> dict[str, Any]:
 
 @pytest.mark.proof
 def test_random_damage_is_only_ever_a_failed_image(tmp_path: Path) -> None:
-    said = in_a_process("fuzz", tmp_path, 540)
-    assert sum(said["found"][name] for name in said["found"] if "image:" in name) == NUM_IMAGES
-    # Damage of every sort was done, and a good deal of it left the image whole.
+    measured = in_a_process("fuzz", tmp_path, 540)
+    assert (
+        sum(measured["found"][name] for name in measured["found"] if "image:" in name) == NUM_IMAGES
+    )
+    # All kinds of damage occurred, and many of them did not affect the image.
     for result in ("jpeg", "png", "webp", "tiff", "truncated_image", "corrupt_image"):
-        assert said["found"][f"image: {result}"] > 5, said
+        assert measured["found"][f"image: {result}"] > 5, measured
     for result in ("shard_truncated", "shard_unreadable", "jpeg"):
-        assert said["found"][f"tar: {result}"] > 5, said
-    assert said["mib"] < LARGEST_MIB, said
+        assert measured["found"][f"tar: {result}"] > 5, measured
+    assert measured["mib"] < LARGEST_MIB, measured

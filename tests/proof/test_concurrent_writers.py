@@ -1,4 +1,4 @@
-"""Processes commit, index, merge, withdraw and clean up at once: no row is lost or double."""
+"""Processes commit, index, merge, withdraw and clean up at once: no row is lost or repeated."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ KEEP_DAYS = 60 / 86400
 ROUND_S = 300.0
 
 
-def commit_or_withdraw(where: TableLocation, luck: random.Random, log: Path) -> None:
-    """Add rows, or withdraw some; what is written to the log was committed."""
+def commit_or_withdraw(where: TableLocation, rng: random.Random, log: Path) -> None:
+    """Add rows, or withdraw some; the log contains the committed changes."""
     with hold(where, uuid.uuid4().hex, "proof", lease_s=5) as claim:
         table = ImagesTable.open(where)
-        if luck.random() < 0.7:
+        if rng.random() < 0.7:
             names = [f"{uuid.uuid4().hex}.jpg" for _ in range(ROWS)]
             unit = stage(where, [good_row(name) for name in names])
             claim.check()
             committer(where).commit([unit])
             forget_records(where, [unit])
-            said = {"added": [good_row(name)["image_id"] for name in names]}
+            record = {"added": [good_row(name)["image_id"] for name in names]}
         else:
             ids = table.dataset.to_table(columns=["image_id"], filter="status = 'ok'")
-            some = luck.sample(ids.column(0).to_pylist(), 3)
+            some = rng.sample(ids.column(0).to_pylist(), 3)
             withdraw_rows(table, some, uuid.uuid4().hex, "gone", claim.check)
-            said = {"withdrawn": some}
+            record = {"withdrawn": some}
         with log.open("a") as file:
-            file.write(json.dumps(said) + "\n")
-        if luck.random() < 0.3:
+            file.write(json.dumps(record) + "\n")
+        if rng.random() < 0.3:
             clean_held_table(where, KEEP_DAYS)
 
 
-def maintain(where: TableLocation, luck: random.Random, log: Path) -> None:
-    table, chance = ImagesTable.open(where), luck.random()
+def maintain(where: TableLocation, rng: random.Random, log: Path) -> None:
+    table, chance = ImagesTable.open(where), rng.random()
     if chance < 0.4:
         refresh_indexes(table, IndexConfig(vector="never"))
     elif chance < 0.6:
@@ -70,16 +70,16 @@ def maintain(where: TableLocation, luck: random.Random, log: Path) -> None:
 
 
 def work(uri: str, seed: int, log: Path, failures: Any) -> None:
-    luck, where = random.Random(seed), TableLocation.parse(uri)
+    rng, where = random.Random(seed), TableLocation.parse(uri)
     try:
         for _ in range(3):
             try:
-                luck.choice([commit_or_withdraw, maintain])(where, luck, log)
+                rng.choice([commit_or_withdraw, maintain])(where, rng, log)
             except SkytextError as error:
-                # Another one holds the table, or committed first. Both are said and change nothing.
+                # Another process holds the table, or committed first. Nothing is changed.
                 if error.exit_status != 1:
                     raise
-            time.sleep(luck.random() / 5)
+            time.sleep(rng.random() / 5)
     except BaseException as error:
         failures.put(f"{type(error).__name__}: {error}")
         raise
@@ -115,10 +115,10 @@ def test_no_row_is_lost_double_or_back(where: TableLocation, tmp_path: Path) -> 
         for process in started:
             process.join(ROUND_S)
             assert process.exitcode == 0, failures.get(timeout=10)
-        said = [json.loads(line) for line in log.read_text().splitlines()]
+        record = [json.loads(line) for line in log.read_text().splitlines()]
         present = {row["image_id"] for row in first}
-        present |= {image_id for one in said for image_id in one.get("added", ())}
-        withdrawn = {image_id for one in said for image_id in one.get("withdrawn", ())}
+        present |= {image_id for one in record for image_id in one.get("added", ())}
+        withdrawn = {image_id for one in record for image_id in one.get("withdrawn", ())}
         rows = ImagesTable.open(where).dataset.to_table(columns=["image_id", "status"]).to_pylist()
         assert len(rows) == len({row["image_id"] for row in rows}), f"round {number}: double"
         assert {row["image_id"] for row in rows} == present, f"round {number}: lost"

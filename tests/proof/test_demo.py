@@ -1,4 +1,4 @@
-"""The packaged checkpoint describes scenes that it was never shown."""
+"""The packaged checkpoint describes held-out scenes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LIMIT_S = 300
 def test_the_demo_describes_its_scenes(tmp_path: Path) -> None:
     with command(tmp_path, "demo", "--json", "--dir", "demo") as running:
         assert running.finish(LIMIT_S) == 0, running.err
-        told = json.loads(running.out)
+        summary = json.loads(running.out)
         assert running.wait_for_the_rest(30) == []
     lines = (tmp_path / "demo" / "archive" / TRUTH_NAME).read_text().splitlines()
     truth = {(line["shard"], line["member"]): line["truth"] for line in map(json.loads, lines)}
-    assert told["num_listed"] == told["num_ok"] == told["num_captioned"] == len(truth) > 0
-    assert (told["num_failed"], told["failures"]) == (0, {})
-    assert told["demo_s"] <= LIMIT_S
-    assert all(len(search["hits"]) > 0 for search in told["searches"])
-    with Image.open(tmp_path / told["picture"]) as picture:
+    assert summary["num_listed"] == summary["num_ok"] == summary["num_captioned"] == len(truth) > 0
+    assert (summary["num_failed"], summary["failures"]) == (0, {})
+    assert summary["demo_s"] <= LIMIT_S
+    assert all(len(search["hits"]) > 0 for search in summary["searches"])
+    with Image.open(tmp_path / summary["picture"]) as picture:
         assert picture.format == "JPEG"
 
     table = ImagesTable.open(TableLocation.parse(str(tmp_path / "demo" / "table")))
@@ -44,6 +44,6 @@ def test_the_demo_describes_its_scenes(tmp_path: Path) -> None:
         for row in rows
         for variant in row["captions"]
     )
-    assert scores.num_descriptions == told["num_variants"] >= 4 * len(truth)
+    assert scores.num_descriptions == summary["num_variants"] >= 4 * len(truth)
     assert scores.land_cover >= 0.95, scores
     assert min(scores.object_precision, scores.object_recall, scores.position) >= 0.85, scores

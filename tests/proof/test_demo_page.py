@@ -1,4 +1,4 @@
-"""On a terminal ``skytext demo`` ends on the page, and Ctrl-C ends that."""
+"""On a terminal ``skytext demo`` serves the page at its end, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_the_demo_serves_its_page_until_ctrl_c(tmp_path: Path) -> None:
 
 
 def _address(terminal: int) -> str:
-    """Read what is written until it says where the page is."""
-    told, deadline = "", time.monotonic() + LIMIT_S
+    """Read the output until it contains the address of the page."""
+    output, deadline = "", time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1.0)[0]:
             told += os.read(terminal, 65536).decode(errors="replace")
             found = re.search(r"web page: (http://127\.0\.0\.1:\d+/)", told)
             if found:
                 return found[1]
-    raise AssertionError(told[-2000:])
+    raise AssertionError(output[-2000:])

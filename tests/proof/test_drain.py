@@ -1,4 +1,4 @@
-"""A cluster that takes nodes away with a notice: the driver's own, and another."""
+"""A cluster drains a node with a notice: the driver's node, and another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:lance is not fork-safe")
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    # A node of its own: draining the one that the tests share would end them all.
+    # A separate cluster: draining the shared one would stop the other tests.
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         yield cluster
@@ -37,7 +37,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def drain(address: str, node_id: str) -> None:
-    """Tell a cluster that a node ends in ``NOTICE_S``."""
+    """Announce to a cluster that a node ends in ``NOTICE_S``."""
     words = [RAY, "drain-node", "--address", address, "--node-id", node_id]
     words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
     subprocess.run([*words, "--deadline-remaining-seconds", str(NOTICE_S)], check=True)
@@ -63,7 +63,7 @@ def test_a_node_that_goes_away(tmp_path: Path, cluster: Cluster) -> None:
 
 @pytest.mark.proof
 @pytest.mark.timeout(600, method="thread")
-def test_a_worker_node_that_goes_away_ends_what_it_has_in_work(tmp_path: Path) -> None:
+def test_a_drained_worker_node_finishes_its_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(60 * i, 60) for i in range(8)})
     table, journal = tmp_path / "table", tmp_path / "journal"
     call = ["caption", root, "--table", table, "--model", f"fake:delay_s=2,journal={journal}"]
@@ -75,7 +75,7 @@ def test_a_worker_node_that_goes_away_ends_what_it_has_in_work(tmp_path: Path) -
         wait_for_a_commit(running, table)
         assert has_captioners(nodes)
         drain(nodes.address, nodes.workers[0].node_id)
-        # Ray leaves the actors there without work. What they had is proven done below.
+        # Ray gives the actors there no more work. Their work is checked below.
         time.sleep(NOTICE_S)
         assert num_committed(table) < 480
         nodes.kill()

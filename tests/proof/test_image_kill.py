@@ -1,4 +1,4 @@
-"""`embed-images` killed at any moment: it finishes, and embeds nothing again that was staged."""
+"""`embed-images`, killed at any moment, finishes later and embeds no staged image again."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def vectors(where: TableLocation) -> dict[str, list[float]]:
 
 @pytest.mark.proof
 @pytest.mark.timeout(1200)
-def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
-    luck = random.Random(2)
+def test_a_killed_driver_loses_only_unstaged_work(tmp_path: Path) -> None:
+    rng = random.Random(2)
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, NUM_IMAGES)})
     where = TableLocation.parse(str(tmp_path / "table"))
     fakes = ["--model", "fake", "--embedding-model", "fake"]
@@ -49,7 +49,7 @@ def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
     for kill in range(NUM_KILLS):
         with command(tmp_path, *call) as running:
             if kill % 2:
-                time.sleep(luck.uniform(0.5, 10))
+                time.sleep(rng.uniform(0.5, 10))
             else:
                 deadline = time.monotonic() + RUN_S
                 # A fragment is committed once its last image is done: until then units are staged.
@@ -57,7 +57,7 @@ def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
                     assert running.process.poll() is None, running.err
                     assert time.monotonic() < deadline, "nothing was embedded"
                     time.sleep(0.05)
-                time.sleep(luck.uniform(0, 2))
+                time.sleep(rng.uniform(0, 2))
             assert running.process.poll() is None, running.err
             running.kill()
             assert running.wait_for_the_rest(CLEAN_UP_S) == []
@@ -73,7 +73,7 @@ def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
     assert len(vectors(where)) == NUM_IMAGES
     assert before.items() <= vectors(where).items()
     assert staged_unit_ids(where) == []
-    # A kill costs what its one actor had in its hands, no more.
+    # A kill loses only the current work of the actor.
     asked = Counter(journal.read_text().split())
     assert len(asked) == NUM_IMAGES
     assert asked.total() <= NUM_IMAGES + NUM_KILLS * UNIT_IMAGES

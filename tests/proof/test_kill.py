@@ -1,4 +1,4 @@
-"""A driver that dies at any moment costs nothing that was committed, and doubles nothing."""
+"""After a kill of the driver at any moment, no committed row is lost or repeated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN_S, CLEAN_UP_S = 180, 60
 
 
 def committed(where: TableLocation) -> dict[str, dt.datetime]:
-    """Return when each image's row was made; no image has two."""
+    """Return the creation time of each image's row; no image has two rows."""
     table = ImagesTable.find(where)
     if table is None:
         return {}
@@ -45,8 +45,8 @@ def wait_for_a_commit(running: Command, where: TableLocation, before: int) -> No
 
 @pytest.mark.proof
 @pytest.mark.timeout(1200)
-def test_a_killed_driver_costs_only_what_was_not_committed(tmp_path: Path) -> None:
-    luck = random.Random(1)
+def test_a_killed_driver_loses_only_uncommitted_work(tmp_path: Path) -> None:
+    rng = random.Random(1)
     bad: list[Entry] = [(name, data) for name, (data, _) in bad_images().items()]
     shards = {
         f"{i}.tar": images(1000 * i, IMAGES_PER_SHARD) + (bad if i == 1 else [])
@@ -62,17 +62,17 @@ def test_a_killed_driver_costs_only_what_was_not_committed(tmp_path: Path) -> No
         with command(tmp_path, *call) as running:
             if kill % 2:
                 # At any moment, its start and Ray's included.
-                time.sleep(luck.uniform(0.5, 12))
+                time.sleep(rng.uniform(0.5, 12))
             else:
-                # In the middle of its work, at any distance from a commit.
+                # During its work, at any time between two commits.
                 wait_for_a_commit(running, where, len(before))
-                time.sleep(luck.uniform(0, 1))
+                time.sleep(rng.uniform(0, 1))
             assert running.process.poll() is None, running.err
             running.kill()
             left = running.wait_for_the_rest(CLEAN_UP_S)
             assert left == [], "these outlive a driver that was killed"
         after = committed(where)
-        # A row that was there is that very row: its image was not described again.
+        # Committed rows are unchanged: their images were not described again.
         assert before.items() <= after.items()
         before = after
         progress.append(len(after))

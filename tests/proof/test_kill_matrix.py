@@ -44,11 +44,11 @@ def archive(folder: Path) -> Path:
 def kill_and_compare(
     scene: Scene, tables: str, where: str, num_kills: int, seed: int
 ) -> dict[tuple[str, str], Tally]:
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
-    for target in targets_in_turn(num_kills, luck):
+    for target in targets_in_turn(num_kills, rng):
         table = f"{tables}/{uuid.uuid4().hex}"
-        kill_once(scene, table, target, luck, tallies[target, where])
+        kill_once(scene, table, target, rng, tallies[target, where])
         print(table_of(tallies), flush=True)  # noqa: T201  (the proof is to be seen)
     return tallies
 

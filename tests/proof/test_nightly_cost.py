@@ -15,7 +15,7 @@ NUM_IMAGES = int(os.environ.get("SKYTEXT_NUM_IMAGES", "200000"))
 @pytest.mark.ray
 @pytest.mark.timeout(3600, method="thread")
 @pytest.mark.usefixtures("local_ray")
-def test_a_night_costs_what_has_changed() -> None:
+def test_the_work_of_a_night_depends_on_the_changes() -> None:
     found = measure(NUM_IMAGES, images_per_shard=max(10, NUM_IMAGES // 200), num_calls=1)
     nights = found["nights"]
     assert nights["full"]["images_described"] == NUM_IMAGES

@@ -22,10 +22,10 @@ NUM_RUNS = int(os.environ.get("SKYTEXT_NUM_RUNS", "10"))
 FIRST_RUN = int(os.environ.get("SKYTEXT_FIRST_RUN", "0"))
 KILLS_A_RUN, VLLM_KILLS = 10, 5
 NUM_SHARDS, IMAGES_PER_SHARD = 10, 120
-# No unit finished for so long, while there is work, is a hang.
+# If no unit finishes for this time although there is work, the run hangs.
 QUIET_S, START_S = 60.0, 60.0
 RUN_S = 900.0
-# One of vLLM's engines, on two cores that do other things, too.
+# One vLLM engine, on two cores with other work.
 VLLM_START_S, VLLM_RUN_S = 240.0, 2400.0
 NUM_SCENES = 300
 FAKES = ["--model", "fake:delay_s=2", "--embedding-model", "fake", "--num-engines", "2:4"]
@@ -44,22 +44,22 @@ def watch(
     nodes: Nodes,
     table: str,
     moments: list[float],
-    luck: random.Random,
+    rng: random.Random,
     *,
     start_s: float = START_S,
     run_s: float = RUN_S,
     in_rows: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Kill nodes at these moments; return the rows that were there before the last kill.
+    """Kill nodes at these moments; return the rows before the last kill.
 
     Args:
         running: the command.
         nodes: what it runs on.
         table: what it writes.
-        moments: ascending, seconds from now; those that came are removed.
-        luck: chooses the nodes.
-        start_s: how long an engine may take to start.
-        run_s: how long all may take.
+        moments: ascending, seconds from now; past ones are removed.
+        rng: chooses the nodes.
+        start_s: time limit for the start of an engine.
+        run_s: time limit of the run.
         in_rows: moments are numbers of committed rows.
     """
     started, before = time.monotonic(), {}
@@ -74,9 +74,9 @@ def watch(
         if moments and (rows if in_rows else now - started) >= moments[0]:
             moments.pop(0)
             before = rows_of(table, ["unit_id"])
-            nodes.kill(luck.randrange(len(nodes.workers)))
+            nodes.kill(rng.randrange(len(nodes.workers)))
             # Replaced at once, later, or with the next kill: one node is always left.
-            if luck.random() < 0.7 or len(nodes.workers) < 2:
+            if rng.random() < 0.7 or len(nodes.workers) < 2:
                 nodes.add()
         time.sleep(0.5)
     while len(nodes.workers) < 2:
@@ -92,12 +92,12 @@ def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path
     options = [*FAKES, "--ray-address", nodes.address]
     scene = make_scene(tmp_path, source, options, "s3://nodes/whole", whole_rows=True)
     for number in range(FIRST_RUN, FIRST_RUN + NUM_RUNS):
-        luck, table = random.Random(number), f"s3://nodes/run-{number}"
-        moments = sorted(luck.uniform(5, 10 + 8 * KILLS_A_RUN) for _ in range(KILLS_A_RUN))
+        rng, table = random.Random(number), f"s3://nodes/run-{number}"
+        moments = sorted(rng.uniform(5, 10 + 8 * KILLS_A_RUN) for _ in range(KILLS_A_RUN))
         num_planned = len(moments)
         started = time.monotonic()
         with command(tmp_path, *scene.call(table)) as running:
-            before = watch(running, nodes, table, moments, luck)
+            before = watch(running, nodes, table, moments, rng)
             assert running.process.returncode == 0, running.err
         after = rows_of(table, [*scene.compare, "unit_id"])
         assert after.keys() == scene.reference.keys()
@@ -119,16 +119,16 @@ def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path
 def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path) -> None:
     write_shards(tmp_path / "scenes", num_images=NUM_SCENES, images_per_shard=100, seed=1)
     source = upload(s3, tmp_path / "scenes", "nodes", "scenes")
-    table, luck = "s3://nodes/real", random.Random(0)
+    table, rng = "s3://nodes/real", random.Random(0)
     words = ["caption", source, "--table", table, "--num-engines", "2", "--json"]
     words += ["--gpus-per-engine", "2", "--set", "job.unit_images=8"]
     words += ["--set", "job.commit_interval_s=2", "--ray-address", nodes.address]
-    # By the clock nodes would die before their engines have started, or not at all.
+    # With a timer, nodes would be killed before their engines start, or never.
     moments = [NUM_SCENES * (i + 0.1) / VLLM_KILLS for i in range(VLLM_KILLS)]
     started = time.monotonic()
     with command(tmp_path, *words) as running:
         limits = {"start_s": VLLM_START_S, "run_s": VLLM_RUN_S}
-        before = watch(running, nodes, table, moments, luck, in_rows=True, **limits)
+        before = watch(running, nodes, table, moments, rng, in_rows=True, **limits)
         assert running.process.returncode == 0, running.err
     print(  # noqa: T201  (the proof is to be seen)
         f"real engines: {VLLM_KILLS - len(moments)} kills, {time.monotonic() - started:.0f} s",

@@ -1,4 +1,4 @@
-"""The endpoint as a user starts it: versions change under load, and parts of it die."""
+"""The service as a user starts it: versions change under load, and replicas are killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.proof.commands import Command, command
 from tests.proof.service_load import ANSWERED, is_normal, load, new_client, outcomes, say
 
 NUM_CHANGES = int(os.environ.get("SKYTEXT_NUM_PROMOTIONS", "1000"))
-# What two cores carry without refusing any.
+# A load that two cores can answer without refusals.
 NUM_CLIENTS = 3
 NUM_IMAGES, NUM_MORE = 10_000, 2_000
 RUN_S = 600
@@ -77,7 +77,7 @@ def is_ready(url: str) -> bool:
 
 
 def batches() -> list[dict[str, Any]]:
-    """Each asks for two things, so that an answer can mix versions, if any can."""
+    """Each request has two searches, so that mixed versions would be visible."""
     return [
         {"searches": [{"text": one, "k": 100}, {"text": other, "k": 100}]}
         for one in WORDS
@@ -113,7 +113,7 @@ def test_no_answer_fails_or_mixes_versions_under_load(
     promote(table, first)
     waited = []
     with serving(tmp_path, table) as (url, service):
-        # Whoever asks which version it is is a client, too.
+        # The request for the version is one more client.
         with load(url, bodies, NUM_CLIENTS - 1, check) as asked, new_client(url) as http:
             for change in range(NUM_CHANGES):
                 to = last if change % 2 == 0 else first

@@ -1,4 +1,4 @@
-"""A year of nights: the table ends right, and costs no more in the last month than a new one."""
+"""A year of nights: the table is correct, and the last month costs as much as the first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MONTH = max(3, NUM_NIGHTS // 12)
 
 
 def happenings() -> dict[str, int]:
-    """What goes wrong in a year; in a shorter one each at least once."""
+    """The faults of a year; in a shorter run each occurs at least once."""
     in_365 = {"faults": 10, "overlap": 2, "broken listing": 1, "kill": 24, "kill any time": 12}
     found = {what: max(1, number * NUM_NIGHTS // 365) for what, number in in_365.items()}
     # At each change of a model of vectors.
@@ -32,7 +32,7 @@ def happenings() -> dict[str, int]:
 
 
 def median_sizes(sizes: list[tuple[int, int, int]]) -> tuple[float, float]:
-    """Return files, and bytes a row."""
+    """Return the number of files, and bytes per row."""
     files = statistics.median(num_files for num_files, _, _ in sizes)
     return files, statistics.median(num_bytes / num_rows for _, num_bytes, num_rows in sizes)
 
@@ -44,24 +44,24 @@ def median_sizes(sizes: list[tuple[int, int, int]]) -> tuple[float, float]:
 def test_a_year_ends_like_a_table_made_from_scratch(
     tmp_path: Path, s3: Any, proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    luck = random.Random(SEED)
-    archive = ChangingArchive(s3, f"long-year-{SEED}", luck)
+    rng = random.Random(SEED)
+    archive = ChangingArchive(s3, f"long-year-{SEED}", rng)
     archive.add(FIRST_IMAGES)
-    year = Year(tmp_path, archive, proxy, luck)
+    year = Year(tmp_path, archive, proxy, rng)
     num_budgets = max(1, NUM_NIGHTS // 12)
-    nights = plan_nights(NUM_NIGHTS, luck, happens=happenings(), num_budgets=num_budgets)
+    nights = plan_nights(NUM_NIGHTS, rng, happens=happenings(), num_budgets=num_budgets)
     year.run(nights[:1])
     year.watch()
     with reading(year.table, SEED) as reader:
         year.run(nights[1:], reader)
-        year.come_to_rest(nights[-1])
+        year.run_until_idle(nights[-1])
         last_files, last_bytes = median_sizes(year.sizes[-MONTH:])
         last_s = statistics.median(reader.durations_s[-MONTH * 10 :])
     year.check_against_scratch(nights[-1])
     last = nights[-1]
     quiet = Night(last.prompt, last.embedder, last.image_embedder)
-    # The first month of a table of this size: made from scratch, and then nights without trouble.
-    young = Year(year.folder, archive, proxy, luck, name="scratch")
+    # The first month of a new table of this size, with nights without faults.
+    young = Year(year.folder, archive, proxy, rng, name="scratch")
     young.run([quiet] * MAX_KEPT)
     young.watch()
     with reading(young.table, SEED) as young_reader:
@@ -75,7 +75,7 @@ def test_a_year_ends_like_a_table_made_from_scratch(
             f"row {last_bytes:.0f} / {first_bytes:.0f}, search {last_s * 1e3:.1f} / "
             f"{first_s * 1e3:.1f} ms\n"
         )
-    # Columns that no roll-back needs are gone.
+    # Columns that no rollback needs are dropped.
     assert len(year.open().columns) == 2 or NUM_NIGHTS < 8 * MAX_KEPT
     assert last_files <= 1.2 * first_files
     assert last_bytes <= 1.2 * first_bytes

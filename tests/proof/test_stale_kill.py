@@ -1,4 +1,4 @@
-"""A change of prompt and embedding model, killed again and again: only what is stale is redone."""
+"""A change of prompt and embedding model with many kills: only stale work is repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.proof.commands import command
 from tests.table.rows import rows_of
 
 NUM_IMAGES, NUM_KILLS, RUN_S, CLEAN_UP_S = 96, 8, 240, 90
-# What a dead engine's actor may have in work: its units.
+# The units that a killed engine actor may have in work.
 IN_WORK = 5 * 8
 
 
@@ -35,8 +35,8 @@ def rows(table: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.proof
 @pytest.mark.timeout(2400)
-def test_kills_in_a_change_of_models_cost_time_and_nothing_else(tmp_path: Path) -> None:
-    luck = random.Random(7)
+def test_kills_during_a_change_of_models_lose_no_work(tmp_path: Path) -> None:
+    rng = random.Random(7)
     shards = {f"{i}.tar": images(24 * i, 24) for i in range(4)}
     root = write_archive(tmp_path / "aerial", shards)
     table, undisturbed = tmp_path / "table", tmp_path / "undisturbed"
@@ -59,7 +59,7 @@ def test_kills_in_a_change_of_models_cost_time_and_nothing_else(tmp_path: Path) 
     call = change(table, f"fake:delay_s=0.3,journal={journal}")
     for _ in range(NUM_KILLS):
         with command(tmp_path, *call) as running:
-            time.sleep(luck.uniform(3, 25))
+            time.sleep(rng.uniform(3, 25))
             if running.process.poll() is not None:
                 break
             running.kill()
@@ -78,7 +78,7 @@ def test_kills_in_a_change_of_models_cost_time_and_nothing_else(tmp_path: Path) 
     for image_id, row in expected.items():
         assert after[image_id]["captions"] == row["captions"]
         got, wanted = (np.array(one["vectors"], np.float32) for one in (after[image_id], row))
-        # Texts of other lengths are padded in one batch: the last bits differ.
+        # Other texts in a batch change the padding, so the last bits differ.
         np.testing.assert_allclose(got, wanted, atol=2e-2)
     opened = ImagesTable.open(TableLocation.parse(str(table)))
     assert len(opened.columns) == 1

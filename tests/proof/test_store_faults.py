@@ -20,7 +20,7 @@ from tests.proof.commands import command
 from tests.proof.kill_matrix import RUN_S, Scene, make_scene, rows_of, run_to_its_end
 
 KINDS = ("reset", "truncate", "server_error", "slow_down", "expired")
-# What requests meet the fault, and at which byte of the answer.
+# The requests with faults, and the byte of the answer.
 PLACES = {
     "the first byte": (r"aerial/(1\.tar|p1\.parquet|one/)", 0),
     "the middle": (r"aerial/(1\.tar|p1\.parquet|one/)", 3_000),
@@ -29,7 +29,7 @@ PLACES = {
 CASES = list(itertools.product(KINDS, PLACES, [True, False]))
 FAKES = ["--model", "fake:delay_s=0.1", "--embedding-model", "fake", "--num-engines", "1"]
 FAKES += ["--set", "job.unit_images=4", "--set", "sources.retry_s=2"]
-# An expired token is not asked for again.
+# Requests with an expired token are not repeated.
 NEVER_RECOVERS = "expired"
 
 
@@ -46,7 +46,7 @@ def proxy(s3_endpoint: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def make_archive(folder: Path, s3: Any) -> str:
-    """Two shards of each format; only the second ones meet faults."""
+    """Two shards of each format; only the second ones have faults."""
     root = write_archive(folder / "aerial", {f"{i}.tar": images(8 * i, 8) for i in range(2)})
     for i, name in enumerate(("zero", "one")):
         write_parquet(root / f"p{i}.parquet", 100 + 8 * i)
@@ -54,11 +54,11 @@ def make_archive(folder: Path, s3: Any) -> str:
     return upload(s3, root, "faults", "aerial")
 
 
-def run_with_faults(scene: Scene, table: str, *, is_killed: bool, luck: random.Random) -> int:
+def run_with_faults(scene: Scene, table: str, *, is_killed: bool, rng: random.Random) -> int:
     """Run the command through the faults; return its exit status."""
     with command(scene.folder, *scene.call(table)) as running:
         if is_killed:
-            time.sleep(luck.uniform(2, scene.run_s))
+            time.sleep(rng.uniform(2, scene.run_s))
             running.kill()
         return running.finish(RUN_S)
 
@@ -71,14 +71,14 @@ def test_every_fault_ends_in_the_right_table(
     source = make_archive(tmp_path, s3)
     scene = make_scene(tmp_path, source, FAKES, "s3://faults/whole", whole_rows=True)
     assert len(scene.reference) == 48
-    luck, num_unread = random.Random(1), 0
+    rng, num_unread = random.Random(1), 0
     for number, (kind, place, recovers) in enumerate(CASES):
         pattern, at_byte = PLACES[place]
         more = {kind: 1.0, "max_in_a_row": 2 if recovers else None}
         proxy.faults = Faults(seed=number, pattern=pattern, at_byte=at_byte, **more)
         table, is_killed = f"s3://faults/table-{number}", number % 3 == 2
         what = f"{kind} at {place}, recovers: {recovers}, killed: {is_killed}"
-        status = run_with_faults(scene, table, is_killed=is_killed, luck=luck)
+        status = run_with_faults(scene, table, is_killed=is_killed, rng=rng)
         is_whole = recovers and kind != NEVER_RECOVERS
         if not is_killed:
             assert status == (0 if is_whole else 1), what

@@ -1,4 +1,4 @@
-"""Two runs at once on one table, and a holder that sleeps through its lease."""
+"""Two runs at once on one table, and a holder that is paused beyond its lease."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ OPTIONS += ["--set", "job.unit_images=8", "--set", "job.lease_s=2"]
 def test_only_one_of_two_concurrent_runs_does_the_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 30), "1.tar": images(100, 30)})
     scene = make_scene(tmp_path, str(root), OPTIONS, str(tmp_path / "whole"), whole_rows=True)
-    luck = random.Random(4)
+    rng = random.Random(4)
     for pair in range(NUM_PAIRS):
         call = scene.call(str(tmp_path / f"table-{pair}"))
         with command(tmp_path, *call) as one:
             # Often at the very same moment, sometimes when the other is already done.
-            time.sleep(luck.choice([0, 0, 0.05, luck.uniform(0, 1), luck.uniform(0, scene.run_s)]))
+            time.sleep(rng.choice([0, 0, 0.05, rng.uniform(0, 1), rng.uniform(0, scene.run_s)]))
             with command(tmp_path, *call) as two:
                 statuses = [one.finish(RUN_S), two.finish(RUN_S)]
-                said = one.err + two.err
-        assert sorted(statuses) in ([0, 0], [0, 1]), said
-        assert sorted(statuses) == [0, 0] or "is held by skytext caption" in said
+                messages = one.err + two.err
+        assert sorted(statuses) in ([0, 0], [0, 1]), messages
+        assert sorted(statuses) == [0, 0] or "is held by skytext caption" in messages
         after = rows_of(str(tmp_path / f"table-{pair}"), scene.compare)
         assert after == scene.reference
 
@@ -45,12 +45,12 @@ def test_only_one_of_two_concurrent_runs_does_the_work(tmp_path: Path) -> None:
 def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(100 * i, 60) for i in range(3)})
     scene = make_scene(tmp_path, str(root), OPTIONS, str(tmp_path / "whole"), whole_rows=True)
-    luck = random.Random(5)
+    rng = random.Random(5)
     for pause in range(NUM_PAUSES):
         table = str(tmp_path / f"table-{pause}")
         with command(tmp_path, *scene.call(table)) as sleeper:
-            time.sleep(luck.uniform(0.5, scene.run_s * 0.8))
-            # The driver alone, as a debugger or a swapping machine stops it: its workers go on.
+            time.sleep(rng.uniform(0.5, scene.run_s * 0.8))
+            # Only the driver is paused, as by a debugger or by swapping: its workers continue.
             os.kill(sleeper.process.pid, signal.SIGSTOP)
             done = sleeper.process.poll() is not None
             run_to_its_end(scene, table)
@@ -58,10 +58,10 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
             os.kill(sleeper.process.pid, signal.SIGCONT)
             status = sleeper.finish(RUN_S)
         assert status == (0 if done else 1), sleeper.err
-        # Stopped while Ray starts, it finds that Ray did not start in time.
-        said = ("expired", "is held by", "cannot start a local Ray")
-        assert done or any(words in sleeper.err for words in said), sleeper.err
-        # Whatever it tried, every row is still the very row that its successor left.
+        # If it is paused while Ray starts, it reports that Ray did not start in time.
+        messages = ("expired", "is held by", "cannot start a local Ray")
+        assert done or any(words in sleeper.err for words in messages), sleeper.err
+        # All rows are still those of its successor.
         assert rows_of(table, [*scene.compare, "unit_id"]) == after
         assert {i: {n: row[n] for n in scene.compare} for i, row in after.items()} == {
             i: {n: row[n] for n in scene.compare} for i, row in scene.reference.items()

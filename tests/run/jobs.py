@@ -1,4 +1,4 @@
-"""The whole job with the package's fakes, as tests run it, and what must hold of its table."""
+"""The whole job with the fakes of the package, and checks of its table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.table.rows import rows_of
 
-# Ray starts where it is first needed; everything below `ray` wants it.
+# Ray starts when it is first needed.
 ray = pytest.mark.ray
 with_ray = pytest.mark.usefixtures("local_ray")
 

@@ -68,13 +68,13 @@ LEAKED = "someone elses words about a zeppelin"
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good images, sidecars with captions of others, and everything that goes wrong in a shard."""
+    """Good images, sidecars with existing captions, and all kinds of damage."""
     mixed = [*images(0, 6)]
     mixed += [(name, data) for name, (data, _) in bad_images().items()]
     mixed += [
-        ("said.jpg", jpeg(100)),
-        ("said.json", {"caption": LEAKED, "captions": [LEAKED], "text": LEAKED, "gsd": 3}),
-        ("said.txt", LEAKED),
+        ("captioned.jpg", jpeg(100)),
+        ("captioned.json", {"caption": LEAKED, "captions": [LEAKED], "text": LEAKED, "gsd": 3}),
+        ("captioned.txt", LEAKED),
         ("last.jpg", jpeg(101)),
     ]
     shards: dict[str, Any] = {"mixed.tar": mixed, "north/plain.tar": images(10, 9)}
@@ -87,7 +87,7 @@ NUM_OK, NUM_FAILED = 6 + 2 + 9 + 2, 3 + 4
 
 @pytest.fixture(scope="module")
 def done(archive: Path, local_ray: None) -> tuple[Path, CaptionPlan, RunSummary]:
-    """A table of the archive, as one run left it."""
+    """A table of the archive after one run."""
     table = archive.parent / "table"
     plan = plan_caption([str(archive)], str(table), config())
     return table, plan, run_caption(plan)
@@ -143,9 +143,9 @@ def test_captions_of_other_runs_are_not_reused_with_other_settings(
 ) -> None:
     table, _, _ = done
     found = rows(table, "member", "text", "captions", "metadata", "gsd")
-    (said,) = [row for row in found if row["member"] == "said.jpg"]
-    assert LEAKED in said["metadata"]
-    assert said["gsd"] == 3
+    (image_row,) = [row for row in found if row["member"] == "captioned.jpg"]
+    assert LEAKED in image_row["metadata"]
+    assert image_row["gsd"] == 3
     assert "zeppelin" not in json.dumps([(row["text"], row["captions"]) for row in found])
 
 
@@ -172,12 +172,12 @@ def test_a_finished_run_run_again_starts_no_engine(
     table, _, first = done
     again, seen = caption(archive, table)
     check_nothing_to_do(again, seen, first)
-    # Nothing was done, so nothing is recorded.
+    # There was no work, so no run is recorded.
     assert len(last_runs(TableLocation.parse(str(table)), 9)) == 1
 
 
 @ray
-def test_a_second_source_costs_only_its_own_work(
+def test_a_second_source_adds_only_its_own_work(
     archive: Path, done: tuple[Path, CaptionPlan, RunSummary], tmp_path: Path
 ) -> None:
     table, _, first = done
@@ -197,14 +197,14 @@ def test_a_second_source_costs_only_its_own_work(
 
 
 @ray
-def test_a_source_that_changed_costs_only_what_is_new(
+def test_after_a_change_of_a_source_only_new_images_are_described(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
-    """Two images gone and three new, three failures gone, and a cut-off shard whole again."""
+    """Two images are gone, three are new, three failures are gone, one shard is repaired."""
     table, _, first = done
     shutil.copytree(table, tmp_path / "table")
     shutil.copytree(archive, tmp_path / "aerial")
-    mixed = [*images(0, 6), ("said.jpg", jpeg(100)), ("last.jpg", jpeg(101))]
+    mixed = [*images(0, 6), ("captioned.jpg", jpeg(100)), ("last.jpg", jpeg(101))]
     changed: dict[str, Any] = {"mixed.tar": mixed, "north/plain.tar": images(12, 10)}
     changed |= {"cut.tar": images(20, 3)}
     write_archive(tmp_path / "aerial", changed)
@@ -233,7 +233,7 @@ def test_a_source_that_changed_costs_only_what_is_new(
 def test_a_plan_from_before_another_run_does_only_what_is_left(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
-    """What there is to do is decided once the table is held, not when the plan is made."""
+    """The work is decided when the table is held, not when the plan is made."""
     table, first_plan, first = done
     shutil.copytree(table, tmp_path / "table")
     copy = TableLocation.parse(str(tmp_path / "table"))
@@ -283,7 +283,7 @@ def test_an_index_can_be_built_during_a_run(tmp_path: Path) -> None:
 def test_the_table_is_proven_on_a_worker(
     done: tuple[Path, CaptionPlan, RunSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A driver that read the table would grow with it."""
+    """If the driver read the table, its memory would grow with it."""
     _, plan, summary = done
 
     def refuse(*_: object) -> None:
@@ -320,7 +320,7 @@ def test_a_run_with_lost_rows_reports_them(
         rows = f"it had {before} rows at the start of the run, it has {now} rows now"
         assert f"{path}: {rows}" in str(caught.value)
     assert "\n" not in str(caught.value)
-    # Nothing was done, so no run is recorded; and the next one makes up for what was lost.
+    # There was no work, so no run is recorded; the next run repeats the lost work.
     assert len(last_runs(TableLocation.parse(str(tmp_path / "table")), 9)) == 1
     summary, _ = caption(archive, tmp_path / "table")
     assert summary.num_captioned == 2
@@ -330,7 +330,7 @@ def test_a_run_with_lost_rows_reports_them(
 
 @ray
 @with_ray
-def test_the_proof_holds_whatever_the_engine_does(tmp_path: Path) -> None:
+def test_the_proof_holds_after_any_failure_of_the_engine(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 20) for i in range(3)})
     model = "fake:fail=0.2,empty=0.2,repeat=0.1,truncate=0.3"
     summary, _ = caption(root, tmp_path / "table", caption__model=model, caption__max_attempts=1)
@@ -364,17 +364,17 @@ def test_an_archive_and_a_table_in_a_store(s3: Any) -> None:
 
 @ray
 @with_ray
-def test_a_commit_takes_so_many_images(tmp_path: Path) -> None:
+def test_a_commit_has_at_most_the_configured_number_of_images(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12), "b.tar": images(12, 12)})
     summary, seen = caption(root, tmp_path / "table", job__commit_images=4)
     assert len(open_table(tmp_path / "table").dataset.versions()) == 6
-    # Whether a count is seen before the first commit is a matter of timing.
+    # It depends on the timing whether a count is visible before the first commit.
     assert sorted({committed for _, committed in seen} - {0}) == [4, 8, 12, 16, 20, 24]
     assert summary.num_ok == open_table(tmp_path / "table").num_rows() == 24
 
 
 class StopAfter:
-    """Ends a run from within, after so many units."""
+    """Ends a run after a number of units."""
 
     class Stopped(Exception):
         pass
@@ -391,7 +391,7 @@ class StopAfter:
 
 
 def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
-    """The job's stream, with an end of another kind."""
+    """The stream of the job, with another end."""
     stream = open_run.stream
 
     def cut_off(*arguments: Any) -> Iterator[UnitRecord]:
@@ -418,11 +418,11 @@ def test_an_interrupted_run_continues(
         with pytest.raises(StopAfter.Stopped if end == "interrupt" else JobError):
             run_caption(plan_caption(*call), on_progress=stop)
     committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
-    # Every unit that had come in was kept.
+    # Every received unit was kept.
     assert len(committed) == stop.progress.num_ok == stop.progress.num_committed
     assert 14 <= len(committed) < 28
     summary = run_caption(plan_caption(*call))
-    # What was staged and had not come in is committed, and not described again.
+    # Staged units that were not received are committed, and not described again.
     assert summary.num_skipped == len(committed) + summary.num_adopted
     assert summary.num_captioned == 28 - summary.num_skipped
     check_one_row_an_image(tmp_path / "table", summary)
@@ -450,7 +450,7 @@ def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(i, 1) for i in range(2)})
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
-    # Past the plan, as a checkpoint that changed since: read where its engine starts, in an actor.
+    # After the plan, as if the checkpoint had changed: it is read in the actor.
     broken = dataclasses.replace(plan.caption_model, name="fake:nonsense=1")
     with pytest.raises(ConfigError, match="a fake is written") as caught:
         run_caption(dataclasses.replace(plan, caption_model=broken))
@@ -463,9 +463,9 @@ def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> N
 @with_ray
 def test_a_source_with_one_shard_prints_no_warning(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
-    told: list[logging.LogRecord] = []
+    records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign]
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "py.warnings")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -478,7 +478,7 @@ def test_a_source_with_one_shard_prints_no_warning(tmp_path: Path) -> None:
             logger.removeHandler(handler)
             logger.setLevel(level)
     assert summary.num_captioned == 3
-    assert [record.getMessage() for record in told] == []
+    assert [record.getMessage() for record in records] == []
 
 
 def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:

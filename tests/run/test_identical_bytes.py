@@ -41,7 +41,7 @@ def plan(tmp_path: Path) -> CaptionPlan:
 
 @pytest.fixture(autouse=True)
 def claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two contents belong to an image that never comes: their copies are put off for certain."""
+    """Two contents are assigned to an image that never arrives, so their copies are put off."""
 
     def start_and_claim(known: Any) -> RemoteLedger:
         ledger = start_ledger(known)

@@ -1,4 +1,4 @@
-"""One kill of a running job, every day; `make proof` tries a hundred."""
+"""One kill of a running job; `make proof` tests a hundred."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.run.jobs import local_ray_address, ray, with_ray
 @with_ray
 @pytest.mark.timeout(600)
 def test_a_killed_driver_neither_loses_nor_duplicates_rows(tmp_path: Path) -> None:
-    """The killed run has a Ray of its own; the others share the session's."""
+    """The killed run has its own Ray; the other runs use the session's."""
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 40), "1.tar": images(100, 40)})
     scene = make_scene(
         tmp_path,
@@ -27,7 +27,7 @@ def test_a_killed_driver_neither_loses_nor_duplicates_rows(tmp_path: Path) -> No
         whole_rows=True,
         undisturbed=local_ray_address(),
     )
-    luck, tally = random.Random(0), Tally()
-    kill_once(scene, str(tmp_path / "killed"), "driver, staged", luck, tally)
+    rng, tally = random.Random(0), Tally()
+    kill_once(scene, str(tmp_path / "killed"), "driver, staged", rng, tally)
     assert (tally.violations, tally.num_again) == ([], 0)
     assert tally.num_adopted > 0

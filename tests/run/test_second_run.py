@@ -1,4 +1,4 @@
-"""A second run on a table: what changed, what failed, and what an earlier run left behind."""
+"""A second run on a table: changed images, failed images, and leftovers of earlier runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def by_member(table: Path, *columns: str) -> dict[str, dict[str, Any]]:
 
 @ray
 @with_ray
-def test_an_image_that_changed_replaces_its_row_and_a_copy_costs_nothing(tmp_path: Path) -> None:
+def test_a_changed_image_replaces_its_row_and_a_copy_is_not_described(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "same.tar": images(9, 2)})
     table = tmp_path / "table"
     first, _ = caption(root, table)
@@ -58,11 +58,11 @@ def test_an_image_that_changed_replaces_its_row_and_a_copy_costs_nothing(tmp_pat
     assert changed["captions"] != before["0001.jpg"]["captions"]
     copy = after.pop("copy.jpg")
     assert (copy["captions"], copy["run_id"]) == (before["0009.jpg"]["captions"], second.run_id)
-    # Only the changed one was described; the rows of the others are the very same.
+    # Only the changed image was described; the other rows are unchanged.
     assert second.num_output_tokens == 5 * 90
     del before["0001.jpg"]
     assert after == before
-    # One version: at no moment had the image two rows, or none.
+    # One version, so the image always had exactly one row.
     assert second.table_version == (first.table_version or 0) + 1
     again, seen = caption(root, table)
     check_nothing_to_do(again, seen, second)
@@ -81,7 +81,7 @@ def test_failed_images_are_retried_up_to_max_attempts(tmp_path: Path) -> None:
     first, _ = caption(root, table)
     assert (first.num_ok, first.num_failed) == (5, 2)
     before = by_member(table, "unit_id")
-    # A run leaves them alone.
+    # A run does not change them.
     again, seen = caption(root, table)
     check_nothing_to_do(again, seen, first)
 
@@ -98,19 +98,19 @@ def test_failed_images_are_retried_up_to_max_attempts(tmp_path: Path) -> None:
     assert found["empty.jpg"]["failure"]["attempts"] == 2
     kept = ("0000.jpg", "0001.jpg", "0002.jpg", "0010.jpg", "0011.jpg")
     assert all(found[name]["unit_id"] == before[name]["unit_id"] for name in kept)
-    # What is new is no matter of a retry.
+    # A retry does not describe new images.
     assert len(found) == 7
     last = last_runs(plan_retry([], str(table), config()).location, 1)
     assert [(run.command, run.state) for run in last] == [("retry-failed", "done")]
 
-    # Now the table knows the shard, and the image alone is fetched: no new manifest is written.
+    # The shard is known now, so only the image is fetched, and no manifest is written.
     state = table / "state" / "manifest"
     written = {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")}
     third = retry(table)
     assert (third.num_captioned, third.num_newly_failed) == (0, 1)
     assert third.failures == {"decode/empty": 1}
     assert {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")} == written
-    # Tried three times, it is left alone where three tries are enough.
+    # After three attempts it is not retried, if the limit is three.
     version = open_table(table).version
     fourth = retry(table)
     assert (fourth.num_captioned, fourth.num_newly_failed, fourth.engine_span_s) == (0, 0, 0)
@@ -153,7 +153,7 @@ def test_staged_uncommitted_images_are_not_described_again(
     assert staged_unit_ids(plan.location) == []
     after = by_member(table, "unit_id")
     assert first.items() <= after.items()
-    # The run that failed never came to its end.
+    # The failed run did not finish.
     assert last_runs(plan.location, 9)[-1].state == "started"
 
 

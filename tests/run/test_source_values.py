@@ -1,4 +1,4 @@
-"""What sources say of images, from a Parquet file of other types to a search's filter."""
+"""Metadata of sources: from a Parquet file with many types to a filter of a search."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_source_values_can_be_filtered_and_unusable_ones_are_reported(
         "bbox": f"[0.0, 0.0, 1.0, 99.0] of {uri}",
         "datetime": f'"soon" of {uri}',
     }
-    told = last_runs(TableLocation.parse(str(tmp_path / "table")), 1)[0].counts
-    assert (told["unusable"], told["num_many_bands"]) == (summary.unusable, 1)
+    counts = last_runs(TableLocation.parse(str(tmp_path / "table")), 1)[0].counts
+    assert (counts["unusable"], counts["num_many_bands"]) == (summary.unusable, 1)
     images = open_table(tmp_path / "table").dataset
     for text, members in {
         "gsd <= 0.3": ["row-0"],

@@ -1,4 +1,4 @@
-"""Vectors by another model: made again, beside the ones in use, without a call of the captioner."""
+"""Vectors of another model, made beside the active ones, without a captioner."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def captioned(first: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def fake(folder: Path) -> str:
-    """The model, whose journal all copies share: it is a part of its name."""
+    """The fake model; its name contains the journal, so all copies share it."""
     return f"fake:journal={folder.parent / 'journal'}"
 
 
@@ -82,7 +82,7 @@ def check_vectors(table: ImagesTable) -> None:
             continue
         texts = [document_text(Variant(**variant)) for variant in row["captions"]]
         expected = embedder.embed_documents(texts).vectors
-        # Texts of other lengths are padded in one batch: the last bits differ.
+        # Other texts in a batch change the padding, so the last bits differ.
         np.testing.assert_allclose(np.array(row["vectors"], np.float32), expected, atol=2e-2)
 
 
@@ -98,7 +98,7 @@ def test_another_embedding_model_calls_no_captioner(captioned: Path) -> None:
     check_one_row_an_image(captioned, summary)
     table = open_table(captioned)
     check_vectors(table)
-    # The version before is what it was, and what readers of the new one use is all that is there.
+    # The previous version is unchanged, and the new version has only the new vectors.
     old = ImagesTable.open(table.location, before.version)
     assert (old.text_column, old.text_column.dim) == (before.text_column, 16)
     assert [column.kind for column in table.columns] == [VectorKind.TEXT]
@@ -129,7 +129,7 @@ def test_an_interrupted_model_change_continues_with_new_images(
         patch.setattr(vector_run, "finish_vectors", away)
         with pytest.raises(JobError, match="the store is away"):
             again(captioned, stale="vectors", **small)
-    # Readers see the old vectors until all of the new ones are there.
+    # Readers see the old vectors until all new ones exist.
     half = open_table(captioned)
     assert half.text_column == before.text_column
     assert [column.dim for column in half.columns if column.role == Role.PENDING] == [24]
@@ -139,7 +139,7 @@ def test_an_interrupted_model_change_continues_with_new_images(
     assert added.num_captioned == 3
     summary, _ = again(captioned, stale="vectors", **small)
     [vectors] = summary.stale_vectors
-    # What was staged is part of the column since the run between.
+    # The run in between committed the staged vectors.
     assert (vectors["num_skipped"], vectors["num_adopted"], vectors["num_embedded"]) == (15, 0, 3)
     check_vectors(open_table(captioned))
 

@@ -133,7 +133,7 @@ def test_a_real_checkpoint_and_another_model_in_its_place(captioned: Path, tmp_p
 
 
 class Died(BaseException):
-    """What a killed driver is to the code behind it."""
+    """Ends the driver like a kill."""
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -170,7 +170,7 @@ def test_vectors_of_a_dead_run_are_not_recomputed(
     check_all(captioned, range(21))
     asked = journal.read_text().split()
     assert len(set(asked)) == 21
-    # What was in an actor's hands when the run died, neither staged nor committed, is asked again.
+    # Images that an actor had not staged when the run was killed are embedded again.
     again = asked[len(asked_before) :]
     assert len(again) == summary.num_embedded
     assert len(set(asked_before)) == len(asked_before)
@@ -196,7 +196,7 @@ def test_failed_images_get_no_vector_and_are_counted_and_tried_again(
     assert "b.tar" in summary.failure_samples["read/unreadable"]
     shard.write_bytes(whole)
     again = embed(captioned)
-    # Written again, it is another file by its etag: not the one that was captioned.
+    # A rewritten file has another etag, so it is not the captioned one.
     assert again.failures == {"read/unreadable": 8}
     assert "changed after it was listed" in again.failure_samples["read/unreadable"]
 
@@ -227,7 +227,7 @@ def test_two_runs_cannot_hold_the_same_table(captioned: Path, monkeypatch: Any) 
     real = RemoteCommitter.commit
 
     def late(self: Any, unit_ids: Any) -> None:
-        """Another writer, that got past the claim, commits first."""
+        """Another writer commits first in spite of the claim."""
         monkeypatch.setattr(RemoteCommitter, "commit", real)
         make_table(where, good_rows(900, 1))
         real(self, unit_ids)
@@ -243,7 +243,7 @@ def test_invalid_plans_are_rejected_before_any_work(tmp_path: Path, captioned: P
     with pytest.raises(ConfigError, match="no image embedding model was named"):
         embed(tmp_path / "t")
     with pytest.raises(TableError, match="there is no table"):
-        embed(tmp_path / "nowhere", image_embed__model="fake")
+        embed(tmp_path / "missing", image_embed__model="fake")
     with pytest.raises(CapacityError, match=r"needs 50.35 CPUs .* image_embed.num_actors \(50\)"):
         embed(captioned, image_embed__model="fake", image_embed__num_actors=50)
     folder = tmp_path / "broken"

@@ -1,4 +1,4 @@
-"""What a run would do with every image of a shard, and why."""
+"""The planned work for every image of a shard, with its reason."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 class Archive:
-    """One shard that changes, the table that it was once described into, and the plan for it."""
+    """One shard that changes, its table, and its plan."""
 
     def __init__(self, folder: Path, where: TableLocation) -> None:
         self.root = folder / "aerial"
@@ -69,7 +69,7 @@ class Archive:
         return rows
 
     def describe(self, **changes: dict[str, Any]) -> None:
-        """Make a table of what the shard holds; some members differ, by name."""
+        """Make a table of the shard's images; some members have other values."""
         rows = []
         for sample in self.read():
             more = changes.pop(sample["member"].removesuffix(".jpg") or "marker", {})
@@ -114,7 +114,7 @@ def test_an_unread_shard_is_read(archive: Archive, where: TableLocation) -> None
     plan = archive.plan()
     assert (plan.is_known, plan.fragments, plan.must_read) == (False, (), True)
     assert plan.num_listed == 0
-    # Its headers say how much there is in it.
+    # Its headers show the number of its images.
     plan = archive.plan(WALKING)
     assert (plan.is_known, plan.must_read, counts(plan)) == (True, True, {"new": 3})
     # Nothing was written.
@@ -194,7 +194,7 @@ RETRY = replace(OPTIONS, retry_failed=True)
         (REDO, STALE_ROW, {}, True),
         (REDO, STALE_ROW, {"failure": failed(1)["failure"]}, True),
         (RETRY, failed(1), STALE_ROW, True),
-        # A row without a place, and one that was written when the shard was another.
+        # A row without a position, and one of an earlier version of the shard.
         (REDO, STALE_ROW | {"byte_offset": None}, {}, False),
         (REDO, STALE_ROW | {"shard_etag": "another"}, {}, False),
         (RETRY, failed(1) | {"content_sha256": None}, {}, False),
@@ -214,7 +214,7 @@ def test_images_that_have_a_row_are_fetched_one_by_one(
     archive.describe(**{"0000": first, "0001": second})
     plan = archive.plan(options)
     assert (plan.by_rows, plan.num_known) == (by_rows, 3)
-    # What is new is in the shard alone.
+    # Only the shard has the new image.
     archive.write(images(0, 4))
     archive.read()
     assert not archive.plan(options).by_rows
@@ -233,7 +233,7 @@ def test_a_shard_that_the_store_does_not_give_is_to_be_read(
 
 
 def test_a_failed_row_without_bytes_is_described(archive: Archive) -> None:
-    """Skytext 0.1 made such failed rows where a store broke off."""
+    """Skytext 0.1 wrote such failed rows after a store fault."""
     archive.write(images(0, 3))
     archive.describe(**{"0001": failed(3) | {"content_sha256": None}})
     plan = archive.plan()
@@ -255,7 +255,7 @@ def test_every_row_has_its_verdict(archive: Archive) -> None:
             "0001": {"caption_fingerprint": STALE},
             "0002": failed(1),
             "0003": {"content_sha256": hashlib.sha256(b"before").hexdigest()},
-            # A row of before the bytes were hashed says nothing of them.
+            # A row without a content hash cannot be compared.
             "0004": {"content_sha256": None},
             "0005": {"content_sha256": hashlib.sha256(b"before").hexdigest(), **failed(3)},
             "0006": {"caption_fingerprint": None},
@@ -296,11 +296,11 @@ def test_a_shard_that_changed_is_read_again(archive: Archive) -> None:
     archive.write(entries)
     plan = archive.plan()
     assert (plan.is_known, plan.fragments, plan.must_read) == (False, (0,), True)
-    # Headers tell what there is, but not whether the bytes are the same.
+    # Headers list the images, but do not show whether the bytes are the same.
     walked = archive.plan(WALKING)
     assert counts(walked) == {"new": 1, "unsure": 3}
     assert (walked.num_gone_ok, walked.must_read) == (1, True)
-    # Who reads it knows.
+    # Reading the shard shows it.
     archive.read()
     plan = archive.plan()
     assert counts(plan) == {"new": 1, "changed": 1, "failed": 1, "done": 1}
@@ -338,7 +338,7 @@ def test_a_shard_cut_off_keeps_its_marker_until_it_can_be_read(archive: Archive)
     assert counts(plan) == {"failed": 1, "done": 3}
     assert not plan.must_read
     archive.write(images(0, 4))
-    # Had another run read it to its end and died before the commit, the marker would stand yet.
+    # If another run had read it and been killed before the commit, the marker would exist.
     archive.read()
     plan = archive.plan()
     assert counts(plan) == {"new": 1, "done": 3}
@@ -400,22 +400,22 @@ def test_a_retry_reads_nothing_new(archive: Archive, where: TableLocation, is_kn
 def test_every_member_is_reported_with_its_verdict(tmp_path: Path, where: TableLocation) -> None:
     write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
     shards = discover([str(tmp_path / "aerial")])
-    told: list[tuple[str, str, str]] = []
+    reported: list[tuple[str, str, str]] = []
 
     def on_members(shard: Shard, members: pa.Table, verdicts: Any) -> None:
         for member, verdict in zip(members.column("member").to_pylist(), verdicts, strict=True):
-            told.append((shard.path, member, Verdict(verdict).name))
+            reported.append((shard.path, member, Verdict(verdict).name))
 
     reader = ShardReader(9, 10**9, ReadLimits(), where, None)
     list(reader.units(shards[0]))
     make_table(where, [good_row("0001.jpg", content_sha256="1" * 64)])
     for options in (OPTIONS, WALKING):
-        told.clear()
+        reported.clear()
         index = open_index(where, 1, shards, options)
         plans = list(plan_shards(where, index, shards, options, on_members))
         assert [plan.shard.path for plan in plans] == ["a.tar", "b.tar"]
         known = [("a.tar", "0000.jpg", "NEW"), ("a.tar", "0001.jpg", "CHANGED")]
-        assert told == known + ([("b.tar", "0002.jpg", "NEW")] if options.walk_headers else [])
+        assert reported == known + ([("b.tar", "0002.jpg", "NEW")] if options.walk_headers else [])
 
 
 def test_shards_of_one_name_in_two_archives_are_two(tmp_path: Path, where: TableLocation) -> None:

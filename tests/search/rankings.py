@@ -1,4 +1,4 @@
-"""Ask a table as `Searcher` does, by a vector and without an embedder."""
+"""Search a table like `Searcher`, with a vector and without an embedder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling and fusion: by hand, and by the properties that searches rely on."""
+"""Pooling and fusion: values computed by hand, and required properties."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rounded(values: Any) -> list[float]:
 
 
 def test_pooling_by_hand() -> None:
-    # Two variants at right angles: their mean is sqrt(1/2) long.
+    # Two orthogonal variants: the length of their mean is sqrt(1/2).
     vectors = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], dtype=np.float32)
     lengths = mean_lengths(vectors, OFFSETS)
     assert rounded(lengths) == [0.7071, 1, 1]
@@ -84,7 +84,7 @@ TEXT = np.array([NAN, 8.0, 8.0, 2.0])
 
 def test_fusion_by_hand() -> None:
     found = fuse([DENSE, TEXT], "rrf")
-    # Equals share the best of their ranks.
+    # Equal scores have the best of their ranks.
     expected = [1 / 61, 1 / 62 + 1 / 61, 1 / 63 + 1 / 61, 1 / 63]
     np.testing.assert_allclose(found, np.array(expected) / 2, atol=1e-6)
     assert rounded(fuse([DENSE, TEXT], "minmax", [3, 1])) == [0.75, 0.625, 0.25, 0]

@@ -1,4 +1,4 @@
-"""Searches by the images' own vectors: the fakes' colours on one side, their words on the other."""
+"""Searches by image vectors: the fake models use colours for images and words for texts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.table.rows import (
     unit_vectors,
 )
 
-# By its pixels an image is red, green or blue; by its words it may be something else.
+# The pixels of an image are red, green or blue; its description may name another colour.
 SHOWN = {
     "a.jpg": ((200, 10, 10), "a red roof"),
     "b.jpg": ((190, 30, 20), "a forest"),
@@ -114,19 +114,19 @@ def test_images_are_found_by_what_they_show(searcher: Searcher) -> None:
     fake = FakeImageEmbedder()
     cosine = fake.embed_images([colour])[0] @ fake.embed_queries(["red"])[0]
     assert first.score == first.image_cosine == pytest.approx(float(cosine), abs=1e-5)
-    # What is shown of it is the description that is nearest.
+    # The hit shows the nearest description.
     words = FakeEmbedder().embed_queries(["red", "a red roof"])
     assert first.cosine == pytest.approx(float(words[0] @ words[1]), abs=1e-5)
     assert (first.variant, first.one_sentence, first.bm25) == (0, "a red roof", None)
     assert result.exact
-    # One that has no vector is never found so, however many are asked for.
+    # An image without a vector is not found, for any k.
     assert sorted(names(ask(searcher).hits)) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 
 def test_fused_both_count(searcher: Searcher) -> None:
     result = ask(searcher, "image+dense")
     found = names(result.hits)
-    # Best by both; and what only one of them finds is found.
+    # The best by both; images that only one of them finds are found too.
     assert found[0] == "a.jpg"
     assert sorted(found) == sorted(SHOWN)
     without = next(hit for hit in result.hits if hit.uri.endswith("e.jpg"))
@@ -138,14 +138,14 @@ def test_fused_both_count(searcher: Searcher) -> None:
     assert [hit.rank_score for hit in result.hits] == sorted(
         (hit.rank_score for hit in result.hits), reverse=True
     )
-    # Ranks are added: a.jpg is first by its image and among the first three by its words.
+    # Ranks are combined: a.jpg is first by image and among the first three by words.
     assert result.hits[0].rank_score > 1 / 63
     assert result.hits[0].score == result.hits[0].image_cosine
     assert result.to_json()["hits"][0]["image_id"] == result.hits[0].image_id
 
 
 class Towers(FakeImageEmbedder):
-    """Embeds every text as one direction that is none of a colour."""
+    """Embeds every text in one direction, different from all colours."""
 
     def embed_queries(self, texts: Sequence[str]) -> Any:
         found = [image_vector(1_000) for _ in texts]
@@ -176,7 +176,7 @@ def numbered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_fused_ranks_are_those_among_all_rows(numbered: Searcher, exact: bool) -> None:
-    # An index chooses the candidates unless an exact search is asked for.
+    # An index chooses the candidates unless the search is exact.
     exact = exact or numbered.has_index
     whole = ask(numbered, "image+dense", k=450, exact=exact)
     assert whole.exact
@@ -221,7 +221,7 @@ def test_pages_lead_to_every_image_once(
     if exact or not numbered.has_index:
         assert len(ids) == expected
     else:
-        # A deeper look may find what belongs on an earlier page; that is left out.
+        # A later page may find an image of an earlier page; it is left out.
         assert expected - 20 <= len(ids) <= expected
     scores = [hit.rank_score for hit in found]
     assert scores == sorted(scores, reverse=True)
@@ -236,15 +236,13 @@ def test_the_size_of_a_page_may_change(numbered: Searcher) -> None:
 
 
 @pytest.mark.parametrize("mode", ["image", "image+dense"])
-def test_a_cursor_that_somebody_changed_is_refused_or_harmless(
-    numbered: Searcher, mode: Any
-) -> None:
+def test_a_changed_cursor_is_refused_or_harmless(numbered: Searcher, mode: Any) -> None:
     cursor = ask(numbered, mode, k=3).next_cursor
     assert cursor is not None
-    said = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    payload = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
 
     def changed(scale: Any) -> str:
-        text = json.dumps([*said[:-1], scale]).encode()
+        text = json.dumps([*payload[:-1], scale]).encode()
         return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
     for scale in ([[1.0], [2.0]], [[1.0, 2.0]], [[None]], {"a": 1}):
@@ -256,7 +254,7 @@ def test_a_cursor_that_somebody_changed_is_refused_or_harmless(
 
 
 @pytest.mark.parametrize("mode", ["image", "image+dense"])
-def test_hits_have_the_score_that_is_asked_for(searcher: Searcher, mode: Any) -> None:
+def test_hits_have_at_least_the_minimum_score(searcher: Searcher, mode: Any) -> None:
     result = ask(searcher, mode, min_score=0.5)
     assert set(names(result.hits)) == {"a.jpg", "b.jpg"}
     assert min(hit.score or -1 for hit in result.hits) >= 0.5
@@ -387,7 +385,7 @@ def test_an_index_finds_what_scoring_every_row_finds(tmp_path: Path) -> None:
     assert build_image_index(ImagesTable.open(where), IndexConfig()) is None
     wanted = IndexConfig(vector="always", recall_queries=40)
     assert build_image_index(ImagesTable.open(where), wanted) is not None
-    # Some more, which the index does not cover.
+    # Some more rows, which the index does not cover.
     embed_numbers(where, *range(500, 560))
     table = ImagesTable.open(where)
     assert image_index_facts(table) is not None
@@ -406,7 +404,7 @@ def test_an_index_finds_what_scoring_every_row_finds(tmp_path: Path) -> None:
         got = {int(name_of[row][:5]) for row in nearest.ids.tolist()}
         found += len(got & set(best.tolist()))
     assert found >= 0.98 * 200
-    # More than there are: all of those that have a vector.
+    # A k above the number of images: all images with a vector are found.
     everything = nearest_images(table, image_vector(0), 1000)
     assert (len(everything.ids), everything.exact) == (560, True)
     assert build_image_index(table, IndexConfig(vector="never")) is None

@@ -55,7 +55,7 @@ PROPERTY = settings(
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows that are not written out in full where a test fails."""
+    """Rows with a short representation in test failures."""
 
     def __repr__(self) -> str:
         return f"{len(self)} rows"
@@ -103,7 +103,7 @@ def fits(row: dict[str, Any], where: Condition | None) -> bool:
 
 
 def bm25(rows: Sequence[dict[str, Any]], text: str) -> dict[str, float]:
-    """Return BM25 (k1 1.2, b 0.75) of the images that have a word, as the textbook has it."""
+    """Return BM25 (k1 1.2, b 0.75) of the images that have a word, by its formula."""
     texts = {row["image_id"]: row["text"].split() for row in rows if row["status"] == "ok"}
     mean_length = sum(map(len, texts.values())) / len(texts)
     scores: Counter[str] = Counter()
@@ -185,7 +185,7 @@ def test_hybrid_search_fuses_both_and_is_never_short(
     dense = kept(rows, pooled(rows, text), where)
     assert len(result.hits) == min(k, len(dense))
     if searcher.has_index and not searcher._served.captions.covered:
-        return  # Its BM25 is not the textbook's: statistics of the indexed part.
+        return  # Its BM25 differs from the formula: it uses the statistics of the indexed part.
     words = kept(rows, bm25(rows, text), where)
     top = max(dense.values(), default=0) + 1, max(words.values(), default=1)
     fused = {i: ((d + 1) / top[0] + 0.2 * words.get(i, 0) / top[1]) / 1.2 for i, d in dense.items()}
@@ -206,7 +206,7 @@ def test_hybrid_search_fuses_both_and_is_never_short(
     mode=st.sampled_from(["dense", "text", "hybrid"]),
     exact=st.booleans(),
 )
-def test_pages_lead_to_no_image_twice_and_to_all_where_scores_are_exact(
+def test_pages_repeat_no_image_and_have_all_if_scores_are_exact(
     searcher: Searcher,
     rows: Rows,
     texts: list[str],
@@ -305,7 +305,9 @@ def test_several_queries_by_mean_are_one_query(searcher: Searcher, rows: Rows) -
     )
 
 
-def test_like_an_image_finds_its_kind_and_not_itself(searcher: Searcher, rows: Rows) -> None:
+def test_a_search_like_an_image_finds_similar_images_but_not_itself(
+    searcher: Searcher, rows: Rows
+) -> None:
     row = next(row for row in rows if row["status"] == "ok" and len(row["vectors"]) > 1)
     mean = np.asarray(row["vectors"], np.float32).mean(axis=0)
     mean /= np.linalg.norm(mean)
@@ -461,7 +463,7 @@ def test_each_of_several_queries_contributes_its_best_images(tmp_path: Path, k: 
         good_row(f"q{i}.jpg", vectors=tilted(0.9 - i * 1e-3, 0.001 * (i % 7), 3 + i % 10), text="x")
         for i in range(300)
     ]
-    # Best of the second query, and behind all of those in the first one's list.
+    # The best of the second query, and behind all images in the list of the first one.
     rows += [
         good_row(f"r{i}.jpg", vectors=tilted(0, 0.55 - i * 1e-3, 3 + i % 10), text="x")
         for i in range(20)
@@ -480,13 +482,13 @@ def test_each_of_several_queries_contributes_its_best_images(tmp_path: Path, k: 
         assert hit.rank_score == pytest.approx(score_of[name], abs=1e-5)
 
 
-def test_a_cursor_that_somebody_changed_is_refused(searcher: Searcher) -> None:
+def test_a_changed_cursor_is_refused(searcher: Searcher) -> None:
     request = SearchRequest(text="harbour", k=2, mode="hybrid")
     cursor = searcher.search(request).next_cursor
     assert cursor is not None
-    said = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    payload = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     for tops in ({"a": 1, "b": 2}, [[], []], [[1.0]], [[1.0, 1.0], [2.0, 2.0]], [[1.0], [None]]):
-        changed = json.dumps([*said[:-1], tops]).encode()
+        changed = json.dumps([*payload[:-1], tops]).encode()
         text = base64.urlsafe_b64encode(changed).decode().rstrip("=")
         with pytest.raises(ConfigError, match="invalid cursor"):
             searcher.search(request.model_copy(update={"cursor": text}))
@@ -494,7 +496,7 @@ def test_a_cursor_that_somebody_changed_is_refused(searcher: Searcher) -> None:
 
 @pytest.fixture(scope="module")
 def doubled(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
-    """Four images: one three times by its bytes, one twice by its words, two alone."""
+    """Four different images: one with three copies, one with two equal texts, two without."""
     where = location(tmp_path_factory.mktemp("doubled") / "table")
     contents = {"a": "1", "b": "1", "c": "1", "d": "2", "e": "3", "f": "4", "g": None, "h": None}
     texts = {"a": "harbour", "b": "harbour runway", "c": "harbour tank", "d": "forest bridge"}
@@ -562,7 +564,7 @@ def test_many_may_search_at_once(searcher: Searcher) -> None:
 
 @pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
 @pytest.mark.parametrize("group", [False, True])
-def test_hits_have_the_score_that_is_asked_for(searcher: Searcher, mode: Any, group: bool) -> None:
+def test_hits_have_at_least_the_minimum_score(searcher: Searcher, mode: Any, group: bool) -> None:
     request = SearchRequest(
         text="harbour tank", mode=mode, k=1000, exact=True, group_duplicates=group
     )
@@ -642,7 +644,7 @@ def test_answers_from_copied_rows_are_the_same(
     first = copying.search(SearchRequest(text="forest", k=7))
     following = SearchRequest(text="forest", k=7, cursor=first.next_cursor)
     assert copying.search(following).to_json() == searcher.search(following).to_json()
-    # And by the copy alone.
+    # And from the row copy only.
     monkeypatch.setattr("skytext.table.queries.row_copy.take", None)
     monkeypatch.setattr("skytext.table.queries.row_copy.take_variants", None)
     assert copying.search(requests[0]).hits

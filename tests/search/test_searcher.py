@@ -77,7 +77,7 @@ def searcher(table: ImagesTable) -> Searcher:
 @pytest.fixture(scope="module")
 def indexed(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     where = location(tmp_path_factory.mktemp("indexed") / "table")
-    # So many candidates are scored exactly that the index's random rotation decides nothing.
+    # Enough candidates are scored exactly, so that the random rotation has no effect.
     everywhere = IndexConfig(vector="always", nprobes=100, refine_factor=NUM_IMAGES)
     build_indexes(make_table(where, rows), everywhere)
     return Searcher(ImagesTable.open(where), GivenEmbedder(), search=SearchConfig(mode="dense"))
@@ -177,7 +177,7 @@ def test_an_embedder_of_other_vectors_is_refused(table: ImagesTable) -> None:
         Searcher(table, FakeEmbedder(17))
 
 
-def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
+def test_a_hit_has_the_metadata_of_its_source(tmp_path: Path) -> None:
     when = dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
     box = {"west": 179.0, "south": -1.0, "east": -179.0, "north": 1.5}
     vectors = GivenEmbedder.queries[:1]
@@ -188,10 +188,10 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
     assert (hit.datetime, hit.gsd, hit.collection) == (when, 0.5, "s2")
     assert hit.bbox == (179.0, -1.0, -179.0, 1.5)
     assert (bare.datetime, bare.bbox, bare.gsd, bare.collection) == (None, None, None, None)
-    told = json.loads(json.dumps(result.to_json()))
-    assert told["table_version"] == table.version
-    assert told["exact"] is True
-    assert told["hits"][0] == {
+    answer = json.loads(json.dumps(result.to_json()))
+    assert answer["table_version"] == table.version
+    assert answer["exact"] is True
+    assert answer["hits"][0] == {
         "image_id": row["image_id"],
         "score": pytest.approx(1, abs=1e-6),
         "rank_score": pytest.approx(1, abs=1e-6),
@@ -209,7 +209,7 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
         "collection": "s2",
         "duplicates": [],
     }
-    assert told["hits"][1]["datetime"] is None
+    assert answer["hits"][1]["datetime"] is None
 
 
 @pytest.fixture

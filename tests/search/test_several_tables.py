@@ -1,4 +1,4 @@
-"""Several tables searched as one: the answers are those of one table that holds all rows."""
+"""Several tables searched as one: the answers equal those of one table with all rows."""
 
 from __future__ import annotations
 
@@ -94,16 +94,16 @@ def test_a_hit_says_which_table_it_is_of(
         i = place[hit.image_id]
         table = tables[0 if i < FIRST else 1 if i < 80 else 2]
         assert hit.table == table.location.uri
-    told = result.to_json()
-    assert {hit["table"] for hit in told["hits"]} == {table.location.uri for table in tables}
-    assert told["table_versions"] == {table.location.uri: table.version for table in tables}
-    assert told["table_version"] is None
+    answer = result.to_json()
+    assert {hit["table"] for hit in answer["hits"]} == {table.location.uri for table in tables}
+    assert answer["table_versions"] == {table.location.uri: table.version for table in tables}
+    assert answer["table_version"] is None
 
 
 def test_one_table_is_not_named_in_its_hits(whole: Searcher) -> None:
-    told = whole.search("harbour").to_json()
-    assert "table" not in told["hits"][0]
-    assert "table_versions" not in told
+    answer = whole.search("harbour").to_json()
+    assert "table" not in answer["hits"][0]
+    assert "table_versions" not in answer
 
 
 @pytest.mark.parametrize("k", [5, 1000])
@@ -240,7 +240,7 @@ def test_copied_rows_answer_for_every_table(
 
 
 def make_shown(folder: Path, names: list[str]) -> ImagesTable:
-    """Images of `SHOWN` with their own vectors, but for those without a colour."""
+    """Images of `SHOWN` with image vectors, except those without a colour."""
     where = location(folder)
     texts = [SHOWN[name][1] for name in names]
     rows = [
@@ -290,10 +290,10 @@ def test_tables_of_two_models_are_refused_before_a_model_is_loaded(
     )
     with pytest.raises(TableError) as refused:
         Searcher.open_many([str(tmp_path / "ours"), str(tmp_path / "theirs")])
-    said = str(refused.value)
-    assert f"{tmp_path}/ours and {tmp_path}/theirs cannot be searched together" in said
-    assert "'fake' and 'other'" in said
-    assert "--stale vectors" in said
+    message = str(refused.value)
+    assert f"{tmp_path}/ours and {tmp_path}/theirs cannot be searched together" in message
+    assert "'fake' and 'other'" in message
+    assert "--stale vectors" in message
 
 
 def test_a_table_is_named_once(tmp_path: Path, rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""Standing queries give each image the score that an exact search gives it."""
+"""Standing queries score each image like an exact search."""
 
 from __future__ import annotations
 

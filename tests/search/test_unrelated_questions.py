@@ -1,4 +1,4 @@
-"""A search says that nothing fits well, by what questions about other subjects score."""
+"""A search reports that there is no good match, by the scores of unrelated questions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_search_says_that_nothing_fits_well(searcher: Searcher) -> None:
     assert poor.note is not None
     assert re.match(NOTE, poor.note)
     assert len(poor.hits) == 2
-    # Said once, on the first page.
+    # The note is only on the first page.
     request = SearchRequest(text="zzz qqq xxx", mode="dense", k=2, cursor=poor.next_cursor)
     assert searcher.search(request).note is None
 

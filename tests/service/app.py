@@ -34,7 +34,7 @@ def make_config(table: Path | str, **settings: Any) -> Config:
 
 
 class Handle:
-    """A worker of this process in the place of a deployment's handle."""
+    """A worker in this process that replaces the handle of a deployment."""
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
@@ -85,7 +85,7 @@ def client(
     more: Sequence[Path | str] = (),
     **settings: Any,
 ) -> Iterator[Any]:
-    """A client of an application, of one table or several; ``client.application`` is that."""
+    """A client of an application with one table or several; see ``client.application``."""
     application = Application(table, make_config(table, **settings), describe, more)
     with TestClient(
         application.asgi,

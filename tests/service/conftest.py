@@ -18,14 +18,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> TableLocation:
-    """The same, for one test alone."""
+    """The same, for a single test."""
     make_served_table(tmp_path)
     return TableLocation.parse(str(tmp_path / "table"))
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
-    """Two tables, for one test alone."""
+    """Two tables, for a single test."""
     return make_two_tables(tmp_path)
 
 

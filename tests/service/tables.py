@@ -1,4 +1,4 @@
-"""A served table made by the fakes, with an archive that its images lie in."""
+"""A served table made with the fakes, and the archive of its images."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_archive(folder: Path) -> Path:
 
 
 def make_rows(archive: Path | str) -> dict[str, dict[str, Any]]:
-    """The rows of that archive by member, as a run would have written them."""
+    """The rows of that archive by member, as a run writes them."""
     (shard,) = discover([str(archive)], archive="aerial")
     rows = {}
     for sample in read_shard(shard):
@@ -92,11 +92,11 @@ def make_rows(archive: Path | str) -> dict[str, dict[str, Any]]:
 
 
 def make_served_table(folder: Path, *, num_chars: int = 0) -> ImagesTable:
-    """A table of four images that are done and one that failed, in two commits.
+    """A table of four described images and a failed one, in two commits.
 
     Args:
         folder: gets the table and its archive.
-        num_chars: that every description is longer by.
+        num_chars: additional length of every description.
     """
     rows = list(make_rows(make_archive(folder / "archive")).values())
     for caption in (caption for row in rows for caption in row["captions"]):

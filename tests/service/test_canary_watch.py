@@ -33,11 +33,11 @@ def watching(where: TableLocation, **settings: Any) -> CanaryWatch:
 
 
 async def answers(version: VersionOfEach) -> None:
-    """A version that answers."""
+    """Accept any version."""
 
 
 async def fails(version: VersionOfEach) -> None:
-    """A version that cannot be opened."""
+    """Fail for any version."""
     raise ProblemError(503, "table-unreadable", f"version {version[0]} is broken")
 
 
@@ -46,7 +46,7 @@ def step(watch: CanaryWatch, try_out: Any = answers) -> None:
 
 
 def begin(where: TableLocation, share: float = 0.5, minutes: float = 30) -> tuple[int, int, int]:
-    """Make the last version a canary, and the one before live; return both and the record."""
+    """Make the last version a canary, and the previous one live; return both and the record."""
     last = ImagesTable.open(where).version
     promote(where, last - 1)
     return last - 1, last, start_canary(where, last, share, minutes).number
@@ -106,12 +106,12 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
         assert set(found.values()) == {live, canary}
         assert 3 <= list(found.values()).count(canary) <= 25
         assert versions_of(http) == found
-        # Whoever names a version gets it, and is not counted.
+        # A search that names a version uses it, and is not counted.
         for version in (live, canary):
             named = http.post("/v1/search", json={"text": TEXTS[0], "version": version})
             assert named.json()["table_version"] == version
-        told = http.get("/v1/table").json()
-        assert (told["table_version"], told["canary_version"]) == (live, canary)
+        answer = http.get("/v1/table").json()
+        assert (answer["table_version"], answer["canary_version"]) == (live, canary)
         assert http.get("/readyz").json()["table_version"] == live
         until(lambda: sum(n.num for n in all_searches(own, number)) == 2 * len(TEXTS))
         counted, meter = all_searches(own, number), http.application.meter
@@ -121,7 +121,7 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
         )
         assert value(meter, 'skytext_search_seconds_count{version="live"}') == counted.live.num
         assert value(meter, "skytext_canary_running ") == 1
-    # Another process decides alike, and another canary has other searches.
+    # Another process decides in the same way; another canary gets other searches.
     watch = watching(own)
     step(watch)
     requests = {text: [SearchRequest(text=text)] for text in TEXTS}
@@ -132,7 +132,7 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
     assert {text: (watch.version_for(one) or (live,))[0] for text, one in requests.items()} != found
 
 
-def test_a_canary_without_trouble_becomes_live_at_its_end(own: TableLocation) -> None:
+def test_a_canary_without_failures_becomes_live_at_its_end(own: TableLocation) -> None:
     live, canary, _ = begin(own, 0.5, 4 / 60)
     with serving(own) as http:
         versions_of(http)
@@ -172,7 +172,7 @@ def test_a_canary_that_is_slow_is_stopped(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, canary, _ = begin(own)
-    # Far above what the live version takes on a machine that is busy.
+    # Much longer than the live version takes on a busy machine.
     with serving(own, canary__min_requests=8) as http:
         broken(monkeypatch, canary, lambda: time.sleep(0.5))
         versions_of(http)
@@ -181,7 +181,7 @@ def test_a_canary_that_is_slow_is_stopped(
     assert ImagesTable.open(own).live_version() == live
 
 
-def test_a_canary_of_another_model_is_asked_by_that_model(own: TableLocation) -> None:
+def test_a_canary_of_another_model_is_searched_with_that_model(own: TableLocation) -> None:
     promote(own)
     embed_again(own, "fake:dim=24")
     live, canary, _ = begin(own)
@@ -207,7 +207,7 @@ def test_a_cursor_stays_with_the_canary_that_it_began_with(own: TableLocation) -
         assert http.post("/v1/search", json={"text": text}).json()["table_version"] == live
         assert http.post("/v1/search", json=asked).json()["table_version"] == canary
         assert http.application.searches.versions.open_canary() is None
-    # Also in a replica that never had it open.
+    # Also in a replica that never opened it.
     with client(own.uri) as http:
         assert http.post("/v1/search", json=asked).json()["table_version"] == canary
 
@@ -250,7 +250,7 @@ def test_processes_judge_what_all_have_counted_also_ended_ones(own: TableLocatio
             for which in ("live", "canary"):
                 with pytest.raises(RuntimeError), watch.counting(which):  # type: ignore[arg-type]
                     raise RuntimeError
-    # Each has too few; the first one ends. Both fail as often, so the canary goes on.
+    # Each has too few; the first one ends. Both fail equally often, so the canary continues.
     step(watches.pop(0))
     for watch in watches:
         step(watch)

@@ -1,4 +1,4 @@
-"""What docs/guides/serving.md, the dashboard and serve/config.yaml say is so."""
+"""The statements of docs/guides/serving.md, the dashboard and serve/config.yaml."""
 
 from __future__ import annotations
 

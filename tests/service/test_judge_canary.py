@@ -12,7 +12,7 @@ LIMITS = CanaryConfig()
 
 
 def searches(num: int, num_failed: int = 0, *, seconds: float = 0.1) -> Searches:
-    """Most of them take so long, and one in 25 three times as long."""
+    """Searches with a given duration; one in 25 takes three times as long."""
     found = Searches()
     for i in range(num):
         found.add(seconds * (3 if i % 25 == 0 else 1), failed=i < num_failed)
@@ -33,10 +33,10 @@ def test_too_few_searches_say_nothing() -> None:
 
 @pytest.mark.parametrize(("num_failed", "is_worse"), [(0, False), (2, False), (3, True)])
 def test_a_canary_that_fails_searches_is_worse(num_failed: int, is_worse: bool) -> None:
-    said = problem_of(Compared(searches(950), searches(50, num_failed)), LIMITS)
-    assert (said is not None) == is_worse
-    if said is not None:
-        assert said == (
+    problem = problem_of(Compared(searches(950), searches(50, num_failed)), LIMITS)
+    assert (problem is not None) == is_worse
+    if problem is not None:
+        assert problem == (
             "3 of 50 searches failed; live version: 950 searches, 0 failed, 95 % within 0.1 s"
         )
 
@@ -44,15 +44,15 @@ def test_a_canary_that_fails_searches_is_worse(num_failed: int, is_worse: bool) 
 def test_a_canary_that_is_slower_by_more_than_the_factor_is_worse() -> None:
     live = searches(950)
     assert problem_of(Compared(live, searches(50, seconds=0.15)), LIMITS) is None
-    said = problem_of(Compared(live, searches(50, seconds=0.3)), LIMITS)
-    assert said is not None
-    assert said.startswith("50 of 50 searches took more than 0.2 s; live version: 950 searches")
+    problem = problem_of(Compared(live, searches(50, seconds=0.3)), LIMITS)
+    assert problem is not None
+    assert problem.startswith("50 of 50 searches took more than 0.2 s; live version: 950 searches")
     generous = CanaryConfig(max_slowdown=4)
     assert problem_of(Compared(live, searches(50, seconds=0.3)), generous) is None
 
 
 def stopped_after(rng: random.Random, slowdown: float, num_failing: float) -> int | None:
-    """Judge after each of 300 searches of a canary; return after how many it is stopped."""
+    """Compare after each of 300 searches of a canary; return when it is stopped."""
     found = Compared.empty()
     for i in range(300):
         for _ in range(3):
@@ -65,7 +65,7 @@ def stopped_after(rng: random.Random, slowdown: float, num_failing: float) -> in
 
 
 def test_chance_does_not_stop_a_canary_and_trouble_does() -> None:
-    """Times that vary as those of a service do, with one failed search in a hundred."""
+    """Times that vary like those of a service, with one failed search in a hundred."""
     rng = random.Random(1)
     assert [stopped_after(rng, 1, 0.01) for _ in range(10)] == [None] * 10
     for slowdown, num_failing in ((4, 0.01), (1, 0.2)):

@@ -47,10 +47,10 @@ def test_tables_are_named_once_and_by_their_names() -> None:
 
 def test_an_address_is_replaced_before_one_that_it_begins_with() -> None:
     tables = TableSet.parse(["/data/t", "/data/t2"])
-    said = "/data/t2 and /data/t differ: data/t2/x"
+    message = "/data/t2 and /data/t differ: data/t2/x"
     for name, shown in tables.private_names.items():
-        said = said.replace(name, shown)
-    assert said == "t2 and t differ: t2/x"
+        message = message.replace(name, shown)
+    assert message == "t2 and t differ: t2/x"
 
 
 @pytest.mark.parametrize(("versions", "token"), [((42,), 42), ((42, 7), "42,7")])

@@ -1,4 +1,4 @@
-"""Image vectors for the tests' tables, made up without a model."""
+"""Image vectors for test tables, made without a model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stage_numbers(
 
 
 def commit_vectors(where: TableLocation, version: int, units: Sequence[StagedUnit]) -> int:
-    """Commit on a version that a writer has seen."""
+    """Commit on a given version."""
     column = ImagesTable.open(where, version).text_column
     return Committer(where, column, version).commit(units)
 

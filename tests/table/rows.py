@@ -1,4 +1,4 @@
-"""Rows and units of the ``images`` table, made up without a pipeline."""
+"""Rows and units of the ``images`` table, made without a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skytext.table.schema import RUN_FIELDS, embedded
 from skytext.table.vector_columns import VectorColumn, VectorKind, is_vector_name
 
 DIM = 16
-# An index however few the rows, and few searches to measure it: seconds instead of half a minute.
+# An index for few rows, measured with few queries: seconds instead of half a minute.
 ALWAYS = IndexConfig(vector="always", recall_queries=32)
 
 
@@ -81,7 +81,7 @@ def failed_row(
 
 
 def to_table(rows: Sequence[dict[str, Any]], dim: int = DIM) -> pa.Table:
-    """Rows in the types that workers hand to `to_images_table`."""
+    """Rows in the types that workers pass to `to_images_table`."""
     schema = pa.schema([*embedded(dim), *RUN_FIELDS])
     full = [{name: row.get(name) for name in schema.names} for row in rows]
     return to_images_table(pa.Table.from_pylist(full, schema=schema), text_column(dim=dim))
@@ -141,7 +141,7 @@ def rows_of(table: ImagesTable, *names: str, filter: str | None = None) -> list[
 
 
 def make_old(where: TableLocation, *units: StagedUnit) -> None:
-    """Make units' files as old as those that Lance takes for orphans."""
+    """Make the files of units old enough that Lance treats them as unreferenced."""
     week_ago = time.time() - 8 * 86400
     for unit in units:
         for name in data_files(unit):

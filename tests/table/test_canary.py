@@ -46,16 +46,16 @@ def test_the_counts_of_all_processes_are_added_up(tmp_path: Path) -> None:
     found = all_searches(where, number)
     assert (found.live.num, found.live.num_failed, found.canary.num) == (4, 2, 2)
     assert found.canary.quantile_s(1) == pytest.approx(0.3, rel=0.1)
-    # A new canary begins with nothing, and the counts of ended ones go.
+    # A new canary starts with empty counts, and the counts of ended ones are deleted.
     promote(where, table.version - 1)
     begun = start_canary(where, table.version, 0.1, 30)
     assert all_searches(where, begun.number) == Compared.empty()
     assert all_searches(where, number) == Compared.empty()
 
 
-def test_the_time_of_a_canary_is_over_some_time_before_it_counts_as_left_alone() -> None:
+def test_a_canary_is_overdue_some_time_after_its_end_time() -> None:
     now = dt.datetime.now(dt.UTC)
     ends = [now + dt.timedelta(minutes=minutes) for minutes in (1, -1, -6)]
     found = [Canary(1, 0.1, at) for at in ends]
     assert [one.is_over for one in found] == [False, True, True]
-    assert [one.is_left_alone for one in found] == [False, False, True]
+    assert [one.is_overdue for one in found] == [False, False, True]

@@ -1,4 +1,4 @@
-"""The catalogue of fields: right about what is there, within its bounds, and known to be old."""
+"""The catalogue of fields: correct, bounded, and marked as outdated."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DAY = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
 
 
 def row(number: int, metadata: Any = None, **more: Any) -> dict[str, Any]:
-    said = None if metadata is None else json.dumps(metadata)
-    return good_row(f"{number:03d}.jpg", metadata=said, **more)
+    texts_of_rows = None if metadata is None else json.dumps(metadata)
+    return good_row(f"{number:03d}.jpg", metadata=texts_of_rows, **more)
 
 
 def add(table: ImagesTable, *rows: dict[str, Any]) -> ImagesTable:
@@ -48,7 +48,7 @@ def catalogue_of(table: ImagesTable) -> FieldCatalogue:
 
 
 def asked() -> list[Need]:
-    """What filters on every column, and on metadata as each kind, ask about."""
+    """The fields of filters on every column, and on metadata of each type."""
     values: dict[str, Any] = {"number": 1.0, "text": "x", "time": "2024-01-01"}
     conditions: list[Condition] = [
         Compare(op="=", field=name, value=values[str(column.kind)])
@@ -90,11 +90,11 @@ def test_the_counts_are_those_of_the_rows(mixed: ImagesTable) -> None:
         (texts,) = (f for f in catalogue.of_name(name) if f.kind == "text")
         (numbers,) = (f for f in catalogue.of_name(name) if f.kind == "number")
         (flags,) = (f for f in catalogue.of_name(name) if f.kind == "boolean")
-        said = Counter(value for value in values if isinstance(value, str))
-        assert texts.num_images == said.total()
-        assert texts.num_values == len(said)
-        assert {v.value: v.num_images for v in texts.top_values}.items() <= said.items()
-        assert texts.top_values[0].num_images == max(said.values())
+        texts_of_rows = Counter(value for value in values if isinstance(value, str))
+        assert texts.num_images == texts_of_rows.total()
+        assert texts.num_values == len(texts_of_rows)
+        assert {v.value: v.num_images for v in texts.top_values}.items() <= texts_of_rows.items()
+        assert texts.top_values[0].num_images == max(texts_of_rows.values())
         real = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         assert (numbers.minimum, numbers.maximum) == (min(real), max(real))
         assert numbers.num_images == len(real)
@@ -196,8 +196,8 @@ def test_a_truncated_catalogue_does_not_deny_omitted_fields(
 
 def test_values_are_counted_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_catalogue, "MAX_VALUES", 3)
-    said = ["a", "b", "a", "c", "d", "d", "d", "a", "x" * 81]
-    rows = [row(i, {"v": text}, collection=text) for i, text in enumerate(said)]
+    texts_of_rows = ["a", "b", "a", "c", "d", "d", "d", "a", "x" * 81]
+    rows = [row(i, {"v": text}, collection=text) for i, text in enumerate(texts_of_rows)]
     table = make_table(location(tmp_path / "table"), rows)
     for name in ("collection", "metadata.v"):
         (field,) = make_catalogue(table).of_name(name)
@@ -205,7 +205,7 @@ def test_values_are_counted_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.Mo
         assert (field.num_values, field.is_cut) == (3, True)
         counts = {one.value: one.num_images for one in field.top_values}
         assert counts.pop("a") == 3
-        assert all(said.count(str(value)) == number for value, number in counts.items())
+        assert all(texts_of_rows.count(str(value)) == number for value, number in counts.items())
 
 
 def test_numbers_used_as_flags_are_found(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far searches are behind a table, and how large it is."""
+"""The delay of searches behind a table, and the size of the table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_unserved_and_uncovered_rows_are_counted(tmp_path: Path) -> None:
     writer.commit([stage(where, [failed_row("bad.jpg", created_at=NOON)])])
     assert measure_freshness(where).unsearchable_since is None
 
-    # New images are not, until their version is live.
+    # New images are not searchable until their version is live.
     writer.commit([stage(where, good_rows(900, 2, created_at=NOON + 2 * HOUR))])
     writer.commit([stage(where, good_rows(800, 2, created_at=NOON + HOUR))])
     later = measure_freshness(where)

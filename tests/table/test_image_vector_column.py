@@ -89,12 +89,12 @@ def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableL
     assert table.image_column == ours()
     assert num_with_vector(table, ours()) == (6, 3)
     assert table.text_column == before.text_column
-    # The rest of the table is what it was.
+    # The rest of the table is unchanged.
     names = before.dataset.schema.names
     assert table.dataset.schema.names == [*names, ours().name]
     kept = table.dataset.to_table(columns=names).to_pylist()
     assert kept == before.dataset.to_table().to_pylist()
-    # An earlier version has none, and says where there are some.
+    # An earlier version has no column, and the error names a version that has one.
     old = ImagesTable.open(where, before.version)
     assert old.image_column is None
     with pytest.raises(TableError, match=rf"the latest version has: use --version {table.version}"):
@@ -128,7 +128,7 @@ def test_a_replaced_row_loses_its_vector_and_the_others_keep_theirs(where: Table
     embed_numbers(where, *range(6))
     caption(where, 3, replaces=True)
     check(where, [0, 1, 2, 4, 5], [3])
-    # Into a fragment that has lost a row, too.
+    # Also into a fragment that has lost a row.
     embed_numbers(where, 2, 3)
     check(where, range(6), [])
 
@@ -195,7 +195,7 @@ def test_missing_vectors_are_listed_by_fragment(tmp_path: Path) -> None:
     assert count_without_vector(table, ours()) == {a: 1, b: 1}
     left = [row["member"] for row in listed(table, b)]
     assert left == ["00003.jpg"]
-    # By another model nothing is done yet.
+    # No image has a vector of the other model yet.
     assert len(listed(table, b, "e")) == 2
     assert num_with_vector(table, ours()) == (3, 1)
 
@@ -205,7 +205,7 @@ def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
     other = ours("other", dim=5)
     embed_numbers(where, 1, 2, column=other)
     table = ImagesTable.open(where)
-    # Readers go on with the first until the other is made active.
+    # Readers use the first column until the other one becomes active.
     assert table.image_column == ours()
     check(where, [0, 1], [2, 3, 4, 5])
     pending = table.find_column(other)
@@ -220,9 +220,9 @@ def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
     found = vectors_by_number(where)
     assert [number for number, vector in sorted(found.items()) if vector] == [1, 2]
     np.testing.assert_array_equal(np.float32(found[2]), image_vector(2, 5))
-    # Once more changes nothing.
+    # Repeating it changes nothing.
     assert activate_column(activated, other).version == activated.version
-    # The version before has the first.
+    # The previous version has the first column.
     assert ImagesTable.open(where, table.version).image_column == ours()
 
 
@@ -304,7 +304,7 @@ def test_the_second_writer_from_the_same_version_commits_nothing(
 def test_a_concurrent_commit_makes_the_commit_fail(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look at the versions alone would not see what lands between it and the commit."""
+    """A check of the versions alone would miss a commit after the check."""
     embed_numbers(where, 2)
     version = ImagesTable.open(where).version
     staged = stage_numbers(where, [0, 3])

@@ -85,24 +85,24 @@ def test_one_table_has_one_uri(
 def test_an_address_that_lance_would_change_is_rejected(scheme: str, rest: str, named: str) -> None:
     with pytest.raises(
         TableError, match=f"Lance cannot address .*{named}.*: choose a name"
-    ) as said:
+    ) as refused:
         TableLocation.parse(f"{scheme}://{rest}")
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("name", "named"), [("a\tb", r"'\\t'"), ("a\nb", r"'\\n'"), ("a\x7fb", r"'\\x7f'")]
 )
 def test_a_local_name_that_lance_rejects_is_rejected(name: str, named: str, tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=named) as said:
+    with pytest.raises(TableError, match=named) as refused:
         TableLocation.parse(str(tmp_path / name))
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(refused.value)
     with pytest.raises(TableError, match="not UTF-8"):
         TableLocation.parse(os.fsdecode(bytes(tmp_path) + b"/sch\xf6n"))
 
 
 @pytest.mark.parametrize("name", ["a#1", "a?v=1", "w%20x", " a ", "ü 🛰", "a:b", "[*]\\|"])
-def test_every_file_of_a_local_table_lies_in_its_folder(name: str, tmp_path: Path) -> None:
+def test_every_file_of_a_local_table_is_in_its_folder(name: str, tmp_path: Path) -> None:
     where = TableLocation.parse(str(tmp_path / name))
     with hold(where, "one", "caption"):
         committer(where).commit([stage(where, good_rows(0, 10))])

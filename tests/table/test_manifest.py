@@ -1,4 +1,4 @@
-"""What is known of a shard without opening it."""
+"""The manifest of a shard."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_manifest_is_read_as_written(where: TableLocation) -> None:
     assert read_manifest(where, "aerial", "b.tar") is None
 
 
-def test_only_the_columns_asked_for_are_read(where: TableLocation) -> None:
+def test_only_the_requested_columns_are_read(where: TableLocation) -> None:
     written(where)
     found = read_manifest(where, "aerial", "a.tar", ["content_sha256", "image_id"])
     assert found is not None
@@ -66,7 +66,7 @@ def test_the_last_manifest_wins(where: TableLocation) -> None:
 
 
 def test_shards_are_never_confused(where: TableLocation) -> None:
-    """Whatever the names look like, and where they are cut."""
+    """With any names, and any split into parts."""
     pairs = [("a", "b/c.tar"), ("a/b", "c.tar"), ('a", "b', "c.tar"), ("", "a"), ("a", "")]
     for i, (archive, shard) in enumerate(pairs):
         write_manifest(where, archive, shard, Manifest(f"e{i}", 9, 2, MEMBERS))
@@ -105,7 +105,7 @@ def test_a_damaged_shard_is_recognised(where: TableLocation) -> None:
 def test_an_older_manifest_counts_only_if_every_image_was_read(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch, num_members: int
 ) -> None:
-    """A store that broke off left such manifests, under the right etag."""
+    """Store faults left such manifests with a correct etag."""
     with monkeypatch.context() as patch:
         patch.setattr("skytext.table.manifest._NUM_UNITS", b"skytext.other")
         written(where, members=MEMBERS.slice(0, num_members))  # the second has no content

@@ -65,7 +65,7 @@ def test_the_history_says_who_did_what_and_why(
     assert f"rollback to version {first} by ana@" in last.described
     assert last.described.endswith(": too few ships")
     assert Promotion.from_row(last.to_json()) == last
-    # Records from before there was a reason can be read.
+    # Old records without a reason can be read.
     old = {name: value for name, value in last.to_json().items() if name != "why"}
     assert Promotion.from_row(old).why == ""
 
@@ -117,7 +117,7 @@ def test_a_version_that_is_not_there_is_refused(where: TableLocation) -> None:
 
 
 def test_a_tag_without_a_log_is_gone_back_to(where: TableLocation) -> None:
-    """Of a table that was promoted by other means."""
+    """A table whose tag was set by other software."""
     first, second, _ = versions(where)
     ImagesTable.open(where).set_tag("live", first)
     assert promote(where, second).previous_version == first
@@ -155,7 +155,7 @@ def test_the_versions_that_were_live_last_are_known(where: TableLocation) -> Non
 
 
 def test_a_tag_that_lags_behind_the_log_is_set_by_the_next_promotion(where: TableLocation) -> None:
-    """Whoever wrote the log may have been killed before the tag."""
+    """The process that wrote the log may have been killed before it set the tag."""
     first, second, _ = versions(where)
     promote(where, first)
     promote(where, second)
@@ -248,7 +248,7 @@ def test_of_several_that_end_a_canary_exactly_one_does(where: TableLocation) -> 
     assert promotions(where, 1)[0].number == begun.number + 1
 
 
-def test_a_canary_that_somebody_ended_is_not_ended_again(where: TableLocation) -> None:
+def test_a_canary_that_another_process_ended_is_not_ended_again(where: TableLocation) -> None:
     second, _, begun = began(where)
     assert rollback(where).versions == begun.versions
     assert not end_canary(where, begun.number, passed=True, why="too late")
@@ -258,7 +258,7 @@ def test_a_canary_that_somebody_ended_is_not_ended_again(where: TableLocation) -
 
 def test_a_promotion_ends_a_canary(where: TableLocation) -> None:
     second, third, begun = began(where)
-    # Of the live version: the canary alone ends.
+    # A promotion of the live version only ends the canary.
     assert promote(where, second).versions == begun.versions
     assert promotions(where, 1)[0].canary is None
     start_canary(where, third, 0.5, 30)

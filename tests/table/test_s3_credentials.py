@@ -36,7 +36,7 @@ LIFE_S = 3
 
 @pytest.fixture
 def store(s3: Any, s3_endpoint: str) -> Iterator[FaultyProxy]:
-    """What every request to the S3 passes, and is noted by; there is a shard in it."""
+    """A proxy that records every request to the S3; the bucket has a shard."""
     s3.create_bucket(Bucket="chain")
     shard = make_tar([("a.jpg", b"a" * 3000)])
     s3.put_object(Bucket="chain", Key="aerial/a.tar", Body=shard, ACL="public-read")
@@ -57,7 +57,7 @@ def read_the_archive() -> None:
 
 
 def write_a_table(where: TableLocation) -> ImagesTable:
-    """Do what a run, an index build and a search do."""
+    """Make the requests of a run, an index build and a search."""
     assert ImagesTable.find(where) is None
     with hold(where, "run", "caption", lease_s=60.0) as claim:
         writer = committer(where)
@@ -82,7 +82,7 @@ def search(table: ImagesTable) -> None:
 
 
 def parts(requests: list[Request]) -> set[str]:
-    """Say who sent requests: each of the three has paths of its own."""
+    """Return the senders of the requests: each of the three has its own paths."""
     marks = {"/state": "state", "images.lance": "lance", "runs.lance": "lance", "aerial": "shards"}
     return {part for r in requests for mark, part in marks.items() if mark in r.path}
 
@@ -189,7 +189,7 @@ def test_requester_pays_is_sent_with_every_request(
     search(write_a_table(where))
     for request in store.requests:
         assert request.header("x-amz-request-payer") == "requester", request
-    # Signed with the rest: a store refuses a header that came in on the way.
+    # The header is signed: a store refuses headers that were added later.
     signed = {r.header("Authorization") for r in store.requests if "aerial" in r.path}
     assert all("x-amz-request-payer" in text for text in signed)
     assert {r.method for r in store.requests if "aerial" in r.path} == {"GET", "HEAD"}
@@ -209,10 +209,10 @@ def test_missing_keys_are_reported_in_one_line_with_advice(
     for call, kind in calls:
         with pytest.raises(kind) as caught:
             call()
-        said = str(caught.value)
-        assert "\n" not in said
+        message = str(caught.value)
+        assert "\n" not in message
         for name in ("s3://", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
-            assert name in said
+            assert name in message
     assert store.requests == []
 
 

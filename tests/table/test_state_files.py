@@ -1,4 +1,4 @@
-"""What a table keeps beside its data sets, on a file system and in a store."""
+"""The state files of a table, on a file system and in a store."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def test_a_store_error_names_the_operation_and_the_path(tmp_path: Path) -> None:
         "write": lambda: state.put("claim/1.json", b"x"),
         "read": lambda: state.get("claim/1.json"),
     }.items():
-        with pytest.raises(JobError, match=f"cannot {verb} .*/table/state/claim/1.json: ") as told:
+        with pytest.raises(
+            JobError, match=f"cannot {verb} .*/table/state/claim/1.json: "
+        ) as raised:
             call()
-        assert "run the same command again" in str(told.value)
-        assert "\n" not in str(told.value)
+        assert "run the same command again" in str(raised.value)
+        assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""A store whose answers break off or are refused: asked again, and nothing is done twice."""
+"""A store with broken or refused answers: requests are repeated, work is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_store_faults_neither_lose_nor_duplicate_rows(
                 committer(where).commit([stage(where, good_rows(10 * i, 10))])
                 claim.check()
             version = ImagesTable.open(where).version
-            # Nothing that was committed is adopted once more.
+            # No committed unit is adopted again.
             adopted = adopt(where, text_column(), version, claim.check, caption_fingerprint="")
             assert adopted.num_adopted == 0
         assert proxy.num_faults >= 5, dict(proxy.counts)
@@ -56,7 +56,7 @@ def test_create_is_idempotent_if_the_connection_breaks_before_the_response(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         state = StateStore(TableLocation.parse(f"s3://breaking/{uuid.uuid4().hex}"))
         proxy.faults = Faults(reset=1.0, methods=frozenset({"PUT"}), max_in_a_row=1)
-        # Whether the head of the answer arrives is chance, as with a real connection.
+        # As with a real connection, the head of the answer may or may not arrive.
         assert all(state.create(f"tried/{i}", str(i).encode()) for i in range(40))
         assert proxy.num_faults == 40
         assert not state.create("tried/0", b"another")

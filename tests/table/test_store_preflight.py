@@ -31,7 +31,7 @@ def where(s3: Any) -> TableLocation:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder that every user may enter."""
+    """An empty folder that every user may open."""
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
         yield Path(path)
@@ -118,7 +118,7 @@ def test_directory_buckets_need_not_sort(
 ) -> None:
     """Lance does not rely on the order of these."""
     name = "tables--use1-az4--x-s3"
-    # boto3 would begin a session of such a bucket's own, which this server does not offer.
+    # boto3 would start a session for such a bucket, which this server does not support.
     requests.put(f"{s3_endpoint}/{name}", timeout=10).raise_for_status()
     with faulty_proxy(s3_endpoint, breach=broken_stores.lists_backwards) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)

@@ -1,4 +1,4 @@
-"""Vectors of descriptions by another model, beside those in use."""
+"""Vectors of descriptions by another model, beside the active ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def vectors_of(numbers: range) -> Any:
 
 
 def stage_texts(where: TableLocation, numbers: range = range(3)) -> StagedUnit:
-    """Stage vectors of the descriptions that the table has now."""
+    """Stage vectors of the current descriptions."""
     rows = {row["image_id"]: row for row in rows_of(ImagesTable.open(where), "image_id", "unit_id")}
     ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in numbers]
     keys = [rows[image_id]["unit_id"] for image_id in ids]
@@ -160,7 +160,7 @@ def test_the_previous_column_is_kept_while_a_roll_back_needs_it(where: TableLoca
     kept = after.find_column(before)
     assert kept is not None
     assert kept.role == Role.RETIRED
-    # The new column gets an index under the name of the old one's.
+    # The index of the new column has the name of the old index.
     build_indexes(after, ALWAYS)
     assert VECTOR_INDEX in index_names(ImagesTable.open(where).dataset)
     for number in range(MAX_KEPT):
@@ -190,7 +190,7 @@ def test_an_unused_pending_column_is_dropped(where: TableLocation) -> None:
     assert table.find_column(OTHER) is not None
     table = drop_unused_columns(table, OTHER)
     assert table.find_column(OTHER) is not None
-    # New images get vectors of the active column meanwhile.
+    # New images get vectors of the active column in the meantime.
     assert activate_column(table, table.text_column).find_column(OTHER) is not None
     third = text_column("third", "d" * 32, dim=4)
     assert drop_unused_columns(table, third).find_column(OTHER) is None
@@ -199,7 +199,7 @@ def test_an_unused_pending_column_is_dropped(where: TableLocation) -> None:
 def test_rows_with_vectors_of_a_column_that_is_gone_are_not_committed(
     where: TableLocation,
 ) -> None:
-    """Another column may have got its field ids: its vectors would be read as that one's."""
+    """Another column may have its field ids: its vectors would be read as those of that column."""
     ensure_column(ImagesTable.open(where), OTHER)
     unit = stage_other(where, good_rows(7, 1), with_active=True)
     third = text_column("third", "d" * 32, dim=4)

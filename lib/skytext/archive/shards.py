@@ -197,7 +197,7 @@ class Member:
     def sample(
         self,
         shard: Shard,
-        said: Metadata,
+        metadata: Metadata,
         data: bytes | None,
         failure: SampleError | None = None,
         fault: OSError | None = None,
@@ -213,7 +213,7 @@ class Member:
         """
         failure = failure or self.failure
         return Sample(
-            **vars(said),
+            **vars(metadata),
             image_id=self.image_id,
             archive=shard.archive,
             shard=shard.path,

@@ -64,7 +64,7 @@ class S3Access:
         with self._making_client:
             client = self._session.client("s3", config=Config(**config))
         if self.is_requester_pays:
-            client.meta.events.register("before-call.s3", _say_who_pays)
+            client.meta.events.register("before-call.s3", _set_request_payer)
         return client
 
     @functools.cached_property
@@ -152,7 +152,7 @@ def _ask_region(access: S3Access, bucket: str) -> str:
     return str(headers.get("x-amz-bucket-region", _DEFAULT_REGION))
 
 
-def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
+def _set_request_payer(params: dict[str, Any], **_: Any) -> None:
     params["headers"]["x-amz-request-payer"] = "requester"
 
 

@@ -38,7 +38,7 @@ from skytext.cli import (
     status,
     watch,
 )
-from skytext.cli.os_errors import drop_stdout, told
+from skytext.cli.os_errors import as_skytext_error, drop_stdout
 from skytext.cli.typed_name import as_typed
 from skytext.config.environment import prepare_libraries
 from skytext.errors import SkytextError
@@ -115,7 +115,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error)
     except OSError as error:
         drop_stdout()
-        return _fail(told(error, called.get("table")))
+        return _fail(as_skytext_error(error, called.get("table")))
     except SystemExit as done:
         # typer converts Ctrl-C in a command into SystemExit.
         if done.code == EXIT_INTERRUPTED:

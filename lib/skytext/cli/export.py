@@ -82,8 +82,8 @@ def export(
     with open_atomically(output, replace=force) as out:
         count = write(opened, out)
     if as_json:
-        told = {"num_images": count, "format": format, "output": str(output)}
-        print_json(told | {"table_version": opened.version})
+        summary = {"num_images": count, "format": format, "output": str(output)}
+        print_json(summary | {"table_version": opened.version})
         return
     note(f"wrote {plural(count, 'image')} of table version {opened.version} to {output}")
 

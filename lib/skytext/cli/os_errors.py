@@ -8,7 +8,7 @@ import sys
 from skytext.errors import CallError, JobError, SkytextError, disk_failure
 
 
-def told(error: OSError, table: str | None) -> SkytextError:
+def as_skytext_error(error: OSError, table: str | None) -> SkytextError:
     """Convert an unexpected OSError to an error for the caller.
 
     Args:

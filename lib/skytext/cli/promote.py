@@ -90,7 +90,7 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
     found = all_searches(TableLocation.parse(table), now.number)
     yield f"  canary        {found.canary.described}"
     yield f"  live version  {found.live.described}"
-    if now.canary.is_left_alone:
+    if now.canary.is_overdue:
         yield (
             "  the time of the canary has passed, and no service has ended it. The next skytext "
             f"reindex makes it live. To make it live now, run: skytext promote {quoted} {version}"

@@ -64,8 +64,8 @@ def reindex(
     from skytext.cli.output import JobBar, answers, note, print_json
     from skytext.run.caption_plan import plan_caption
     from skytext.run.reindex.notify import NotifyError
+    from skytext.run.reindex.notify_run import check_outcome, notifying_on_failure
     from skytext.run.reindex.reindex_run import GateError, run_reindex
-    from skytext.run.reindex.tell_run import check_outcome, telling_failure
     from skytext.table.location import TableLocation
 
     own = {
@@ -77,7 +77,7 @@ def reindex(
         "reindex.canary_minutes": canary_minutes,
     }
     config = caption_config(options, own)
-    with telling_failure(TableLocation.parse(options["table"]), config, note):
+    with notifying_on_failure(TableLocation.parse(options["table"]), config, note):
         plan = plan_caption(options["sources"], options["table"], config, stale="all")
         _check_model(plan)
     announce(plan)

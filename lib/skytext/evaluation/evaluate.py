@@ -82,8 +82,8 @@ def evaluate_benchmark(
     captions, owner = _captions(annotations, names, missing)
     to_find = list(owner.reshape(-1, 1))
     ends = np.cumsum(np.bincount(owner, minlength=len(names)))
-    to_tell = np.split(np.argsort(owner, kind="stable"), ends[:-1])
-    found = [_both_ways(galleries, captions, owner, to_tell, setup) for setup in setups]
+    captions_of_image = np.split(np.argsort(owner, kind="stable"), ends[:-1])
+    found = [_both_ways(galleries, captions, owner, captions_of_image, setup) for setup in setups]
     if image_model is not None:
         found += found_by_images(
             image_model,
@@ -92,7 +92,7 @@ def evaluate_benchmark(
             captions,
             galleries.queries(captions, setups[0]),
             to_find,
-            to_tell,
+            captions_of_image,
         )
     return Evaluation(
         what="captions of the benchmark search its images, and images search the captions",
@@ -125,16 +125,19 @@ def _both_ways(
     galleries: _Galleries,
     captions: Sequence[str],
     owner: Indices,
-    to_tell: Sequence[Indices],
+    captions_of_image: Sequence[Indices],
     setup: Setup,
 ) -> Found:
     gallery, vectors = galleries.of(setup), galleries.queries(captions, setup)
-    asked, told = galleries.words(captions, setup), galleries.reversed_words(captions, setup)
+    caption_words, image_words = (
+        galleries.words(captions, setup),
+        galleries.reversed_words(captions, setup),
+    )
     to_find = list(owner.reshape(-1, 1))
-    to_image = place_images(vectors, gallery.documents, to_find, setup.rule, asked)
-    to_text = place_captions(gallery.documents, vectors, to_tell, setup.rule, told)
+    to_image = place_images(vectors, gallery.documents, to_find, setup.rule, caption_words)
+    to_text = place_captions(gallery.documents, vectors, captions_of_image, setup.rule, image_words)
     directions = {
-        "image_to_text": Direction(to_text, np.arange(len(to_tell))),
+        "image_to_text": Direction(to_text, np.arange(len(captions_of_image))),
         "text_to_image": Direction(to_image, owner),
     }
     return Found(f"skytext: {setup}", setup.to_json(), directions)
@@ -162,11 +165,11 @@ def evaluate_queries(
     galleries = _Galleries(selected, models)
     missing = _missing(wanted, galleries.names, allow_missing)
     place_of = {name: i for i, name in enumerate(galleries.names)}
-    asked = [query for query in queries if not missing.issuperset(query.images)]
-    texts = [query.text for query in asked]
+    caption_words = [query for query in queries if not missing.issuperset(query.images)]
+    texts = [query.text for query in caption_words]
     relevant = [
         np.array([place_of[name] for name in query.images if name not in missing])
-        for query in asked
+        for query in caption_words
     ]
     found = []
     for setup in setups:
@@ -177,7 +180,7 @@ def evaluate_queries(
             setup.rule,
             galleries.words(texts, setup),
         )
-        direction = Direction(placings, np.arange(len(asked)))
+        direction = Direction(placings, np.arange(len(caption_words)))
         found.append(Found(f"skytext: {setup}", setup.to_json(), {"text_to_image": direction}))
     if image_model is not None:
         found += found_by_images(
@@ -194,12 +197,12 @@ def evaluate_queries(
         benchmark=None,
         split=None,
         num_images=len(galleries.names),
-        num_queries=len(asked),
+        num_queries=len(caption_words),
         num_missing=len(missing),
         num_empty_captions=0,
         ties=ties,
         rows=measure(found, ties),
-        queries=tuple(asked),
+        queries=tuple(caption_words),
     )
 
 
@@ -262,9 +265,11 @@ def evaluate_text_only(
     )
 
 
-def _counts(asked: int | None, most: int) -> list[int]:
+def _counts(caption_words: int | None, most: int) -> list[int]:
     return (
-        [min(asked, most)] if asked is not None else sorted({1, 2, most} & set(range(1, most + 1)))
+        [min(caption_words, most)]
+        if caption_words is not None
+        else sorted({1, 2, most} & set(range(1, most + 1)))
     )
 
 

@@ -43,9 +43,9 @@ class Evaluation:
 
     def caveats(self) -> list[str]:
         """Return warnings about the results."""
-        said = []
+        notes = []
         if self.num_missing:
-            said.append(f"{self.num_missing:,} annotated images are missing and were ignored")
+            notes.append(f"{self.num_missing:,} annotated images are missing and were ignored")
         if self.num_empty_captions:
             said.append(f"{self.num_empty_captions:,} empty captions were ignored")
         wanted = NUM_TEST_IMAGES.get(self.benchmark or "")

@@ -40,8 +40,8 @@ def _call(op: str, *args: Any) -> dict[str, Any]:
 
 
 def _column(field: str, ignore_case: bool = False) -> dict[str, Any]:
-    said = {"property": field}
-    return _call("casei", said) if ignore_case else said
+    operand = {"property": field}
+    return _call("casei", operand) if ignore_case else operand
 
 
 def _value(value: Any, ignore_case: bool) -> Any:

@@ -77,10 +77,10 @@ def _measure(text: str) -> None:
     opened: list[tuple[int, bool]] = []
     before, num_steps, work, depth = "", 0, 0, 0
     for token in _TOKEN.finditer(text):
-        kind, said, column = str(token.lastgroup), token[0], token.start() + 1
+        kind, word, column = str(token.lastgroup), token[0], token.start() + 1
         if kind == "space":
             continue
-        _check_token(kind, said, column, text[token.end() :])
+        _check_token(kind, word, column, text[token.end() :])
         if kind == "open":
             is_call = re.fullmatch(r"\w[\w:.]*", before) is not None and before not in _KEYWORDS
             opened.append((column, is_call))
@@ -105,21 +105,21 @@ def _measure(text: str) -> None:
         raise _at(opened[-1][0], "this '(' is not closed")
 
 
-def _check_token(kind: str, said: str, column: int, rest: str) -> None:
+def _check_token(kind: str, word: str, column: int, rest: str) -> None:
     if kind == "number":
         try:
-            literal(float(said))
+            literal(float(word))
         except ConfigError as error:
             raise _at(column, str(error)) from None
-    if kind == "arithmetic" and not (said in "+-" and re.match(r"[\d.]", rest)):
+    if kind == "arithmetic" and not (word in "+-" and re.match(r"[\d.]", rest)):
         raise _at(
             column,
             f"arithmetic ({said}) is not supported. If the name of a column contains {said}, write "
             'the name in double quotes: "metadata.a-b"',
         )
-    if kind == "other" and said == "'":
+    if kind == "other" and word == "'":
         raise _at(column, "the text that begins here has no closing quote")
-    if kind == "other" and said == '"':
+    if kind == "other" and word == '"':
         raise _at(column, "the name that begins here has no closing quote")
 
 
@@ -130,7 +130,7 @@ def _mistake(text: str, message: str) -> ConfigError:
     start = sum(map(len, text.splitlines(keepends=True)[: line - 1])) + column - 1
     expected = message.partition("expected ")[2]
     words = next(
-        (said for name, said in _EXPECTED if re.search(rf"\b{name}\b", expected)), expected
+        (word for name, word in _EXPECTED if re.search(rf"\b{name}\b", expected)), expected
     )
     rest = text[start:].lstrip()
     found = re.match(r"[\w.:]+|\S", rest)

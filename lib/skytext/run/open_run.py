@@ -222,7 +222,7 @@ class UnitTaker:
 
     def _take(self, record: UnitRecord) -> None:
         run, head = self._run, record.head
-        run.progress.is_stopping = run.stopping.is_asked
+        run.progress.is_stopping = run.stopping.is_requested
         run.progress.add(record)
         unit_id = None if record.num_rows is None else head.unit_id
         self._pending.add(unit_id, record.num_rows or 0, head.shard, head.num_listed)

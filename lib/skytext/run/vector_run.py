@@ -13,7 +13,7 @@ from skytext.errors import (
     Stage,
     StoreFaultError,
 )
-from skytext.run.control.capacity import Offer, check_asked, read_offer
+from skytext.run.control.capacity import Offer, check_needed, read_offer
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.nodes import Resources
 from skytext.run.control.prepare_vectors import PreparedVectors, finish_vectors, prepare_vectors
@@ -132,13 +132,15 @@ def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
             amounts and the settings to lower.
     """
     job, number, one = plan.config.job, plan.num_actors, plan.per_actor
-    asked = Resources(number * one.num_cpus + job.read_cpus + job.write_cpus, number * one.num_gpus)
+    needed = Resources(
+        number * one.num_cpus + job.read_cpus + job.write_cpus, number * one.num_gpus
+    )
     section = "image_embed" if plan.of_images else "embed"
     advice = (
         f"{section}.num_actors ({number}), {section}.num_cpus_per_actor ({one.num_cpus:g}) or "
         f"{section}.num_gpus_per_actor"
     )
-    check_asked(asked, offer, advice)
+    check_needed(needed, offer, advice)
 
 
 def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:

@@ -42,8 +42,8 @@ class Cursor:
         values = asdict(self)
         if len(self.versions) == 1:
             values["versions"] = self.versions[0]
-        said = json.dumps([_FORM, *values.values()], separators=(",", ":"))
-        return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
+        payload = json.dumps([_FORM, *values.values()], separators=(",", ":"))
+        return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
@@ -53,8 +53,8 @@ class Cursor:
             ConfigError: the text is not a valid cursor.
         """
         try:
-            said = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            form, versions, question, offset, score, row_id, scale = json.loads(said)
+            payload = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            form, versions, question, offset, score, row_id, scale = json.loads(payload)
             if form != _FORM:
                 raise ValueError(form)
             cursor = cls(

@@ -78,7 +78,7 @@ class Searcher:
             if image_embedder is not None:
                 _check_dim(one, image_embedder, image_column_of(one))
         self._config = search or SearchConfig()
-        self._said_config = self._config.model_dump_json()
+        self._config_json = self._config.model_dump_json()
         parts = {
             id(part.table): part
             for searcher in known
@@ -351,8 +351,8 @@ class Searcher:
         """Return an id of a search. All pages of the search have the same id."""
         said = f"{request.fingerprint()} {mode} {self._said_config}"
         if len(self.tables) > 1:
-            said += " ".join(table.location.uri for table in self.tables)
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+            identity += " ".join(table.location.uri for table in self.tables)
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def _chance(self, mode: Mode) -> ChanceScore | None:
         if len(self._parts) > 1:

@@ -68,8 +68,8 @@ class CanaryWatch:
         canary, last = self._ready, self._last
         if canary is None or last is None:
             return None
-        said = ",".join((last.token, *(request.fingerprint() for request in requests)))
-        place = int.from_bytes(hashlib.sha256(said.encode()).digest()[:8]) / 2**64
+        text = ",".join((last.token, *(request.fingerprint() for request in requests)))
+        place = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
         return (canary.version,) if place < canary.share else None
 
     def counting(self, which: Which) -> ExitStack:
@@ -187,7 +187,7 @@ def _is_lost(canary: Canary) -> bool:
 
 
 def _passed(found: Compared, config: ServiceConfig) -> str:
-    said = f"canary passed: {found.canary.described}; live version: {found.live.described}"
+    text = f"canary passed: {found.canary.described}; live version: {found.live.described}"
     if is_comparable(found, config.canary):
         return said
     return (

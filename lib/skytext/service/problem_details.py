@@ -145,8 +145,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         if not isinstance(error, RequestValidationError):
             raise TypeError(type(error))
         wrong = [_field_problem(item) for item in error.errors()]
-        said = "; ".join(f"{item.field}: {item.message}" for item in wrong[:3])
-        return problem_response(request.scope, ProblemError(422, "bad-request", said), wrong)
+        detail = "; ".join(f"{item.field}: {item.message}" for item in wrong[:3])
+        return problem_response(request.scope, ProblemError(422, "bad-request", detail), wrong)
 
     async def on_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):

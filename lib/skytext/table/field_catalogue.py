@@ -144,7 +144,7 @@ def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
         for fragment in dataset.get_fragments()
         if fragment.fragment_id <= last_fragment
     )
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:32]
 
 
 def read_catalogue(dataset: lance.LanceDataset) -> FieldCatalogue | None:

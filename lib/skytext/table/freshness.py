@@ -99,8 +99,8 @@ def note_success(location: TableLocation) -> None:
     Raises:
         JobError: a store request failed.
     """
-    said = {"at": dt.datetime.now(dt.UTC).isoformat()}
-    StateStore(location).put(_LAST_SUCCESS, json.dumps(said).encode())
+    record = {"at": dt.datetime.now(dt.UTC).isoformat()}
+    StateStore(location).put(_LAST_SUCCESS, json.dumps(record).encode())
 
 
 def last_success(location: TableLocation) -> dt.datetime | None:

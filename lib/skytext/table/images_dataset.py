@@ -381,8 +381,8 @@ class ImagesTable:
                 group = groups.setdefault(key, empty)
                 group["rows"] += 1
                 if len(group["samples"]) < num_samples:
-                    told = {"attempts": failure["attempts"], "detail": failure["detail"]}
-                    group["samples"].append({"uri": row["uri"], **told})
+                    details = {"attempts": failure["attempts"], "detail": failure["detail"]}
+                    group["samples"].append({"uri": row["uri"], **details})
         return sorted(groups.values(), key=lambda group: -group["rows"])
 
     @again

@@ -86,7 +86,7 @@ def check_store(location: TableLocation) -> float | None:
     except JobError as error:
         rule = "objects below state/ can be written, read, listed and deleted"
         advice = "check the address and the permissions"
-        raise _broken(location, rule, _told(error), advice) from error
+        raise _broken(location, rule, _reason(error), advice) from error
 
 
 def _check_create(state: StateStore, path: str) -> None:
@@ -203,7 +203,7 @@ def _remove_folders(location: TableLocation, folder: str) -> None:
                 Path(location.uri, "state", path).rmdir()
 
 
-def _told(error: JobError) -> str:
+def _reason(error: JobError) -> str:
     text = " ".join(str(error.__cause__).split())
     answer = _ANSWER.search(text)
     return text[:300] if answer is None else ": ".join(answer.groups()).rstrip(".")

@@ -1,4 +1,4 @@
-"""Tar shards for tests, broken ones too."""
+"""Tar shards for tests, including broken ones."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from skytext.errors import StoreFaultError
 from tests.archive.formats.tars import link, make_tar, write_shard
 
 
-def told(one: Member | Sample) -> tuple[Any, ...]:
+def fields_of(one: Member | Sample) -> tuple[Any, ...]:
     etag = one.etag if isinstance(one, Member) else one.shard_etag
     place = (one.byte_offset, one.byte_length, one.row_group, one.row)
     return (one.image_id, one.member, one.uri, etag, *place, str(one.failure))
@@ -33,7 +33,9 @@ def told(one: Member | Sample) -> tuple[Any, ...]:
 
 def assert_same(shard: Shard, limits: ReadLimits | None = None) -> list[Member]:
     walked = list(list_members(shard, limits))
-    assert [told(m) for m in walked] == [told(s) for s in read_shard(shard, limits=limits)]
+    assert [fields_of(m) for m in walked] == [
+        fields_of(s) for s in read_shard(shard, limits=limits)
+    ]
     return walked
 
 
@@ -108,7 +110,7 @@ LINKS = make_tar(
         link("before.jpg", "x/a.jpg"),
         ("x/a.jpg", b"a" * 700),
         link("hard.jpg", "x/a.jpg", tarfile.LNKTYPE),
-        link("x/lost.jpg", "nowhere.jpg"),
+        link("x/lost.jpg", "missing.jpg"),
         link("x/a.json", "../b.json"),
         link("step", "before.jpg"),
         link("steps.png", "step"),
@@ -211,7 +213,7 @@ def test_links_are_listed_as_they_are_read(tmp_path: Path) -> None:
     assert places["before.jpg"] == places["hard.jpg"] == places["steps.png"] == places["x/a.jpg"]
     assert places["of_hidden.jpg"][1] == 100
     assert [member.member for member in walked if member.failure] == ["x/lost.jpg"]
-    # Room for four links: the others are not known.
+    # The index holds four links; the others are not found.
     walked = assert_same(loose(tmp_path / "s.tar", LINKS), ReadLimits(max_group_bytes=4 * 512))
     assert sum(member.failure is not None for member in walked) == 3
 
@@ -236,7 +238,7 @@ def test_a_sparse_member_is_listed_as_it_is_read(tmp_path: Path) -> None:
         assert_same(loose(tmp_path / "s.tar", data))
 
 
-def test_global_headers_that_lie_about_sizes(tmp_path: Path) -> None:
+def test_global_headers_with_wrong_sizes(tmp_path: Path) -> None:
     for size in ("3", "900", "5000", "99999999", "-1", "x"):
         for key in ("size", "GNU.sparse.size", "GNU.sparse.realsize", "path"):
             head = tarfile.TarInfo.create_pax_global_header({key: size})
@@ -254,7 +256,7 @@ def test_a_shard_that_vanished_or_changed_is_unread(tmp_path: Path) -> None:
 
 
 def test_a_broken_link_is_one_failure(tmp_path: Path) -> None:
-    (tmp_path / "s.tar").symlink_to(tmp_path / "nowhere.tar")
+    (tmp_path / "s.tar").symlink_to(tmp_path / "missing.tar")
     (shard,) = discover([str(tmp_path)])
     (member,) = assert_same(shard)
     assert member.failure is not None

@@ -40,7 +40,7 @@ def write(root: Path, files: dict[str, bytes | dict[str, Any]]) -> list[Shard]:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, ending: str, error: OSError) -> None:
-    """Make the store not give the files whose names end so."""
+    """Make reads fail for files whose names have this ending."""
     original = LocalStore.read_range
 
     def read_range(self: LocalStore, location: Location, *more: Any) -> bytes:
@@ -112,7 +112,7 @@ def test_adding_a_file_changes_the_folder_and_no_other_image(tmp_path: Path) -> 
     assert discover([str(tmp_path)])[0].etag != changed.etag
 
 
-def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_changes_or_is_too_large_fails_alone(tmp_path: Path) -> None:
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3" * 100, "d.jpg": b"4"})
     samples = read_shard(shard, limits=ReadLimits(max_member_bytes=10))
     assert next(samples).data == b"1"
@@ -124,7 +124,7 @@ def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(tmp_path: Pat
     assert large.failure.reason is Reason.MEMBER_TOO_LARGE
     assert (changed.member, changed.data) == ("d.jpg", b"5")
     assert changed.shard_etag == stat_file(changed.uri).etag
-    (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "missing.jpg")
     failed = [s for s in read_shard(shard) if s.failure is not None]
     assert [s.member for s in failed] == ["link.jpg"]
     assert failed[0].failure is not None
@@ -132,7 +132,7 @@ def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(tmp_path: Pat
 
 
 def test_a_file_that_vanishes_and_comes_back_is_read_by_the_next_run(tmp_path: Path) -> None:
-    """What was met is not what was listed, though the listing is the same before and after."""
+    """The file that is read differs from the listed one, but both listings are equal."""
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
     counts = ShardCounts()
     samples = read_shard(shard, counts=counts)

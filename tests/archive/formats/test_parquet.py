@@ -25,7 +25,7 @@ from skytext.archive import (
 from skytext.archive.formats.parquet_columns import find_columns
 from skytext.errors import Reason, SourceError
 from tests.archive.formats.tars import make_tar, write_shard
-from tests.archive.formats.test_by_format import assert_same, told
+from tests.archive.formats.test_by_format import assert_same, fields_of
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -48,7 +48,7 @@ def hugging_face(path: Path, num: int = 10, group: int = 4) -> Shard:
     return write(path, columns, row_group_size=group)
 
 
-def said(sample: Sample) -> Any:
+def metadata_of(sample: Sample) -> Any:
     return json.loads(sample.metadata or "{}")
 
 
@@ -61,7 +61,7 @@ def test_every_row_is_an_image(tmp_path: Path) -> None:
     assert one.image_id == image_id("aerial", "p.parquet", "d/5.jpg", 0)
     assert one.uri == f"{shard.uri}#d/5.jpg"
     assert (one.byte_offset, one.byte_length, one.shard_etag) == (None, None, shard.etag)
-    assert said(one) == {"caption": "text 5"}
+    assert metadata_of(one) == {"caption": "text 5"}
     assert_same(shard)
 
 
@@ -105,12 +105,12 @@ def test_other_columns_are_metadata(tmp_path: Path) -> None:
     }
     one, two = read_shard(write(tmp_path / "p.parquet", columns))
     assert (one.datetime, one.bbox, one.gsd, one.collection) == (when, (1, 2, 3, 4), 0.5, "naip")
-    assert said(one) == {
+    assert metadata_of(one) == {
         "labels": ["a", "b"],
         "day": "2019-04-14",
         "json": {"gsd": 3, "n": 1},
     }
-    assert (two.gsd, said(two)) == (3.0, {"json": {"n": 2}})
+    assert (two.gsd, metadata_of(two)) == (3.0, {"json": {"n": 2}})
 
 
 def test_a_stac_item_beside_the_image_is_read_as_a_sidecar(tmp_path: Path) -> None:
@@ -123,14 +123,14 @@ def test_a_stac_item_beside_the_image_is_read_as_a_sidecar(tmp_path: Path) -> No
     (sample,) = read_shard(write(tmp_path / "p.parquet", columns))
     assert sample.bbox == (1, 2, 3, 4)
     assert sample.datetime == datetime(2020, 6, 1, 12, tzinfo=UTC)
-    assert said(sample)["stac_item"]["properties"] == {"k": 1}
+    assert metadata_of(sample)["stac_item"]["properties"] == {"k": 1}
 
 
-def test_metadata_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+def test_metadata_above_the_limit_is_ignored(tmp_path: Path) -> None:
     shard = write(tmp_path / "p.parquet", {"image": [b"a"], "t": ["x" * 5000], "gsd": [2.0]})
     (sample,) = read_shard(shard, limits=ReadLimits(max_sidecar_bytes=1000))
     assert (sample.data, sample.gsd) == (b"a", 2.0)
-    assert "1000 bytes" in said(sample)["_sidecar_error"]
+    assert "1000 bytes" in metadata_of(sample)["_sidecar_error"]
 
 
 # Which column
@@ -165,7 +165,7 @@ def test_the_image_column_declared_by_hugging_face_is_used() -> None:
         ({"image": [b"a"], "url": ["x"]}, "url", "type string"),
     ],
 )
-def test_a_column_that_cannot_be_told_is_an_error(
+def test_an_ambiguous_image_column_is_an_error(
     tmp_path: Path, columns: dict[str, Any], chosen: str | None, message: str
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
@@ -295,7 +295,7 @@ def test_an_invalid_parquet_file_is_one_failure(tmp_path: Path) -> None:
         assert (member.member, member.failure.reason) == ("", reason)
 
 
-def test_damage_costs_its_row_group_from_there_on(tmp_path: Path) -> None:
+def test_damage_fails_the_rest_of_its_row_group(tmp_path: Path) -> None:
     shard = hugging_face(tmp_path / "p.parquet", 30, 10)
     data = bytearray((tmp_path / "p.parquet").read_bytes())
     chunk = pq.ParquetFile(tmp_path / "p.parquet").metadata.row_group(1).column(0)
@@ -320,11 +320,11 @@ def test_header_walk_and_reader_list_the_same_after_damage(tmp_path: Path) -> No
             damaged[place : place + int(generator.integers(1, 30))] = generator.bytes(12)
         (tmp_path / "b.parquet").write_bytes(bytes(damaged))
         shard = Shard("a", (tmp_path / "b.parquet").as_uri(), "b.parquet", 0, "")
-        walked = [told(m)[:8] for m in list_members(shard)]
-        assert walked == [told(s)[:8] for s in read_shard(shard)]
+        walked = [fields_of(m)[:8] for m in list_members(shard)]
+        assert walked == [fields_of(s)[:8] for s in read_shard(shard)]
 
 
-def test_columns_that_share_a_name_cost_themselves_alone(tmp_path: Path) -> None:
+def test_columns_with_duplicate_names_are_ignored(tmp_path: Path) -> None:
     names = ["image", "cloud", "gsd", "cloud"]
     table = pa.Table.from_arrays([pa.array([b"x"]), *(pa.array([n]) for n in (1, 2, 3))], names)
     (sample,) = read_shard(write(tmp_path / "s.parquet", table))

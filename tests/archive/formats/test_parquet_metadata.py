@@ -1,4 +1,4 @@
-"""What a Parquet row says of its image, in every type that writers use for it."""
+"""The metadata of a Parquet row, in every type that writers use."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import shapely
 
 from skytext.archive import Metadata, unusable_values
 from skytext.archive.formats.parquet_columns import find_columns
-from skytext.archive.formats.parquet_metadata import row_metadata, said_rows
+from skytext.archive.formats.parquet_metadata import metadata_rows, row_metadata
 
 NOON = dt.datetime(2020, 6, 1, 12, tzinfo=dt.UTC)
 
 
 def read(geo: Any = None, **columns: pa.Array) -> tuple[Metadata, dict[str, Any]]:
-    """Return what the first row of these columns says, and what is left of it."""
+    """Return the metadata of the first row, and its other values."""
     batch = pa.RecordBatch.from_pydict({"image": pa.array([b"x"]), **columns})
     batch = batch.replace_schema_metadata(None if geo is None else {"geo": json.dumps(geo)})
-    (said,) = said_rows(batch, find_columns(batch.schema, None))
-    found = row_metadata(said, 1 << 20)
+    (metadata,) = metadata_rows(batch, find_columns(batch.schema, None))
+    found = row_metadata(metadata, 1 << 20)
     return found, json.loads(found.metadata or "{}")
 
 
@@ -49,8 +49,8 @@ def read(geo: Any = None, **columns: pa.Array) -> tuple[Metadata, dict[str, Any]
     ids=lambda value: str(getattr(value, "type", value)),
 )
 def test_a_number_of_any_type_is_that_number(column: pa.Array, number: float) -> None:
-    said, rest = read(gsd=column)
-    assert (said.gsd, rest) == (number, {})
+    metadata, rest = read(gsd=column)
+    assert (metadata.gsd, rest) == (number, {})
     rest = read(cloud=column)[1]
     if not isinstance(column[0].as_py(), str):
         assert rest == {"cloud": number}
@@ -58,10 +58,10 @@ def test_a_number_of_any_type_is_that_number(column: pa.Array, number: float) ->
 
 @pytest.mark.parametrize("value", ["10m", "10 m", "1_000", "0,5", "ten", "", "nan", "1e999", "0"])
 def test_a_gsd_that_is_not_a_number_is_reported_as_invalid(value: str) -> None:
-    said, rest = read(gsd=pa.array([value]))
-    assert said.gsd is None
+    metadata, rest = read(gsd=pa.array([value]))
+    assert metadata.gsd is None
     assert rest == {"gsd": value, "_invalid": ["gsd"]}
-    assert list(unusable_values(said.metadata)) == [("gsd", json.dumps(value))]
+    assert list(unusable_values(metadata.metadata)) == [("gsd", json.dumps(value))]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_a_time_of_any_unit_and_zone_is_that_moment(unit: str, zone: str | None)
     ticks = int(NOON.timestamp()) * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
     column = pa.array([ticks], pa.timestamp(unit, zone))
     for times in (column, column.dictionary_encode()):
-        said, rest = read(datetime=times, seen=times)
-        assert (said.datetime, list(rest)) == (NOON, ["seen"])
+        metadata, rest = read(datetime=times, seen=times)
+        assert (metadata.datetime, list(rest)) == (NOON, ["seen"])
         seen = dt.datetime.fromisoformat(rest["seen"])
         assert seen == (NOON if zone else NOON.replace(tzinfo=None))
 
@@ -113,14 +113,14 @@ def test_a_day_is_its_beginning(kind: pa.DataType) -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
 def test_a_time_out_of_range_is_null_and_reported_as_invalid(unit: str) -> None:
-    said, rest = read(datetime=pa.array([2**62], pa.timestamp(unit, "UTC")))
-    assert said.datetime is None
+    metadata, rest = read(datetime=pa.array([2**62], pa.timestamp(unit, "UTC")))
+    assert metadata.datetime is None
     assert rest["_invalid"] == ["datetime"]
 
 
 def test_a_number_is_not_a_valid_time() -> None:
-    said, rest = read(datetime=pa.array([1590000000]))
-    assert (said.datetime, rest["_invalid"]) == (None, ["datetime"])
+    metadata, rest = read(datetime=pa.array([1590000000]))
+    assert (metadata.datetime, rest["_invalid"]) == (None, ["datetime"])
 
 
 def test_flags_stay_what_they_are() -> None:
@@ -173,13 +173,13 @@ def test_a_geometry_of_geoparquet_gives_the_box(
     assert read(place=geometry, gsd=pa.array([1]))[0].bbox is None, "any bytes"
 
 
-def test_a_box_goes_before_a_geometry() -> None:
+def test_a_bbox_has_priority_over_a_geometry() -> None:
     assert read(geometry=wkb(SQUARE), bbox=pa.array([[5, 6, 7, 8]]))[0].bbox == (5, 6, 7, 8)
     assert read(geometry=wkb(SQUARE), wkb=wkb(SQUARE))[0].bbox is None, "one of two"
 
 
 @pytest.mark.parametrize(
-    ("geometry", "crs", "said"),
+    ("geometry", "crs", "metadata"),
     [
         (wkb(SQUARE), UTM, "the geometry is in WGS 84 / UTM zone 33N, not in longitude"),
         (wkb(SQUARE), 'PROJCRS["ETRS89 / LAEA",BASE]', 'the geometry is in PROJCRS["ETRS89 / LAE'),
@@ -189,9 +189,9 @@ def test_a_box_goes_before_a_geometry() -> None:
         (wkb(SQUARE), {"type": "EngineeringCRS"}, "the geometry is in "),
     ],
 )
-def test_an_unusable_geometry_is_reported(geometry: pa.Array, crs: Any, said: str) -> None:
+def test_an_unusable_geometry_is_reported(geometry: pa.Array, crs: Any, metadata: str) -> None:
     geo = {"primary_column": "place", "columns": {"place": {"crs": crs}}}
     found, rest = read(geo, place=geometry)
     assert (found.bbox, rest["_invalid"]) == (None, ["bbox"])
     ((field, text),) = unusable_values(found.metadata)
-    assert (field, json.loads(text)[: len(said)]) == ("bbox", said)
+    assert (field, json.loads(text)[: len(metadata)]) == ("bbox", metadata)

@@ -87,7 +87,7 @@ def test_ids_do_not_depend_on_where_the_archive_lies(tmp_path: Path) -> None:
     assert [s.uri for s in first] != [s.uri for s in second]
 
 
-def test_an_id_is_what_it_says() -> None:
+def test_an_id_equals_its_documented_hash() -> None:
     parts = [b"aerial", b"n/s.tar", b"x.jpg", b"3"]
     encoded = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     expected = hashlib.sha256(encoded).hexdigest()[:32]
@@ -251,7 +251,7 @@ def test_a_member_above_the_limit_fails_and_others_are_read(tmp_path: Path) -> N
     assert reasons(exact) == []
 
 
-def test_a_sidecar_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+def test_a_sidecar_above_the_limit_is_ignored(tmp_path: Path) -> None:
     entries = [("a.jpg", A), ("a.json", {"v": "x" * 2000}), ("a.txt", "short")]
     shard = write_shard(tmp_path / "s.tar", entries)
     (sample,) = read_shard(shard, limits=ReadLimits(max_sidecar_bytes=1000))
@@ -261,7 +261,7 @@ def test_a_sidecar_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
 
 
 def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> None:
-    # scene.0001.jpg has the key "scene", as has every other image of this shard.
+    # All images of this shard have the key "scene".
     entries = [("scene.json", {"v": "shared"})]
     for index in range(40):
         entries += [(f"scene.{index}.json", {"v": index}), (f"scene.{index}.jpg", b"x" * 1000)]
@@ -277,7 +277,7 @@ def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> No
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in small pieces, so that other memory use shows."""
+    """Read in small pieces, so that other memory use is visible."""
     monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", Window(64 << 10, 64 << 10))
 
 
@@ -299,7 +299,7 @@ def test_orphaned_sidecars_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 def sparse_shard(path: Path, num_images: int, num_bytes: int) -> Shard:
-    """A shard of zeros that takes no room on the disk."""
+    """A shard of zeros as a sparse file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for index in range(num_images):
@@ -314,7 +314,7 @@ def sparse_shard(path: Path, num_images: int, num_bytes: int) -> Shard:
 
 
 @pytest.mark.usefixtures("small_window")
-def test_memory_stays_flat_however_large_the_shard(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
     shard = sparse_shard(tmp_path / "s.tar", 50, 4 << 20)
     assert shard.size_bytes > 200_000_000
     tracemalloc.start()
@@ -375,7 +375,7 @@ def test_a_tar_cut_in_its_padding_has_lost_nothing(tmp_path: Path) -> None:
         assert reasons(list(read_shard(write_shard(tmp_path / "s.tar", data[:length])))) == []
 
 
-def test_the_failure_of_a_tail_has_an_id_of_its_own(tmp_path: Path) -> None:
+def test_the_failure_of_a_tail_has_its_own_id(tmp_path: Path) -> None:
     data, ends = offsets()
     shard = write_shard(tmp_path / "aerial" / "s.tar", data[: ends[1]])
     failed = list(read_shard(shard))[-1]

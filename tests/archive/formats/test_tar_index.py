@@ -27,7 +27,7 @@ def ship(number: int) -> str:
 
 
 def triples(num: int) -> list[Entry]:
-    """Images that each have a JSON and a text of their own."""
+    """Images with one JSON and one text sidecar each."""
     return [
         (f"x/{i:03}{suffix}", content)
         for i in range(num)
@@ -56,7 +56,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 def test_sidecars_are_found_anywhere_in_the_tar(tmp_path: Path, order: str, small: bool) -> None:
     shard = write_shard(tmp_path / "s.tar", ORDERS[order])
-    # The small room holds the places of all sidecars, and the contents of some.
+    # The small limit holds the positions of all sidecars, and the contents of some.
     limits = ReadLimits(max_group_bytes=150 * 512) if small else ReadLimits()
     counts = ShardCounts()
     samples = list(read_shard(shard, limits=limits, counts=counts))
@@ -88,7 +88,7 @@ def test_the_sidecar_next_to_the_image_wins_else_the_last(
     assert counts == ShardCounts(num_ok=3, num_sidecars=2, ignored=Counter(sidecar=2))
 
 
-def test_one_sidecar_may_serve_images_that_lie_apart(tmp_path: Path) -> None:
+def test_one_sidecar_may_belong_to_images_that_are_not_adjacent(tmp_path: Path) -> None:
     entries = [("a.nir.png", A), ("a.json", {"v": 1}), ("b.jpg", B), ("a.rgb.png", C)]
     entries += [("c.json", {"v": 2}), ("b.jpg", B)]  # with no image beside it
     counts = ShardCounts()
@@ -101,7 +101,7 @@ def test_one_sidecar_may_serve_images_that_lie_apart(tmp_path: Path) -> None:
 def test_a_tar_without_strays_is_not_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """A walk is a request for each member above 64 KiB."""
+    """Reading the headers takes one request for each member above 64 KiB."""
     entries = [(f"{i:02}.jpg", bytes([i]) * size) for i in range(30)]
     entries[10:10] = [("with.jpg", A), ("with.json", {"v": 1})]
     monkeypatch.setattr(TarIndex, "_walk", lambda *_: pytest.fail("it was walked"))
@@ -205,7 +205,7 @@ def test_a_sidecar_may_be_a_link(tmp_path: Path) -> None:
         link("b.json", "a.json", tarfile.LNKTYPE),
         ("c.jpg", C),
         ("d.jpg", C),
-        link("d.txt", "nowhere"),
+        link("d.txt", "missing"),
         link("c.json", "b.json"),
     ]
     shard = write_shard(tmp_path / "s.tar", make_tar(files))

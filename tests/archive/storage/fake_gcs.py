@@ -1,4 +1,4 @@
-"""A small Google Cloud Storage: what reading an archive asks for, in a process of its own."""
+"""A small Google Cloud Storage in its own process: the requests that reading needs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeGcs:
 
 
 def serve() -> None:
-    """Serve until this process is ended; the address is the first line of the output."""
+    """Serve until this process ends; the first line of the output is the address."""
     store = FakeGcs()
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,8 +67,8 @@ def serve() -> None:
             self.wfile.write(body)
 
         def fail(self, status: int) -> None:
-            said = {"error": {"code": status, "message": "no"}}
-            self.answer(status, json.dumps(said).encode(), Content_Type="application/json")
+            answer_json = {"error": {"code": status, "message": "no"}}
+            self.answer(status, json.dumps(answer_json).encode(), Content_Type="application/json")
 
         def do_GET(self) -> None:
             where = urlsplit(self.path)
@@ -98,8 +98,8 @@ def serve() -> None:
                 store.delete(bucket, name)
             else:
                 store.status = int(name)
-            said, store.requests = store.requests, []
-            self.answer(200, json.dumps(said).encode())
+            answer_json, store.requests = store.requests, []
+            self.answer(200, json.dumps(answer_json).encode())
 
         def list(self, bucket: str, names: list[str], asked: dict[str, str]) -> None:
             prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter")
@@ -112,9 +112,9 @@ def serve() -> None:
                 elif name.startswith(prefix):
                     items.append(store.describe(bucket, name))
             more, items = len(items) > page + _PAGE, items[page : page + _PAGE]
-            said = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
-            said |= {"nextPageToken": str(page + _PAGE)} if more else {}
-            self.answer(200, json.dumps(said).encode(), Content_Type="application/json")
+            answer_json = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
+            answer_json |= {"nextPageToken": str(page + _PAGE)} if more else {}
+            self.answer(200, json.dumps(answer_json).encode(), Content_Type="application/json")
 
         def media(self, data: bytes, generation: int, asked: dict[str, str]) -> None:
             if int(asked.get("ifGenerationMatch", generation)) != generation:
@@ -136,7 +136,7 @@ def serve() -> None:
 
 
 class GcsServer:
-    """The server as tests see it. Each call gives the requests since the last one."""
+    """The server for tests. Each call returns the requests since the last call."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -148,7 +148,7 @@ class GcsServer:
         return self._send(f"delete/{bucket}/{name}")
 
     def answer_all(self, status: int) -> list[str]:
-        """Answer everything with this status; 0: as it should be."""
+        """Answer every request with this status; 0: answer normally."""
         return self._send(f"status/all/{status}")
 
     def _send(self, path: str, data: bytes = b"") -> list[str]:

@@ -155,7 +155,7 @@ def test_a_long_listing_comes_in_pages(store: GcsServer) -> None:
 
 
 def test_an_object_replaced_between_two_requests_has_changed(store: GcsServer) -> None:
-    """Bytes of two generations never meet."""
+    """Bytes of two generations are never mixed."""
     (shard,) = discover(["gs://maps/aerial/a.tar"])
     with open_ranged(shard.uri, etag=shard.etag) as file:
         assert len(file.read(10)) == 10
@@ -219,8 +219,8 @@ def test_requests_carry_a_token_of_the_service_account(
 
     def answer(request: Request, _: Send) -> Answer:
         asked.append(request)
-        said = {"access_token": "secret", "expires_in": 3600} if status == 200 else {"error": "no"}
-        return Answer(status, {"Content-Type": "application/json"}, json.dumps(said).encode())
+        body = {"access_token": "secret", "expires_in": 3600} if status == 200 else {"error": "no"}
+        return Answer(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))

@@ -23,12 +23,12 @@ def fetching(asked: list[tuple[int, int]], fails_at: int = 10**9) -> Callable[[i
 
 @pytest.mark.parametrize("window", [JUMPING, AHEAD])
 def test_random_access_reads_return_the_right_bytes(window: Window) -> None:
-    luck = random.Random(2)
+    rng = random.Random(2)
     with RangedFile(fetching([]), len(DATA), window) as file:
         for _ in range(300):
-            if luck.random() < 0.3:
-                file.seek(luck.randrange(len(DATA)))
-            at, size = file.tell(), luck.choice([1, 512, 5000, 20_000])
+            if rng.random() < 0.3:
+                file.seek(rng.randrange(len(DATA)))
+            at, size = file.tell(), rng.choice([1, 512, 5000, 20_000])
             assert file.read(size) == DATA[at : at + size]
 
 

@@ -74,7 +74,7 @@ def test_hidden_folders_are_left_out(store: Any) -> None:
     for key in keys:
         store.put_object(Bucket="maps", Key=key, Body=make_tar(ENTRIES))
     assert len(discover(["s3://maps/aerial"])) == 3
-    # What is named is not hidden.
+    # A named file is read even if its name is hidden.
     assert len(discover(["s3://maps/aerial/.ipynb_checkpoints/"])) == 1
     for key in keys:
         store.delete_object(Bucket="maps", Key=key)
@@ -108,7 +108,7 @@ def test_images_are_read_and_fetched_again_by_their_range() -> None:
 
 
 def watch_ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that each range asked for is added to."""
+    """Return a list that collects the requested ranges."""
     asked: list[str] = []
     make = storage._client
 
@@ -144,7 +144,7 @@ def test_odd_keys_are_read(store: Any, key: str) -> None:
     store.delete_object(Bucket="maps", Key=f"odd/{key}")
 
 
-def test_a_range_whose_body_breaks_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_whose_body_breaks_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     (shard,) = discover(["s3://maps/aerial/a.tar"])
     original = botocore.response.StreamingBody.read
     breaks = iter([True, True])
@@ -158,7 +158,7 @@ def test_a_range_whose_body_breaks_is_asked_for_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(botocore.response.StreamingBody, "read", flaky)
     samples = list(read_shard(shard))
     assert [(s.member, s.data) for s in samples] == ENTRIES[:2]
-    # What is asked for then are headers: an image has no sidecar beside it.
+    # The further requests are for headers: an image has no sidecar beside it.
     assert asked[:3] == [f"bytes=0-{shard.size_bytes - 1}"] * 3
     assert len(set(asked[3:])) == len(asked[3:])
 

@@ -13,14 +13,16 @@ from skytext.archive.storage import s3 as storage
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, answers: object) -> None:
-    """Make the store give these answers in order, or always raise the same error."""
+    """Make the store return these answers in order, or always raise the same error."""
     get_object = Mock(side_effect=answers)
     monkeypatch.setattr(storage, "_client", lambda: Mock(get_object=get_object))
 
 
 def refusal(code: str, status: int) -> ClientError:
-    said = {"Code": code, "Message": "said why"}
-    return ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+    error = {"Code": code, "Message": "the reason"}
+    return ClientError(
+        {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject"
+    )
 
 
 @pytest.mark.parametrize(

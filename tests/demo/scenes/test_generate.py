@@ -45,7 +45,7 @@ def test_same_seed_same_scene_and_pixels() -> None:
     np.testing.assert_array_equal(render(make_scene(11)), render(make_scene(11)))
 
 
-def test_pixels_have_the_shape_asked_for() -> None:
+def test_pixels_have_the_requested_shape() -> None:
     for size_px in (64, 112, 224, 300):
         pixels = render(make_scene(3), size_px)
         assert pixels.shape == (size_px, size_px, 3)
@@ -89,7 +89,7 @@ def test_scenes_are_plausible() -> None:
             assert kind.extent_m[0] * 0.99 <= extent_m <= kind.extent_m[1] * 1.01
 
 
-def test_ships_lie_on_the_water_side() -> None:
+def test_ships_are_on_the_water_side() -> None:
     found = 0
     for scene in SCENES:
         for group in scene.objects:
@@ -159,7 +159,7 @@ def test_objects_change_their_own_part_of_the_tile_alone() -> None:
         assert changed.sum() > 8, scene
         rows, columns = np.nonzero(changed)
         x, y = cell_centre(scene.objects[0].position)
-        # The mark's middle is in the named part; shadows and wakes may extend beyond it.
+        # The centre of the object is in the named part; shadows and wakes may extend beyond it.
         assert abs((columns.mean() + 0.5) / 90 - x) < 1 / 6, scene
         assert abs((rows.mean() + 0.5) / 90 - y) < 1 / 6, scene
         checked += 1

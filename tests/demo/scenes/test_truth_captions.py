@@ -18,7 +18,7 @@ from skytext.demo.training.score import read_description, score_description, sum
 SEEDS = range(HELD_OUT_SEED + 5_000, HELD_OUT_SEED + 5_400)
 
 
-def test_descriptions_say_all_of_the_truth_and_nothing_else() -> None:
+def test_descriptions_contain_exactly_the_truth() -> None:
     for seed in SEEDS:
         scene = make_scene(seed)
         facts = read_description(describe(scene, np.random.default_rng(seed)))
@@ -53,16 +53,16 @@ def test_a_true_description_scores_full_marks() -> None:
 def test_a_wrong_number_is_a_wrong_number() -> None:
     scene = next(s for s in map(make_scene, SEEDS) if [g.count for g in s.objects] == [2])
     description = describe(scene, np.random.default_rng(0))
-    said = {
+    described = {
         key: text.replace("Two", "Three").replace("two", "three")
         for key, text in description.items()
     }
-    score = score_description(scene, said)
+    score = score_description(scene, described)
     assert (score.num_objects_right, score.num_numbers_right) == (1, 0)
 
 
 def test_arrangements_are_described() -> None:
-    said = set()
+    described = set()
     for seed in SEEDS:
         scene = make_scene(seed)
         text = target_text(describe(scene, np.random.default_rng(seed)))
@@ -74,8 +74,8 @@ def test_arrangements_are_described() -> None:
             }
             if group.arrangement in words:
                 assert re.search(words[group.arrangement], text)
-                said.add(group.arrangement)
-    assert said == {"row", "block", "scattered"}
+                described.add(group.arrangement)
+    assert described == {"row", "block", "scattered"}
 
 
 def test_scores_read_the_stored_truth_too() -> None:

@@ -1,4 +1,4 @@
-"""Tests of the recipe on a network of a few thousand parameters."""
+"""Tests of the training with a network of a few thousand parameters."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_continued_training_equals_an_uninterrupted_one(tmp_path: Path) -> Non
     assert resumed.train() == whole[3:]
 
 
-def test_steps_that_are_taken_again_are_logged_once(tmp_path: Path) -> None:
+def test_repeated_steps_are_logged_once(tmp_path: Path) -> None:
     Trainer(tmp_path, tiny(steps=4)).train()
     lost = {"step": 4, "trained_s": 9.0, "loss": 1.0, "facts_loss": 1.0}
     log = tmp_path / "log.jsonl"

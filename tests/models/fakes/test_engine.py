@@ -1,4 +1,4 @@
-"""The fake engine as a process: found, killed, hung, and never left behind."""
+"""The fake engine as a process: found, killed, hung, and always ended."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_the_fake_engine_imports_only_the_standard_library() -> None:
         "names = {name.partition('.')[0] for name in set(sys.modules) - before}; "
         "print(names - set(sys.stdlib_module_names))"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "set()"
+    assert process.stdout.strip() == "set()"
 
 
 def test_images_in_work_fail_if_the_process_is_killed() -> None:

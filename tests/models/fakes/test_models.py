@@ -58,7 +58,7 @@ def test_plain_answers_are_good_different_and_of_the_guides_form() -> None:
         assert re.fullmatch(guide_pattern(1), answer.text)
 
 
-def test_one_answer_holds_as_many_objects_as_asked_for() -> None:
+def test_one_answer_has_the_requested_number_of_objects() -> None:
     ask = Ask(num_samples=1, objects_per_answer=4, temperature=0.7, max_tokens=512, seed=None)
     (answer,) = answers("fake", ask=ask)
     assert len(parse_answer(answer.text, answer.finish_reason)) == 4
@@ -117,7 +117,7 @@ def test_truncate_cuts_the_first_answers_off_and_more_room_helps() -> None:
     assert description.attempts == 2
 
 
-def test_delay_takes_its_time() -> None:
+def test_a_delay_is_applied() -> None:
     started = time.monotonic()
     answers("fake:delay_s=0.05")
     assert time.monotonic() - started >= 0.05

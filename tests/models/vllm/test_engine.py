@@ -28,7 +28,7 @@ from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 pytestmark = [
     pytest.mark.vllm,
-    # vLLM leaves the closing of its sockets' context to the collector.
+    # vLLM leaves its socket context to the garbage collector.
     pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),
     pytest.mark.skipif(
         not (DEMO_CHECKPOINT / "model.safetensors").is_file(),
@@ -39,7 +39,7 @@ pytestmark = [
 NUM_SCENES = 4
 
 
-# One core: on two the engine's threads wait for each other, at work, where another process tests.
+# One core: with two, the engine's threads would wait for other test processes.
 CORE = str(min(os.sched_getaffinity(0)))
 CONFIG = CaptionConfig(engine=EngineConfig(hang_timeout_s=60, cpu_cores=CORE))
 KILL_LIMIT_S = 240
@@ -50,7 +50,7 @@ class Running:
     """A supervised engine and the loop that it belongs to.
 
     Attributes:
-        supervisor: replaces the engine where it dies.
+        supervisor: replaces the engine after a crash.
         runner: of the loop.
         processes: of each engine that was started, in order.
     """
@@ -61,7 +61,7 @@ class Running:
 
     @property
     def captioner(self) -> EngineCaptioner[LocalEngine]:
-        """What speaks with the engine that runs now."""
+        """The client of the running engine."""
         found = self.supervisor._captioner
         assert found is not None
         return found
@@ -87,7 +87,7 @@ def running() -> Iterator[Running]:
         started.append(processes)
         return VllmEngine(CONFIG, caption_model(CONFIG), prompt_of(CONFIG), processes)
 
-    # A fork of this process would take the threads of other tests' servers half along.
+    # This process has threads of other tests' servers, so it must not fork.
     environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     with mock.patch.dict(os.environ, environment), asyncio.Runner() as runner:
         supervisor = SupervisedCaptioner(CONFIG, start)
@@ -128,7 +128,9 @@ def test_scenes_get_five_different_variants(running: Running, scenes: list[Image
         assert description.num_output_tokens > 5 * 20
 
 
-def test_every_answer_parses_however_warm(running: Running, scenes: list[Image.Image]) -> None:
+def test_every_answer_parses_at_any_temperature(
+    running: Running, scenes: list[Image.Image]
+) -> None:
     for temperature in (0.7, 1.5):
         generation = running.generate(scenes[0], num_samples=8, temperature=temperature)
         assert len(generation.answers) == 8
@@ -164,7 +166,7 @@ def test_a_seed_repeats_an_answer(running: Running, scenes: list[Image.Image]) -
 
 
 def test_one_answer_can_hold_several_variants(running: Running, scenes: list[Image.Image]) -> None:
-    # The checkpoint knows one description an answer and rambles in the second; the form holds.
+    # The checkpoint writes one good description per answer; the second has the right form.
     generation = running.generate(
         scenes[0], num_samples=16, objects_per_answer=2, max_tokens=900, temperature=0.5
     )
@@ -178,7 +180,7 @@ def test_one_answer_can_hold_several_variants(running: Running, scenes: list[Ima
 def test_an_answer_may_be_as_long_as_the_context(
     running: Running, scenes: list[Image.Image]
 ) -> None:
-    # Many variants in one answer ask for more tokens than the model has room for.
+    # Many variants in one answer need more tokens than the length of the model.
     generation = running.generate(scenes[0], num_samples=1, max_tokens=10_000_000)
     assert generation.answers[0].finish_reason in ("stop", "length")
     assert generation.num_prompt_tokens + generation.num_output_tokens <= 4096
@@ -205,7 +207,7 @@ def test_the_engine_reports_its_properties(running: Running) -> None:
 
 
 def test_a_killed_core_is_replaced_and_every_image_described(running: Running) -> None:
-    """The last one: the tests before it share the engine that ends here."""
+    """This test is the last one, because it ends the shared engine."""
     scenes = [Image.fromarray(render(make_scene(HELD_OUT_SEED + i))) for i in range(20)]
 
     async def describe() -> list[Description]:

@@ -1,4 +1,4 @@
-"""The messages are vLLM's own, 0.26 to 0.33; `vllm_names.py` looks whether it still says them."""
+"""The messages are those of vLLM 0.26 to 0.33; `vllm_names.py` checks that they exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each case runs in processes of its own: what is watched for is the end of one."""
+"""Each case runs in its own processes, because it watches for the end of one."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_a_child_ends_with_the_process_it_belongs_to(
     processes: list[Process], call: str, reaped: bool
 ) -> None:
     parent = start_parent(processes)
-    child, said = start_child(processes, call, {PARENT_VARIABLE: str(parent.pid)})
-    assert said.startswith("True")
+    child, output = start_child(processes, call, {PARENT_VARIABLE: str(parent.pid)})
+    assert output.startswith("True")
     assert child.poll() is None
     parent.kill()
     if reaped:
@@ -86,16 +86,16 @@ def test_a_child_whose_process_is_gone_already_ends(processes: list[Process]) ->
 
 
 def test_a_child_runs_while_its_process_lives(processes: list[Process]) -> None:
-    child, said = start_child(processes, "watch_parent", {PARENT_VARIABLE: str(os.getpid())})
-    assert said.startswith("True")
+    child, output = start_child(processes, "watch_parent", {PARENT_VARIABLE: str(os.getpid())})
+    assert output.startswith("True")
     child.communicate("", timeout=LIMIT_S)
     assert child.returncode == 0
 
 
 def test_a_process_of_another_user_counts_as_alive(processes: list[Process]) -> None:
-    """Process 1 is there and, for most users, not theirs to signal."""
-    child, said = start_child(processes, "watch_parent", {PARENT_VARIABLE: "1"})
-    assert said.startswith("True")
+    """Process 1 exists, and most users must not signal it."""
+    child, output = start_child(processes, "watch_parent", {PARENT_VARIABLE: "1"})
+    assert output.startswith("True")
     child.communicate("", timeout=LIMIT_S)
     assert child.returncode == 0
 
@@ -105,8 +105,8 @@ def test_without_the_variable_nothing_happens(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     monkeypatch.delenv(PARENT_VARIABLE, raising=False)
-    child, said = start_child(processes, call, {CORES_VARIABLE: "99999"})
-    assert said == f"False {sorted(os.sched_getaffinity(0))}"
+    child, output = start_child(processes, call, {CORES_VARIABLE: "99999"})
+    assert output == f"False {sorted(os.sched_getaffinity(0))}"
     child.communicate("", timeout=LIMIT_S)
     assert child.returncode == 0
 
@@ -123,8 +123,8 @@ def test_the_parent_process_is_not_changed(processes: list[Process], call: str) 
 def test_a_child_keeps_to_its_cores(processes: list[Process]) -> None:
     core = max(os.sched_getaffinity(0))
     variables = {PARENT_VARIABLE: str(os.getpid()), CORES_VARIABLE: str(core)}
-    child, said = start_child(processes, "prepare_process", variables)
-    assert said == f"True [{core}]"
+    child, output = start_child(processes, "prepare_process", variables)
+    assert output == f"True [{core}]"
     child.communicate("", timeout=LIMIT_S)
 
 

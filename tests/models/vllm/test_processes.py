@@ -95,7 +95,7 @@ def test_processes_that_the_core_starts_later_belong_to_the_engine(started: list
     assert is_gone(worker)
 
 
-def test_a_start_within_its_limit_is_left_alone(started: list[Process]) -> None:
+def test_a_start_within_its_time_limit_is_not_interrupted(started: list[Process]) -> None:
     processes = EngineProcesses()
     with start_limit(processes, 0.2):
         core = start(started, SLEEP)

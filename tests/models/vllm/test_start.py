@@ -1,4 +1,4 @@
-"""How an engine is started, and what is said where it does not start; no engine is."""
+"""Options and error messages of an engine's start; no engine is started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUB = ModelIdentity("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-7b-hf", "abc
 FAILED = RuntimeError("Engine core initialization failed. See root cause above. Failed: {}")
 
 
-def test_a_gpu_engine_gets_vllms_own_defaults_where_nothing_was_chosen() -> None:
+def test_a_gpu_engine_uses_vllms_defaults_for_unset_options() -> None:
     options = engine_options(EngineConfig(), HUB, device="cuda")
     assert (options["model"], options["revision"]) == (HUB.source, "abc")
     assert options["gpu_memory_utilization"] == 0.92
@@ -57,7 +57,7 @@ def test_auto_on_a_cpu_is_what_the_processor_multiplies_natively(
     assert engine_options(EngineConfig(), HUB, device="cuda")["dtype"] == "auto"
 
 
-def test_a_precision_that_was_asked_for_is_kept_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_precision_is_kept_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True})
     options = engine_options(EngineConfig(dtype="bfloat16"), LOCAL, device="cpu")
     assert options["dtype"] == "bfloat16"
@@ -84,10 +84,10 @@ def test_cores_of_another_form_are_refused() -> None:
 
 
 def test_the_reported_cause_is_in_the_error() -> None:
-    said = start_failure(HUB, EngineConfig(), FAILED, HELD, device="cuda")
-    assert "11.4/79.19 GiB" in said
-    assert "lower caption.engine.gpu_memory_utilization (0.92)" in said
-    assert "Engine core initialization failed" not in said
+    message = start_failure(HUB, EngineConfig(), FAILED, HELD, device="cuda")
+    assert "11.4/79.19 GiB" in message
+    assert "lower caption.engine.gpu_memory_utilization (0.92)" in message
+    assert "Engine core initialization failed" not in message
 
 
 def test_without_a_report_the_error_names_the_logs() -> None:
@@ -119,7 +119,7 @@ def test_the_first_reported_error_is_the_cause(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.vllm
-def test_a_gpu_engine_takes_vllms_defaults_for_work_off_line(
+def test_a_gpu_engine_uses_vllms_defaults_for_offline_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from vllm.usage.usage_lib import UsageContext
@@ -148,7 +148,7 @@ def test_a_real_engine_without_memory_reports_it(monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("vllm")
     from skytext.models.vllm.engine import VllmEngine
 
-    # A fork of this process would take the threads of other tests' servers half along.
+    # This process has threads of other tests' servers, so it must not fork.
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     engine = EngineConfig(options={"num_gpu_blocks_override": 4})
     config, processes = CaptionConfig(engine=engine), EngineProcesses()

@@ -1,4 +1,4 @@
-"""Engines that die and hang, in this process: each is a few futures that share one fate."""
+"""Engines that crash and hang, in this process: each is a set of futures."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ Outcome = Description | BaseException
 
 @dataclass
 class World:
-    """What becomes of images and engines.
+    """The behaviour of images and engines.
 
     Attributes:
         deadly: keys of images that end the engine.
-        hanging: keys of images at which it stops answering.
-        bad_starts: what the starts raise, by number.
+        hanging: keys of images that hang the engine.
+        bad_starts: errors of the starts, by number.
         on_check: done at each engine's first request.
         lots: the keys given to each engine.
     """
@@ -192,7 +192,7 @@ def test_the_image_that_ends_the_engine_is_found(count: int, which: str) -> None
     engine, outcomes = run(world, keys)
     assert blamed(outcomes, Reason.ENGINE_DIED) == {culprit}
     assert described(outcomes) == set(keys) - {culprit}
-    # One for each halving, one for the trial on a fresh engine, one where the engine was worn.
+    # One per bisection step, one for the trial on a fresh engine, one for a used engine.
     assert engine.num_restarts <= (count - 1).bit_length() + 3
     assert all(started.closed for started in world.engines)
 
@@ -225,7 +225,7 @@ def test_no_image_fails_if_the_engine_is_killed_from_outside() -> None:
         work = asyncio.create_task(describe_all(engine, names(300), 20))
         for _ in range(3):
             await asyncio.sleep(0.01)
-            # An image that is alone in a fresh engine when that ends is blamed, and rightly.
+            # If a fresh engine ends with a single image, this image is the cause.
             while len(world.engines[-1].lot) < 2 and not work.done():
                 await asyncio.sleep(0)
             world.engines[-1].die()

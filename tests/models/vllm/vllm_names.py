@@ -1,4 +1,4 @@
-"""Are the names of vLLM that skytext uses there? Read from its source, without importing it.
+"""Check that the names of vLLM that skytext uses exist, in its source, without an import.
 
 For the installed vLLM, or for any other one, unpacked from its wheel:
 
@@ -33,7 +33,7 @@ USED: Mapping[str, Mapping[str, Sequence[str]]] = {
             "enforce_eager",
             "gpu_memory_utilization",
             "stream_interval",
-            # What bench.gpu and the documents name.
+            # Names in bench.gpu and the documents.
             "load_format",
             "quantization",
             "kv_cache_dtype",
@@ -75,7 +75,7 @@ USED: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     "platforms/interface.py": {"Platform": ("device_type", "get_device_name(device_id)")},
 }
-# What skytext recognises in vLLM's own words, or says to it, and where.
+# Messages and option values of vLLM that skytext uses, by file.
 SAID: Mapping[str, Sequence[str]] = {
     "v1/engine/core.py": ("failed to start",),
     "v1/executor/multiproc_executor.py": ("failed to start",),
@@ -95,7 +95,7 @@ SAID: Mapping[str, Sequence[str]] = {
 
 
 def missing(package: Path) -> Iterator[str]:
-    """Yield what a vLLM lacks of what is used."""
+    """Yield the used names that a version of vLLM does not have."""
     for file, classes in USED.items():
         for name, members in classes.items():
             found = _class(package / file, name)
@@ -111,8 +111,8 @@ def missing(package: Path) -> Iterator[str]:
     for where, texts in SAID.items():
         path = package / where
         files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-        said = [file.read_text(encoding="utf-8") for file in files]
-        yield from (f"{where}: {text!r}" for text in texts if not any(text in s for s in said))
+        sources = [file.read_text(encoding="utf-8") for file in files]
+        yield from (f"{where}: {text!r}" for text in texts if not any(text in s for s in sources))
 
 
 @cache

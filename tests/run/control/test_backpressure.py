@@ -1,4 +1,4 @@
-"""How many units may be without a record; operators are what Ray Data would ask about."""
+"""The limit of units without a record, with operators like those of Ray Data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytext.run.control.backpressure import UnstagedUnits, limit_unstaged
 
 @dataclass(eq=False)
 class Operator:
-    """Stands for one of Ray Data's."""
+    """Replaces an operator of Ray Data."""
 
     name: str
     num_actors: int = 0

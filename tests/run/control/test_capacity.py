@@ -1,4 +1,4 @@
-"""What a plan asks for, against what a cluster has and may have; no Ray is asked."""
+"""The resources of a plan compared with those of a cluster, without Ray."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def config(**settings: Any) -> Any:
     [
         (CPUS_ONLY, "fake", False, 0.0),
         (CPUS_ONLY, LLAVA, True, 0.0),
-        # The GPU build, or a driver without vLLM: the engine will want a GPU.
+        # The GPU build, or a driver without vLLM: the engine will need a GPU.
         (CPUS_ONLY, LLAVA, False, 1.0),
         (WITH_GPUS, "fake", True, 1.0),
         (MAY_GROW, LLAVA, True, 1.0),
@@ -60,9 +60,9 @@ def test_an_engine_asks_for_gpus_where_there_are_or_must_be_some(
 
 
 def test_a_fitting_plan_prints_nothing() -> None:
-    said: list[str] = []
-    sizes, gpus = fit_plan(config(caption__model="fake"), WITH_GPUS, said.append)
-    assert (sizes.num_engines, gpus, said) == (1, 1.0, [])
+    messages: list[str] = []
+    sizes, gpus = fit_plan(config(caption__model="fake"), WITH_GPUS, messages.append)
+    assert (sizes.num_engines, gpus, messages) == (1, 1.0, [])
 
 
 @pytest.mark.parametrize("offer", [MAY_GROW, UNKNOWN], ids=["limits known", "limits unknown"])
@@ -70,9 +70,9 @@ def test_waiting_for_autoscaler_nodes_is_reported(
     offer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
-    said: list[str] = []
+    messages: list[str] = []
     sizes, gpus = fit_plan(
-        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
+        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, messages.append
     )
     assert (sizes.num_engines, gpus) == (4, 1.0)
     assert said == [
@@ -112,19 +112,19 @@ def test_a_plan_that_can_never_fit_is_rejected(
         fit_plan(config(caption__model=LLAVA, **engine), offer)
 
 
-def test_nodes_added_by_hand_are_waited_for_as_long_as_was_said(
+def test_the_run_waits_for_nodes_added_by_hand_as_long_as_configured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(capacity, "_LOOK_EVERY_S", 0.01)
     offers = [CPUS_ONLY, CPUS_ONLY, WITH_GPUS]
     monkeypatch.setattr(capacity, "read_offer", lambda: offers.pop(0))
-    said: list[str] = []
+    messages: list[str] = []
     wanted = config(caption__model=LLAVA, caption__engine__num_gpus_per_engine=2)
     waiting = wanted.model_copy(
         update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 30.0})}
     )
-    assert fit_plan(waiting, CPUS_ONLY, said.append)[1] == 2
-    assert "waiting up to 30 s for nodes" in said[0]
+    assert fit_plan(waiting, CPUS_ONLY, messages.append)[1] == 2
+    assert "waiting up to 30 s for nodes" in messages[0]
     short = wanted.model_copy(
         update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 0.05})}
     )
@@ -142,7 +142,7 @@ def test_node_types_are_read_as_ray_up_takes_them() -> None:
     )
 
 
-def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
+def test_cluster_yaml_accepts_a_gpu_plan_before_any_gpu_node_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shipped = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
@@ -152,11 +152,11 @@ def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
     offer = capacity.read_offer()
     assert offer.most.total == Resources(8 + 4 * 8 + 8 * 16, 4)
-    said: list[str] = []
+    messages: list[str] = []
     _, gpus = fit_plan(
-        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
+        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, messages.append
     )
-    assert (gpus, len(said)) == (1.0, 1)
+    assert (gpus, len(messages)) == (1.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ NEVER_S = 1000.0
 
 
 class Commits:
-    """What was committed, and in which thread."""
+    """The committed units, and the thread."""
 
     def __init__(self) -> None:
         self.groups: list[tuple[list[str], int]] = []
@@ -26,7 +26,7 @@ class Commits:
         self.seen.set()
 
 
-def test_a_commit_takes_so_many_images() -> None:
+def test_a_commit_has_at_most_the_configured_number_of_images() -> None:
     commits = Commits()
     pending = Pending(commits, 10, NEVER_S)
     pending.add("a", 6)

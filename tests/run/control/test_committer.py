@@ -1,4 +1,4 @@
-"""Groups of units as the driver has them committed; Ray is only what carries the calls."""
+"""Commits of groups of units; tasks run in this process instead of Ray."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def claim(where: TableLocation) -> Iterator[Claim]:
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks run here and now."""
+    """Runs tasks at once in this process."""
     monkeypatch.setattr(commits, "run_on_driver_node", lambda function, *args: function(*args))
 
 
@@ -68,7 +68,7 @@ def test_a_group_is_committed_and_its_records_are_deleted(
     assert version == 1
     assert ImagesTable.open(where).num_rows() == 3
     assert staged_unit_ids(where) == [other.unit_id]
-    # Done once is done: without its record a group is not committed again.
+    # A committed group is not committed again, because its records are gone.
     assert commit_units(where, claim.number, text_column(), version, names) == version
     with pytest.raises(JobError, match="has no record"):
         commit_units(where, claim.number, text_column(), version, ("never-staged",))
@@ -89,7 +89,7 @@ def test_nothing_is_committed_without_the_claim(where: TableLocation, claim: Cla
 def test_missing_records_after_a_lost_claim_raise_table_held(
     where: TableLocation, claim: Claim
 ) -> None:
-    """A successor adopted what the sleeper had staged."""
+    """A successor adopted the staged units of the paused holder."""
     version = make_table(where, good_rows(0, 1)).version
     unit = stage(where, good_rows(1, 1))
     lose(where)
@@ -118,7 +118,7 @@ def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_small_fragments_are_merged_as_a_run_goes_on(
+def test_small_fragments_are_merged_during_a_run(
     where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 3)

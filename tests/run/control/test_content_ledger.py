@@ -33,7 +33,7 @@ def test_evicted_contents_stay_known(monkeypatch: pytest.MonkeyPatch) -> None:
         expected = WORDS if i >= 990 else Reply.LOOK_UP
         assert ledger.claim([Asked(content(i), "new")]) == [expected]
     assert ledger.claim([Asked(content(1000), "new")]) == [Reply.DESCRIBE]
-    # Not committed yet; once all is committed, what the table does not have is to be described.
+    # Not committed yet; after the commit, images that the table lacks must be described.
     looked_up = Asked(content(3), "new", is_looked_up=True)
     assert ledger.claim([looked_up]) == [Reply.PUT_OFF]
     ledger.begin_pass()
@@ -60,7 +60,7 @@ def test_a_single_engine_s_ledger_fetches_what_the_table_had() -> None:
         asked = [Asked(content(1), "a"), Asked(content(2), "b")]
         for _ in range(2):
             assert await ledger.claim(asked) == [Reply.LOOK_UP, Reply.DESCRIBE]
-        # All is committed by then, and a later pass starts with an engine that remembers nothing.
+        # Everything is committed then, and a later pass starts with an empty ledger.
         ledger.begin_pass()
         assert await ledger.claim(asked) == [Reply.LOOK_UP, Reply.LOOK_UP]
 

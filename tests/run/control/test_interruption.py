@@ -1,4 +1,4 @@
-"""Runs that end before their end, and two at once."""
+"""Interrupted runs, and two runs at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.run.jobs import (
 OPTIONS = ["--embedding-model", "fake", "--json", "--commit-images", "4"]
 OPTIONS += ["--set", "job.unit_images=4", "--set", "job.units_in_flight=2"]
 START_S, DRAIN_S = 120.0, 10.0
-# The run's own alarm clock would switch off that of the test, and be switched off by it.
+# The timer of the run and that of the test would switch each other off.
 pytestmark = pytest.mark.timeout(300, method="thread")
 
 
@@ -62,7 +62,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     where = TableLocation.parse(str(table))
-    # 20 units, two at once, a second each: without the word it would take much longer.
+    # 20 units, two at once, one second each: without the signal it would take much longer.
     call = ["caption", root, "--table", table, "--model", "fake:delay_s=1", *OPTIONS]
     call += local_ray_address()
     with command(tmp_path, *call, "--set", f"job.drain_s={DRAIN_S}") as running:
@@ -77,7 +77,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
         assert "Traceback" not in running.err
     left = num_committed(table)
     assert 0 < left < 80
-    # What was in flight was finished, not given up.
+    # Running work was finished, not abandoned.
     assert f"{left} images of this run are committed" in running.err
     assert current_holder(where) is None
     assert list(StateStore(where).list("stop")) == []
@@ -91,7 +91,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
     assert described == sorted(described)
     assert 0 < described[-1] <= summary.num_captioned
     assert summary.num_listed == summary.num_ok == 80
-    # Nothing that was described is described again.
+    # No described image is described again.
     assert summary.num_captioned + summary.num_adopted == 80 - left
     check_one_row_an_image(table, summary)
     after = {row["image_id"]: row for row in rows(table, "image_id", "unit_id")}
@@ -118,9 +118,9 @@ def test_one_of_two_concurrent_runs_is_rejected(tmp_path: Path) -> None:
     assert summary.num_ok == 12
     (other,) = refused
     assert other.out == ""
-    told = other.err.splitlines()[-1]
-    assert told.startswith(f"skytext: {table} is held by skytext caption of ")
-    assert f", process {os.getpid()}, since " in told
+    error = other.err.splitlines()[-1]
+    assert error.startswith(f"skytext: {table} is held by skytext caption of ")
+    assert f", process {os.getpid()}, since " in error
     assert [run.run_id for run in last_runs(plan.location, 9)] == [summary.run_id]
 
 
@@ -130,7 +130,7 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     strict = {"job__failure_rate_after": 8, "caption__model": "fake:fail=1,delay_s=0.05"}
-    with pytest.raises(FailureRateError) as told:
+    with pytest.raises(FailureRateError) as error:
         caption(root, table, **strict)
     assert "The most frequent failure is caption/engine_refused" in str(told.value)
     assert "more than --max-failure-rate 0.5 allows" in str(told.value)
@@ -139,7 +139,7 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
     where = TableLocation.parse(str(table))
     assert current_holder(where) is None
     assert [run.state for run in last_runs(where, 9)] == ["failed"]
-    # Who allows it gets it.
+    # With a higher limit the run continues.
     summary, _ = caption(root, table, **strict, job__max_failure_rate=1)
     assert (summary.num_failed, summary.num_ok) == (80, 0)
     check_one_row_an_image(table, summary)
@@ -147,7 +147,7 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-# What the timer raises is lost where it interrupts a callback. The timer rings again.
+# An error of the timer is lost in a callback. The timer repeats.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stalled_run_ends(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 8)})
@@ -179,7 +179,7 @@ def test_the_first_signal_drains_and_the_second_aborts() -> None:
     with alarm_kept(), watch(stall_timeout_s=60.0, drain_s=60.0) as stopping:
         stopping.drain_by(lambda: asked.append("stop"))
         signal.raise_signal(signal.SIGTERM)
-        assert (asked, stopping.is_asked) == (["stop"], True)
+        assert (asked, stopping.is_requested) == (["stop"], True)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert asked == ["stop"]
@@ -194,7 +194,7 @@ def test_a_drain_notice_leaves_time_to_commit() -> None:
             notice.start()
             notice.join()
         # The signal is handled between two steps of this thread.
-        assert (asked, stopping.is_asked, stopping.is_node_leaving) == (["stop"], True, True)
+        assert (asked, stopping.is_requested, stopping.is_node_leaving) == (["stop"], True, True)
         assert 5.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 6.0
 
 
@@ -217,14 +217,14 @@ def test_before_there_is_anything_to_drain_a_signal_ends_the_run() -> None:
     with alarm_kept(), watch(60.0, 60.0) as stopping:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        assert stopping.is_asked
+        assert stopping.is_requested
 
 
 def test_work_that_does_not_drain_in_time_is_abandoned() -> None:
     with alarm_kept(), watch(60.0, 0.05) as stopping:
         stopping.drain_by(lambda: None)
         signal.raise_signal(signal.SIGINT)
-        # A unit that is finished meanwhile gives no more time.
+        # A unit that finishes in the meantime does not extend the time limit.
         stopping.progressed()
         with pytest.raises(KeyboardInterrupt):
             threading.Event().wait(30)
@@ -245,7 +245,7 @@ def test_the_final_commit_has_no_timeout() -> None:
         stopping.drain_by(lambda: None)
         stopping.settle()
         threading.Event().wait(0.15)
-        assert not stopping.is_asked
+        assert not stopping.is_requested
 
 
 def test_signals_are_handled_in_a_program_s_main_thread_only() -> None:
@@ -257,7 +257,7 @@ def test_signals_are_handled_in_a_program_s_main_thread_only() -> None:
             stopping.install()
             stopping.progressed()
             stopping.settle()
-            seen.append(stopping.is_asked)
+            seen.append(stopping.is_requested)
 
     with alarm_kept():
         thread = threading.Thread(target=run)

@@ -22,10 +22,10 @@ def test_a_disk_error_on_a_worker_is_raised_unchanged() -> None:
 
 
 def test_another_failure_names_the_logs() -> None:
-    told = job_error(failed(OSError("body error\nand more")))
-    assert isinstance(told, JobError)
-    assert str(told).startswith("the job stopped: OSError: body error (committed work is kept; ")
-    assert "the logs under " in str(told)
+    error = job_error(failed(OSError("body error\nand more")))
+    assert isinstance(error, JobError)
+    assert str(error).startswith("the job stopped: OSError: body error (committed work is kept; ")
+    assert "the logs under " in str(error)
 
 
 def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

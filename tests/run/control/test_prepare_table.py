@@ -1,4 +1,4 @@
-"""What a run does before anything else, called as it is; Ray only carries it to a worker."""
+"""The first step of a run, called directly instead of in a Ray worker."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_first_run_starts_from_nothing(
     found = prepared(claim, shards)
     assert found.version is None
     assert [plan.must_read for plan in found.shards] == [True]
-    # It is recorded before it does anything.
+    # The run is recorded before its work.
     assert last_runs(where, 9) == [RUN]
 
 
@@ -111,7 +111,7 @@ def test_a_run_with_nothing_to_do_is_not_recorded(
 def test_staged_units_count_as_done(
     claim: Claim, shards: list[Shard], where: TableLocation
 ) -> None:
-    """Adopted first, judged then."""
+    """Staged units are adopted before the rows are compared."""
     read(where, shards)
     stage(where, described_rows(), **OURS)
     found = prepared(claim, shards)
@@ -153,7 +153,7 @@ def test_after_a_released_claim_nothing_is_rewritten(
 
 
 def test_a_run_without_its_claim_changes_nothing(shards: list[Shard], where: TableLocation) -> None:
-    """It slept since it took the table, and another has come and gone on."""
+    """The holder was paused, and another run took the table and ended."""
     make_table(where, good_rows(0, 2))
     forget_all(where)
     unit = stage(where, good_rows(5, 1), **OURS)
@@ -167,7 +167,7 @@ def test_a_run_without_its_claim_changes_nothing(shards: list[Shard], where: Tab
     assert ImagesTable.open(where).version == version
     assert staged_unit_ids(where) == [unit.unit_id]
     assert last_runs(where, 9) == []
-    # The other one does it.
+    # The other run does it.
     assert prepared(Claim(where, 2, took_over=False), shards).adoption.num_adopted == 1
 
 

@@ -14,7 +14,7 @@ from skytext.run.control.cluster import ray_cluster
 
 @pytest.mark.parametrize("given", ["argument", "environment"])
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("http://127.0.0.1:8265", "for `ray job submit`: give the cluster as HOST:6379"),
         ("127.0.0.1:1", "no Ray cluster responds at 127.0.0.1:1 ("),
@@ -22,12 +22,12 @@ from skytext.run.control.cluster import ray_cluster
     ],
 )
 def test_an_address_without_a_cluster_is_a_wrong_call(
-    monkeypatch: pytest.MonkeyPatch, given: str, address: str, said: str
+    monkeypatch: pytest.MonkeyPatch, given: str, address: str, message: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address if given == "environment" else "")
     with pytest.raises(ConfigError) as refused:
         ray_cluster(address if given == "argument" else None, Config()).__enter__()
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_server_at_an_ipv6_address_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Where a local Ray works when the folders that are named do not serve."""
+"""The temporary folder of a local Ray if the configured folders are unusable."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_a_long_path_is_reached_through_a_link(
         assert long.is_dir()
 
 
-def test_a_ray_folder_that_cannot_be_written_is_left_alone(
+def test_a_ray_folder_that_cannot_be_written_is_not_used(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (short / "ray").write_text("a file stands for what cannot be written, for root too")
+    (short / "ray").write_text("a file replaces a folder that even root cannot write to")
     monkeypatch.setenv("TMPDIR", str(short))
     with short_temp_dir() as folder:
         assert environment() == (folder, str(short))

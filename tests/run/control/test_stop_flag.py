@@ -1,4 +1,4 @@
-"""The word to stop, as those hear it that are to stop."""
+"""The stop flag, as the stages read it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_copy_sees_the_stop_flag(where: TableLocation) -> None:
     flag.raise_()
     assert copy.is_raised()
     assert flag.is_raised()
-    # And remembers it.
+    # The result is kept.
     flag.lower()
     assert copy.is_raised()
     assert not StopFlag(where, "run").is_raised()

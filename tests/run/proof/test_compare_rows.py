@@ -64,7 +64,7 @@ def test_rows_of_images_that_are_gone_are_counted_apart(where: TableLocation) ->
 
 
 def test_an_image_without_a_row_is_named_by_its_shard(where: TableLocation) -> None:
-    """Even where the number is right."""
+    """Even if the number is correct."""
     version = make_table(where, [*good_rows(0, 2), good_row("gone.jpg")]).version
     keep(where, NAMES)
     assert check(where, version, MET).wrong == ["a.tar: 1 of 3 images have no row"]
@@ -96,7 +96,7 @@ def test_a_manifest_that_disagrees_is_not_accepted_as_proof(
     version = make_table(where, good_rows(0, 3)).version
     keep(where, NAMES, **manifest)
     assert check(where, version, met).wrong == [f"a.tar: {words}"]
-    # The next run does not believe it either.
+    # The next run rejects it too.
     assert read_manifest(where, "aerial", "a.tar") is None
 
 

@@ -96,7 +96,7 @@ def test_the_sample_is_one_percent_and_at_least_three_shards(
 def test_a_manifest_lists_images_in_the_order_of_the_shard(
     where: TableLocation, shards: list[Shard]
 ) -> None:
-    """Ids alone, in another order, are another shard."""
+    """The same ids in another order are a different shard."""
     kept = read_manifest(where, "aerial", "a.tar")
     assert kept is not None
     turned = kept.members.take(pa.array([2, 1, 0]))

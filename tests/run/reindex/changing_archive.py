@@ -1,4 +1,4 @@
-"""An archive on S3 that changes every night, and what is in it."""
+"""An archive on S3 that changes every night, and its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.archives import bad_images, jpeg
 
 NAME = "aerial"
 _SHARD_IMAGES = 8
-# One of so many new images has bytes that cannot be decoded.
+# One of this number of new images cannot be decoded.
 _BAD_IN = 25
 _MAX_DAMAGED_NIGHTS = 2
 
@@ -41,15 +41,15 @@ class ChangingArchive:
     Args:
         s3: a client.
         bucket: is made.
-        luck: decides what changes.
+        rng: decides what changes.
 
     Attributes:
         url: of the archive.
-        damaged: shards that end in the middle, and for how many nights more.
+        damaged: truncated shards, with the number of nights until they are repaired.
     """
 
-    def __init__(self, s3: Any, bucket: str, luck: random.Random) -> None:
-        self._s3, self._bucket, self._luck = s3, bucket, luck
+    def __init__(self, s3: Any, bucket: str, rng: random.Random) -> None:
+        self._s3, self._bucket, self._rng = s3, bucket, rng
         self._shards: dict[str, dict[str, int]] = {}
         self._gone: list[tuple[str, str, int]] = []
         self._num_made = 0
@@ -59,7 +59,7 @@ class ChangingArchive:
 
     @property
     def images(self) -> dict[Image, bool]:
-        """All images, and whether each can be decoded; those of damaged shards are left out."""
+        """All images, and whether each can be decoded, without those of damaged shards."""
         return {
             (shard, f"{member}.jpg"): seed >= 0
             for shard, members in self._shards.items()
@@ -75,15 +75,15 @@ class ChangingArchive:
             shard = sound[-1] if sound else ""
             if len(self._shards.get(shard, range(_SHARD_IMAGES))) >= _SHARD_IMAGES:
                 shard = f"{self._num_made:05d}.tar"
-            seed = -self._num_made if self._luck.random() < 1 / _BAD_IN else self._num_made
+            seed = -self._num_made if self._rng.random() < 1 / _BAD_IN else self._num_made
             self._shards.setdefault(shard, {})[f"{self._num_made:05d}"] = seed
             self._write(shard)
 
     def change(self) -> None:
-        """Change what one night changes."""
+        """Make the changes of one night."""
         self.mend()
         changes: dict[Callable[[], None], float] = {
-            lambda: self.add(self._luck.randint(1, 3)): 0.7,
+            lambda: self.add(self._rng.randint(1, 3)): 0.7,
             self._change_bytes: 0.4,
             self._rename: 0.2,
             self._withdraw: 0.3,
@@ -92,24 +92,24 @@ class ChangingArchive:
             self._damage: 0.1,
         }
         for one, chance in changes.items():
-            if self._luck.random() < chance:
+            if self._rng.random() < chance:
                 one()
 
     def mend(self, *, all_shards: bool = False) -> None:
-        """Write damaged shards whole again."""
+        """Repair damaged shards."""
         self.damaged = {shard: nights - 1 for shard, nights in self.damaged.items()}
         for shard in [s for s, nights in self.damaged.items() if all_shards or nights <= 0]:
             del self.damaged[shard]
             self._write(shard)
 
     def hide_most(self) -> None:
-        """Take most shards away, as a listing that breaks off shows them."""
+        """Hide most shards, like an incomplete listing."""
         names = sorted(self._shards)
         for shard in names[: 1 + 2 * len(names) // 3]:
             self._s3.delete_object(Bucket=self._bucket, Key=f"{NAME}/{shard}")
 
     def show_all(self) -> None:
-        """Bring back what was hidden."""
+        """Restore the hidden shards."""
         for shard in self._shards:
             self._write(shard)
 
@@ -139,21 +139,21 @@ class ChangingArchive:
     def _bring_back(self) -> None:
         fit = [one for one in self._gone if one[0] not in self.damaged]
         if fit:
-            shard, member, seed = one = self._luck.choice(fit)
+            shard, member, seed = one = self._rng.choice(fit)
             self._gone.remove(one)
             self._shards.setdefault(shard, {})[member] = seed
             self._write(shard)
 
     def _damage(self) -> None:
         shard, _ = self._some_image()
-        self.damaged[shard] = self._luck.randint(1, _MAX_DAMAGED_NIGHTS)
+        self.damaged[shard] = self._rng.randint(1, _MAX_DAMAGED_NIGHTS)
         whole = make_tar(_entries(self._shards[shard]))
         self._put(shard, whole[: len(whole) * 2 // 3])
 
     def _some_image(self) -> Image:
-        """Return the shard and the name of an image that can be decoded, of a sound shard."""
+        """Return the shard and the name of an image that can be decoded, in an undamaged shard."""
         found = sorted(image for image, is_good in self.images.items() if is_good)
-        shard, member = self._luck.choice(found)
+        shard, member = self._rng.choice(found)
         return shard, member.removesuffix(".jpg")
 
     def _write(self, shard: str) -> None:

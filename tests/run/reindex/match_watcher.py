@@ -1,4 +1,4 @@
-"""What standing queries have to report: an exact search of each version that was compared."""
+"""The expected reports of standing queries: an exact search of each compared version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def found_by_search(table: Path, query: StandingQuery) -> dict[str, float]:
 
 @dataclass
 class Watcher:
-    """What a person knows who reads the files that runs leave, and what an exact search says.
+    """Compares the report files of runs with the results of exact searches.
 
     Attributes:
         table: the folder.
@@ -66,10 +66,10 @@ class Watcher:
 
 
 def watch_some(table: Path, text: str) -> list[Watcher]:
-    """Add a query that every image matches, and one that about half of those there match."""
+    """Add a query that every image matches, and one that about half of them match."""
     queries = StandingQueries(TableLocation.parse(str(table)))
     everything = Watcher(table, queries.add(text, -1.0))
     scores = sorted(set(found_by_search(table, everything.query).values()))
     middle = len(scores) // 2
-    # Between two scores: rounding decides nothing.
+    # Between two scores, so that rounding has no effect.
     return [everything, Watcher(table, queries.add(text, sum(scores[middle - 1 : middle + 1]) / 2))]

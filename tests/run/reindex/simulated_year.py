@@ -1,4 +1,4 @@
-"""Nights of ``skytext reindex`` over an archive that changes, with all that may go wrong."""
+"""Nights of ``skytext reindex`` over an archive that changes, with all kinds of faults."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ _SETTINGS = {
 }
 _log = logging.getLogger(__name__)
 _FAULTS = ("reset", "truncate", "server_error", "slow_down")
-# Where a driver dies: before or after one of these calls.
+# The driver is killed before or after one of these calls.
 _STEPS = (
     "skytext.run.control.committer:RemoteCommitter.commit",
     "skytext.run.reindex.reindex_run:withdraw_gone",
     "skytext.run.reindex.reindex_run:refresh_indexes",
     "skytext.run.reindex.reindex_run:promote",
-    "skytext.run.reindex.tell_run:find_new_matches",
-    "skytext.run.reindex.tell_run:notify",
+    "skytext.run.reindex.notify_run:find_new_matches",
+    "skytext.run.reindex.notify_run:notify",
 )
 # Around them columns of vectors are added, filled, made active and dropped.
 _COLUMN_STEPS = (
@@ -85,7 +85,7 @@ def trapped(*args, **more):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(owner, name, trapped)
 """
-# Dies whenever its time has come, if it still runs then.
+# Killed after a random time, if it still runs then.
 _TIMED_TRAP = """
 import os, signal, threading
 timer = threading.Timer({seconds}, lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -93,14 +93,14 @@ timer.daemon = True
 timer.start()
 """
 _LONGEST_S = 15
-# What differs between two runs that did the same, and where an image lay when it was described.
+# Columns that differ between two equal runs, and the earlier position of an image.
 _OF_THE_RUN = {"run_id", "unit_id", "created_at", "byte_offset", "shard_etag"}
 _COSTS = {"num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts"}
 
 
 @dataclass
 class Night:
-    """What is special about a night.
+    """The events of a night.
 
     Attributes:
         prompt: number of the prompt.
@@ -119,11 +119,11 @@ class Night:
 
 
 def plan_nights(
-    num_nights: int, luck: random.Random, *, happens: dict[str, int], num_budgets: int
+    num_nights: int, rng: random.Random, *, happens: dict[str, int], num_budgets: int
 ) -> list[Night]:
     """Return the nights of a year; prompts and models change at even distances.
 
-    A ``column kill`` comes in a night in which a model of vectors changes, as far as there are any.
+    A ``column kill`` occurs in a night in which a model of vectors changes.
     """
     nights = [
         Night(
@@ -135,17 +135,17 @@ def plan_nights(
         for i in range(num_nights)
     ]
     changes = [i for i in range(1, num_nights) if _changes_models(nights[i - 1], nights[i])]
-    column_kills = luck.sample(changes, min(len(changes), happens.get("column kill", 0)))
+    column_kills = rng.sample(changes, min(len(changes), happens.get("column kill", 0)))
     for number in column_kills:
         nights[number].happens = "column kill"
     # The first night makes the table.
     quiet = [i for i in range(1, num_nights) if i not in column_kills]
     special = [what for what, number in happens.items() for _ in range(number)]
     special = [what for what in special if what != "column kill"]
-    for number, what in zip(luck.sample(quiet, len(special)), special, strict=True):
+    for number, what in zip(rng.sample(quiet, len(special)), special, strict=True):
         nights[number].happens = what
-    for night in luck.sample([night for night in nights[1:] if not night.happens], num_budgets):
-        night.max_images = luck.randint(4, 12)
+    for night in rng.sample([night for night in nights[1:] if not night.happens], num_budgets):
+        night.max_images = rng.randint(4, 12)
     return nights
 
 
@@ -161,7 +161,7 @@ class Year:
         folder: for files.
         archive: that changes.
         proxy: between Ray's workers and the archive.
-        luck: decides.
+        rng: decides.
         name: of the table.
         sizes: files and bytes of the table, and its rows, after each night.
         watchers: of its standing queries.
@@ -171,7 +171,7 @@ class Year:
     folder: Path
     archive: ChangingArchive
     proxy: FaultyProxy
-    luck: random.Random
+    rng: random.Random
     name: str = "table"
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
     watchers: list[Watcher] = field(default_factory=list)
@@ -183,11 +183,11 @@ class Year:
         return self.folder / self.name
 
     def open(self) -> ImagesTable:
-        """Open what is served."""
+        """Open the live version."""
         return ImagesTable.open_served(TableLocation.parse(str(self.table)))
 
     def run(self, nights: Sequence[Night], reader: VersionReader | None = None) -> None:
-        """Live through nights; after each one check what is served."""
+        """Run the nights, and check the live version after each one."""
         for night in nights:
             started = time.monotonic()
             self.archive.change()
@@ -201,17 +201,17 @@ class Year:
         """Add standing queries; after each run that ends their reports are exact."""
         self.watchers = watch_some(self.table, QUESTION)
 
-    def come_to_rest(self, last: Night) -> None:
-        """Mend what is damaged, and run undisturbed until nothing is left to do."""
+    def run_until_idle(self, last: Night) -> None:
+        """Repair the archive, and run without faults until no work is left."""
         self.archive.mend(all_shards=True)
-        # What fails is tried three times.
+        # Failed images are tried three times.
         for _ in range(5):
             if not self._reindex(replace(last, max_images=None)).has_changed:
                 return
         raise AssertionError("there is still something to do")
 
     def check_against_scratch(self, last: Night) -> None:
-        """Compare the live version, image by image, with a table made of the archive as it is."""
+        """Compare the live version, image by image, with a new table of the archive."""
         scratch = self.folder / "scratch"
         run_reindex(self._plan(replace(last, max_images=None), scratch))
         made_anew = ImagesTable.open_served(TableLocation.parse(str(scratch)))
@@ -226,11 +226,11 @@ class Year:
 
     def _live_through(self, night: Night) -> None:
         if night.happens == "kill any time":
-            seconds = self.luck.uniform(1, _LONGEST_S)
+            seconds = self.rng.uniform(1, _LONGEST_S)
             self._kill(night, _TIMED_TRAP.format(seconds=seconds), {0, -signal.SIGKILL})
         elif night.happens in ("kill", "column kill"):
             steps = _STEPS if night.happens == "kill" else _COLUMN_STEPS
-            step, before = self.luck.choice(steps), self.luck.random() < 0.5
+            step, before = self.rng.choice(steps), self.rng.random() < 0.5
             self._kill(night, _TRAP.format(step=step, before=before), {-signal.SIGKILL})
         elif night.happens == "faults":
             self._meet_faults(night)
@@ -265,7 +265,7 @@ class Year:
         return summary
 
     def _kill(self, night: Night, trap: str, statuses: set[int]) -> None:
-        """Let the driver die in the middle, as a process of its own."""
+        """Run in a separate process, and kill it during its work."""
         self.archive.add(3)
         settings = [
             f"{name}={value}" for name, value in self._settings(night).items() if value is not None
@@ -277,22 +277,22 @@ class Year:
             status = running.finish(COMMAND_S)
             assert status in statuses, running.err
         self.num_kills += status != 0
-        # What works for the dead driver ends soon; the next run waits for the claim as long.
+        # Workers of the killed driver end soon; the next run waits for the claim.
         time.sleep(_SETTINGS["job.lease_s"])
         table = self.open()
         if MatchLog(table.location).last().table_version == table.version:
-            # It was killed after the comparison: the next run tells what was found.
+            # It was killed after the comparison: the next run reports the matches.
             for watcher in self.watchers:
                 watcher.look()
 
     def _meet_faults(self, night: Night) -> None:
-        kind, rate = self.luck.choice(_FAULTS), self.luck.choice([0.3, 0.7, 1.0])
-        seed = self.luck.randrange(1000)
+        kind, rate = self.rng.choice(_FAULTS), self.rng.choice([0.3, 0.7, 1.0])
+        seed = self.rng.randrange(1000)
         self.proxy.faults = Faults(seed=seed, pattern=r"aerial/", **{kind: rate})  # type: ignore[arg-type]
         try:
             self._check_night(self._reindex(night))
         except (StoreFaultError, IncompleteRunError):
-            # Nothing of many shards came, or the proof could not read a sample: the next night.
+            # Many shards were unread, or a sample could not be read: the next night repeats it.
             pass
         finally:
             self.proxy.faults = Faults()
@@ -308,7 +308,7 @@ class Year:
         assert self.open().latest_version() == latest
 
     def _start_twice(self, night: Night) -> None:
-        """Start again while the first call works: the second is refused and changes nothing."""
+        """Start a second call during the first one: it is refused and changes nothing."""
         self.archive.add(1)
         refused: list[BaseException] = []
 
@@ -328,7 +328,7 @@ class Year:
         assert len(refused) == 1
 
     def _check_night(self, summary: ReindexSummary) -> None:
-        """What is served is what the archive has, unless the night could not finish."""
+        """The live version equals the archive, unless the night could not finish."""
         if summary.is_partial or any(run.num_unread for run in summary.runs.values()):
             return
         assert not summary.broken_listing
@@ -342,7 +342,7 @@ class Year:
         assert statuses == self.archive.images
 
     def _size(self) -> tuple[int, int, int]:
-        """Without the reports to people, which grow with what has happened."""
+        """Without the reports, which grow with the number of events."""
         files = [
             path.stat().st_size
             for path in self.table.rglob("*")
@@ -357,7 +357,7 @@ def _manifests(table: Path) -> set[str]:
 
 
 def _rows(table: ImagesTable) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return all that a table says of its images, by shard and member."""
+    """Return the rows of a table by shard and member."""
     vectors = {column.name for column in table.columns}
     names = set(table.dataset.schema.names) - vectors - _OF_THE_RUN - _COSTS
     found = {}

@@ -1,4 +1,4 @@
-"""Golden queries, answered by two versions of a table."""
+"""Golden queries on two versions of a table."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_same_version_is_as_good_as_itself(table: ImagesTable) -> None:
     assert (found.overlap_at_10, found.changes, failed(found, min_overlap=1.0)) == (1.0, (), [])
 
 
-def test_each_version_is_asked_by_its_own_model(table: ImagesTable) -> None:
+def test_each_version_is_searched_with_its_own_model(table: ImagesTable) -> None:
     other = embed_again(table.location, "fake:dim=24")
     found = compare(table, table.version, other.version, within=1)
     # Both models find words that a query and a description share.
@@ -102,7 +102,7 @@ def test_each_version_is_asked_by_its_own_model(table: ImagesTable) -> None:
     assert found.overlap_at_10 == 1.0
 
 
-def test_a_live_version_whose_model_is_gone_is_not_asked(tmp_path: Path) -> None:
+def test_a_live_version_whose_model_is_gone_is_not_compared(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     rows = list(make_rows(make_archive(tmp_path / "archive")).values())
     # A fingerprint that no model has.

@@ -14,10 +14,10 @@ from skytext.cli import run as main
 from skytext.config.settings import Config, load_config
 from skytext.errors import CommitConflictError, JobError
 from skytext.run.caption_plan import CaptionPlan
-from skytext.run.reindex import new_matches, tell_run
+from skytext.run.reindex import new_matches, notify_run
 from skytext.run.reindex.notify import NotifyError
+from skytext.run.reindex.notify_run import finish_run, notify_on_failure
 from skytext.run.reindex.reindex_run import ReindexSummary
-from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.promote_rollback import promote, rollback
@@ -35,8 +35,8 @@ def _here(function: Callable[..., Any], *args: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Ray: what runs in a worker of the driver's node runs here."""
-    for module in (new_matches, tell_run):
+    """Run the tasks of the driver's node in this process, without Ray."""
+    for module in (new_matches, notify_run):
         monkeypatch.setattr(module, "run_on_driver_node", _here)
 
 
@@ -51,7 +51,7 @@ def finish(table: Path, **settings: Any) -> ReindexSummary:
 
 
 def _plan(where: Any, config: Config) -> CaptionPlan:
-    """A plan, as far as the end of a run looks at one."""
+    """The parts of a plan that the end of a run uses."""
     plan = object.__new__(CaptionPlan)
     object.__setattr__(plan, "location", where)
     object.__setattr__(plan, "config", config)
@@ -107,11 +107,11 @@ def test_an_image_that_is_not_served_yet_is_new_for_a_query(tmp_path: Path) -> N
 
 
 class Killed(BaseException):
-    """Ends the run as a kill does: nothing catches it."""
+    """Ends the run like a kill: no code catches it."""
 
 
 @pytest.mark.parametrize(
-    "place", [(tell_run, "find_new_matches"), (MatchLog, "matches"), (MatchLog, "mark_told")]
+    "place", [(notify_run, "find_new_matches"), (MatchLog, "matches"), (MatchLog, "mark_sent")]
 )
 def test_a_killed_run_reports_nothing_twice_and_nothing_never(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
@@ -185,19 +185,19 @@ def test_a_roll_back_and_a_second_promotion_report_nothing_twice(tmp_path: Path)
 def test_a_failure_is_notified_even_without_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, told = tmp_path / "table", tmp_path / "told"
+    table, received = tmp_path / "table", tmp_path / "received"
     make_described_table(table)
-    settings = {"reindex.command": f"tee -a {told}", "reindex.notify_timeout_s": 5}
+    settings = {"reindex.command": f"tee -a {received}", "reindex.notify_timeout_s": 5}
     plan = _plan(location(table), load_config(None, settings))
 
-    @tells_failure
+    @notify_on_failure
     def run(plan: CaptionPlan, **_: Any) -> ReindexSummary:
         raise JobError("the engine died")
 
     notes: list[str] = []
     with pytest.raises(JobError, match="the engine died"):
         run(plan, on_note=notes.append)
-    (first,) = map(json.loads, told.read_text().splitlines())
+    (first,) = map(json.loads, received.read_text().splitlines())
     assert (first["event"], first["problem"]) == ("reindex.failed", "the engine died")
     assert "the engine died" in Path(first["report"]).read_text()
     assert notes == []
@@ -205,11 +205,11 @@ def test_a_failure_is_notified_even_without_a_report(
     def refuse(*_: Any) -> None:
         raise JobError("no space")
 
-    told.unlink()
+    received.unlink()
     monkeypatch.setattr(StateStore, "put", refuse)
     with pytest.raises(JobError, match="the engine died"):
         run(plan, on_note=notes.append)
-    (second,) = map(json.loads, told.read_text().splitlines())
+    (second,) = map(json.loads, received.read_text().splitlines())
     assert (second["problem"], second["report"]) == ("the engine died", "")
     assert notes == ["the failure could not be reported: no space"]
 
@@ -217,16 +217,16 @@ def test_a_failure_is_notified_even_without_a_report(
     def full(*_: Any) -> None:
         raise OSError("no space left")
 
-    @tells_failure
+    @notify_on_failure
     def run_on_full_disk(plan: CaptionPlan, **_: Any) -> ReindexSummary:
         raise OSError("LanceError(IO): disk full")
 
-    told.unlink()
+    received.unlink()
     notes.clear()
     monkeypatch.setattr(StateStore, "put", full)
     with pytest.raises(OSError, match="disk full"):
         run_on_full_disk(plan, on_note=notes.append)
-    (third,) = map(json.loads, told.read_text().splitlines())
+    (third,) = map(json.loads, received.read_text().splitlines())
     assert (third["problem"], third["report"]) == ("LanceError(IO): disk full", "")
     assert notes == ["the failure could not be reported: no space left"]
 
@@ -234,21 +234,21 @@ def test_a_failure_is_notified_even_without_a_report(
 def test_a_run_that_cannot_be_planned_is_notified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table, told = tmp_path / "table", tmp_path / "told"
+    table, received = tmp_path / "table", tmp_path / "received"
     make_described_table(table)
     call = ["reindex", str(tmp_path / "gone"), "--model", "fake", "--embedding-model", "fake"]
-    call += ["--set", f"reindex.command=tee -a {told}", "--table"]
+    call += ["--set", f"reindex.command=tee -a {received}", "--table"]
     assert main([*call, str(table)]) == 2
-    (first,) = map(json.loads, told.read_text().splitlines())
+    (first,) = map(json.loads, received.read_text().splitlines())
     assert first["event"] == "reindex.failed"
     assert "gone" in first["problem"]
     assert first["problem"] in " ".join(capsys.readouterr().err.split())
     assert "does not exist" in Path(first["report"]).read_text()
 
     # Without a table the address may be wrong: nothing is written there.
-    told.unlink()
+    received.unlink()
     assert main([*call, str(tmp_path / "other")]) == 2
-    assert json.loads(told.read_text())["report"] == ""
+    assert json.loads(received.read_text())["report"] == ""
     assert not (tmp_path / "other").exists()
 
 

@@ -28,7 +28,7 @@ ADDRESS = "s3://b/reports/x.html"
 
 @dataclass
 class Receiver:
-    """A web server that answers with these statuses, the last one again and again."""
+    """A web server that answers with these statuses; it repeats the last one."""
 
     statuses: list[int]
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -85,13 +85,13 @@ def test_a_webhook_is_signed_and_tried_again(
     signed = headers["X-Skytext-Timestamp"].encode() + b"." + body
     expected = hmac.new(b"of both sides", signed, hashlib.sha256).hexdigest()
     assert headers["X-Skytext-Signature"] == f"sha256={expected}"
-    told = json.loads(body)
-    assert (told["event"], told["num_described"]) == ("reindex.failed", 4)
-    assert told["report"] == ADDRESS
-    (match,) = told["matches"]
+    notification = json.loads(body)
+    assert (notification["event"], notification["num_described"]) == ("reindex.failed", 4)
+    assert notification["report"] == ADDRESS
+    (match,) = notification["matches"]
     assert (match["number"], match["counts"][0]["num_matches"]) == (7, 1)
     assert match["features"][0]["properties"]["member"] == "0002.jpg"
-    assert len(told["delivery"]) == 32
+    assert len(notification["delivery"]) == 32
 
 
 def test_without_a_secret_nothing_is_signed_and_a_refusal_is_final(
@@ -123,11 +123,11 @@ def test_a_command_gets_the_same_on_its_stdin(facts: RunFacts, tmp_path: Path) -
     script.write_text(
         "import pathlib, sys\n"
         "there = pathlib.Path(sys.argv[1])\n"
-        "told = (there.read_text() if there.exists() else '') + sys.stdin.read() + '\\n'\n"
-        "there.write_text(told)\n"
-        "sys.exit(3 if told.count('\\n') == 1 else 0)\n"
+        "text = (there.read_text() if there.exists() else '') + sys.stdin.read() + '\\n'\n"
+        "there.write_text(text)\n"
+        "sys.exit(3 if text.count('\\n') == 1 else 0)\n"
     )
-    out = tmp_path / "a folder" / "told"
+    out = tmp_path / "a folder" / "notification"
     out.parent.mkdir()
     notify(asked(facts, command=f"{sys.executable} {script} '{out}'"), ADDRESS)
     first, second = map(json.loads, out.read_text().splitlines())

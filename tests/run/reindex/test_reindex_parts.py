@@ -23,6 +23,7 @@ from skytext.run.reindex import change_model, compare_versions, gate, reindex_ru
 from skytext.run.reindex.compare_versions import NotComparedError
 from skytext.run.reindex.gate import Check
 from skytext.run.reindex.image_vectors import missing_image_vectors
+from skytext.run.reindex.notify_run import check_outcome
 from skytext.run.reindex.reindex_run import (
     GateError,
     ReindexSummary,
@@ -33,7 +34,6 @@ from skytext.run.reindex.reindex_run import (
 )
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.sections import checks
-from skytext.run.reindex.tell_run import check_outcome
 from skytext.run.vector_plan import image_column, plan_stale_vectors
 from skytext.table import canary
 from skytext.table.commits.change_columns import activate_column
@@ -50,7 +50,7 @@ from tests.table.rows import committer, good_rows, location, make_table, stage
 
 
 def plan_of(where: TableLocation, config: Config) -> CaptionPlan:
-    """A plan, as far as these parts look at one."""
+    """The parts of a plan that these functions use."""
     plan = object.__new__(CaptionPlan)
     object.__setattr__(plan, "location", where)
     object.__setattr__(plan, "config", config)
@@ -109,7 +109,7 @@ def test_with_a_budget_images_get_vectors_of_the_model_in_use_first(tmp_path: Pa
     assert models_of_missing(where, "fake:dim=12", is_limited=True) == ["fake", "fake:dim=12"]
     # Without one the model changes in the same call.
     assert models_of_missing(where, "fake:dim=12") == ["fake:dim=12"]
-    # By other settings of the pixels the old vectors cannot be made.
+    # With other pixel settings the old vectors cannot be made.
     other = settings("fake:dim=12", **{"images.max_side_px": 512})
     found = missing_image_vectors(plan_of(where, other), is_limited=True)
     assert [one.model.name for one in found] == ["fake:dim=12"]
@@ -123,8 +123,8 @@ def test_a_refused_change_of_the_embedding_model_says_how_to_go_back(tmp_path: P
     assert _replaced_model(table.location, summary) == ""
     assert "--embedding-model" not in str(GateError(summary))
     embed_again(table.location, "fake:dim=24")
-    said = str(GateError(summary, _replaced_model(table.location, summary)))
-    assert said.endswith("run the same command with --embedding-model fake")
+    messages = str(GateError(summary, _replaced_model(table.location, summary)))
+    assert messages.endswith("run the same command with --embedding-model fake")
 
 
 def test_a_description_without_a_finite_vector_does_not_stop_the_night(
@@ -133,11 +133,11 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
     table = make_served_table(tmp_path)
     config = load_config(None, {"embed.model": "fake:dim=24"})
     (of_texts,) = plan_stale_vectors(table.location.uri, config)
-    told = "'fake:dim=24' returned no finite vector for 1 of 4 descriptions"
+    message = "'fake:dim=24' returned no finite vector for 1 of 4 descriptions"
     described: list[str] = []
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise IncompleteRunError(told)
+        raise IncompleteRunError(message)
 
     def run_caption(plan: CaptionPlan, **_: Any) -> Any:
         described.append("stale" if plan.redo_stale else "new")
@@ -155,8 +155,8 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
         held = HeldTable(claim, Stopping(1.0, 1.0, enabled=False))
         _compute(plan, held, summary, lambda _: None, notes.append)
     assert "new" in described
-    assert summary.to_json()["incomplete"] == told
-    assert told in notes
+    assert summary.to_json()["incomplete"] == message
+    assert message in notes
     assert ImagesTable.open(table.location).text_column.model == "fake"
     with pytest.raises(IncompleteRunError, match="returned no finite vector"):
         check_outcome(table.location.uri, summary)
@@ -169,7 +169,7 @@ def test_new_images_leave_a_part_of_the_budget_to_old_ones(
     done: list[tuple[str, int]] = []
 
     def run_caption(plan: CaptionPlan, *, held: HeldTable, **_: Any) -> Any:
-        """There is always one more image."""
+        """An archive with always one more new image."""
         before = held.budget.num_images
         while not held.budget.is_spent:
             held.budget.spend(1)
@@ -256,7 +256,7 @@ def test_logged_queries_are_compared_and_add_a_check_only_without_golden_queries
         compare(river)
 
 
-def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
+def test_a_new_version_is_a_canary_first_if_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = make_served_table(tmp_path).location
@@ -274,7 +274,7 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
             _serve(plan, held, summary, notes.append, None, None)
         return summary, "".join(notes)
 
-    # There is nothing that a canary could be compared with.
+    # There is no live version to compare a canary with.
     summary, _ = serve()
     live = summary.live_version
     assert (summary.was_promoted, summary.canary) == (True, None)
@@ -285,10 +285,10 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     assert (begun.action, begun.why, begun.version) == ("canary", "reindex", live)
     assert (summary.was_promoted, summary.live_version) == (False, live)
     assert summary.canary == begun.canary is not None
-    told = summary.to_json()
-    assert told["canary"]["share"] == 0.05
+    message = summary.to_json()
+    assert message["canary"]["share"] == 0.05
     assert f"canary: {summary.canary.described}; live version: {live}" in _lines(summary)
-    facts = RunFacts(where, load_config(), dt.datetime.now(dt.UTC), "done", "", told, live)
+    facts = RunFacts(where, load_config(), dt.datetime.now(dt.UTC), "done", "", message, live)
     assert "answers 0.05 of the searches until" in checks(facts).texts[0]
 
     summary, said = serve()
@@ -301,11 +301,11 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     assert "no row has changed: the live version stays" in said
     assert summary.canary is None
 
-    # Without a service nobody else ends it.
+    # Without a service nothing else ends it.
     begun = start_canary(where, None, 0.05, 0.001)
-    monkeypatch.setattr(canary, "_LEFT_ALONE", dt.timedelta(seconds=-1))
-    summary, said = serve()
+    monkeypatch.setattr(canary, "_OVERDUE_AFTER", dt.timedelta(seconds=-1))
+    summary, messages = serve()
     last = promotions(where, 1)[0]
     assert (last.action, last.versions) == ("promote", (live, begun.canary.version))
-    assert last.why in said
+    assert last.why in messages
     assert (summary.was_promoted, summary.live_version) == (False, last.version)

@@ -1,4 +1,4 @@
-"""Nights over an archive that changes: only what is needed is done, and readers see it whole."""
+"""Nights over an archive that changes: only due work is done, and readers see whole versions."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path) -> None:
     assert all(after[member]["unit_id"] == before[member]["unit_id"] for member in kept)
     assert tokens(night(root, table)) == 0
 
-    # A shard that is back costs no description: its captions were kept.
+    # A shard that comes back needs no new descriptions: its captions were kept.
     write_archive(root, {"c.tar": images(20, 2)})
     fourth = night(root, table)
     assert (fourth.runs["new"].num_captioned, tokens(fourth)) == (2, 0)
     assert sorted(statuses(table).values()) == ["ok"] * 10 + ["withdrawn"]
     assert by_member(table, "captions")["0020.jpg"]["captions"] == before["0020.jpg"]["captions"]
 
-    # Another prompt or sampling describes what is there again, and nothing that is withdrawn.
+    # With another prompt or sampling, existing images are described again, withdrawn ones not.
     fifth = night(root, table, caption__num_variants=2)
     assert (list(fifth.runs), fifth.runs["stale"].num_captioned) == (["new", "stale"], 10)
     lengths = {len(row["captions"]) for row in by_member(table, "captions").values()}
@@ -110,13 +110,13 @@ def test_a_listing_that_lacks_too_much_changes_nothing(described: tuple[Path, Pa
     with pytest.raises(BrokenListingError, match="4 of 8 images of the archive 'aerial' are"):
         night(root, table, reindex__max_withdrawn=0.05)
     assert open_table(table).version == version
-    # What lacks in a shard that has changed is known once it is read: its images are served.
+    # Missing images of a changed shard are known after it was read: new ones are served.
     write_archive(root, {"b.tar": images(10, 1)})
     found = night(root, table, reindex__max_withdrawn=0.05)
     assert "3 of 10 images" in found.broken_listing
     assert (found.runs["new"].num_captioned, found.num_withdrawn) == (2, 0)
     assert found.live_version == open_table(table).live_version() == open_table(table).version
-    # A part of an archive that is named alone withdraws nothing.
+    # A source that is only a part of the archive withdraws nothing.
     part = night(f"{root}/a.tar", table, reindex__max_withdrawn=0.0, archive="aerial")
     assert (part.num_withdrawn, part.was_promoted) == (0, False)
 
@@ -177,7 +177,7 @@ def test_a_budget_is_kept_and_the_next_run_continues(
         summary = night(root, table, reindex__max_images=16, job__units_in_flight=2, **slow)
         numbers.append(summary.runs["new"].num_captioned)
         assert summary.was_promoted == (numbers[-1] > 0 or summary.num_withdrawn > 0)
-        # What is gone may have another name now.
+        # A missing image may have been renamed.
         assert (summary.num_withdrawn == 0) == summary.is_partial
         if not summary.is_partial:
             break
@@ -196,7 +196,7 @@ def test_a_version_that_is_not_fit_is_not_promoted(described: tuple[Path, Path])
     summary = caught.value.summary
     assert (summary.live_version, summary.was_promoted) == (live, False)
     assert open_table(table).live_version() == live
-    # What failed is tried again by the next night, and then too often.
+    # The next night retries failed images, until the limit of attempts.
     with pytest.raises(GateError):
         night(root, table)
     failures = [row["failure"] for row in rows(table, "failure") if row["failure"]]
@@ -220,7 +220,7 @@ def roles(table: Path) -> dict[str, str]:
 
 
 def check_vectors(table: Path, model: str) -> None:
-    """Every image that is done has the vectors of its variants by a model, and no other row any."""
+    """Every described image has the vectors of its variants, and no other row has any."""
     embedder = make_embedder(EmbedConfig(model=model), embed_model(EmbedConfig(model=model)))
     (column,) = (c for c in open_table(table).columns if c.model == model)
     for row in open_table(table).dataset.to_table(["captions", "status", column.name]).to_pylist():
@@ -242,7 +242,7 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
     monkeypatch.setattr(compaction, "_SMALL_ROWS", 8)
     night(root, table)
     monkeypatch.setattr(vector_run, "_TEXTS_A_GROUP", 8)
-    # The fake is too fast to be stopped in time: the first night fills one group.
+    # The fake is too fast for the budget: the first night fills one group.
     prepare = vector_run.prepare_vectors
 
     def first_group(*arguments: Any) -> PreparedVectors:
@@ -261,7 +261,7 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
         True,
         True,
     )
-    # What is gone does not wait for the vectors.
+    # Missing images are withdrawn before the vectors are complete.
     assert first.num_withdrawn == 8
     assert 0 < first.vectors[0]["num_embedded"] < 24
     served = ImagesTable.open(TableLocation.parse(str(table)), first.live_version)
@@ -276,7 +276,7 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
     assert (last.runs["new"].num_captioned, last.was_promoted) == (2, True)
     assert last.vectors[0]["num_embedded"] == ok - there
     check_vectors(table, OTHER_EMBEDDER)
-    # The version before searches the old column, so it stays.
+    # The previous version uses the old column, so the column stays.
     assert roles(table) == {"active": OTHER_EMBEDDER, "retired": "fake"}
     location = TableLocation.parse(str(table))
     assert rollback(location).version == first.live_version
@@ -284,7 +284,7 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
     assert last.live_version is not None
     promote(location, last.live_version)
 
-    # The old model again: what has its vectors is not embedded again.
+    # The old model again: rows with its vectors are not embedded again.
     write_archive(root, {"back.tar": images(5000, 1)})
     back = night(root, table)
     assert sum(one["num_embedded"] for one in back.vectors) == 0
@@ -326,7 +326,7 @@ def test_units_of_a_column_that_is_gone_are_not_taken_over(
         patch.setattr(RemoteCommitter, "commit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             night(root, table, embed__model=OTHER_EMBEDDER, reindex__max_images=100)
-    # As if another column had come in its place: it has the field ids of the one that went.
+    # As if another column had replaced it: it has the field ids of the dropped column.
     drop_unused_columns(open_table(table), embedding_column("fake:dim=12"))
     ensure_column(open_table(table), embedding_column("fake:dim=12"))
     (unit_id,) = staged_unit_ids(location)

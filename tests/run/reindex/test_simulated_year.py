@@ -35,12 +35,12 @@ def test_a_short_year_ends_like_a_table_made_from_scratch(
     luck = random.Random(SEED)
     archive = ChangingArchive(s3, f"year-{SEED}", luck)
     archive.add(24)
-    year = Year(tmp_path, archive, proxy, luck)
+    year = Year(tmp_path, archive, proxy, rng)
     year.run(NIGHTS[:1])
     year.watch()
     with reading(year.table, SEED) as reader:
         year.run(NIGHTS[1:], reader)
-        year.come_to_rest(NIGHTS[-1])
+        year.run_until_idle(NIGHTS[-1])
     year.check_against_scratch(NIGHTS[-1])
     assert year.num_kills == 1
     # No rollback needs the column of the first embedding model.

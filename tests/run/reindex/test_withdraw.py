@@ -1,4 +1,4 @@
-"""Images that are gone, and what is kept of their shards."""
+"""Images that are gone, and the manifests of their shards."""
 
 from __future__ import annotations
 

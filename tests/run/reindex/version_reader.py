@@ -1,4 +1,4 @@
-"""Searches a table again and again while it changes, and checks every answer."""
+"""Searches a table continuously while it changes, and checks every answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ServedVersion:
         self._check_one_model(rows)
 
     def _check_one_model(self, rows: list[dict[str, Any]]) -> None:
-        """Every description has the vectors that the version's model gives to it."""
+        """Every description has the vectors of the version's model."""
         assert len({row["image_id"] for row in rows}) == len(rows)
         for row in rows:
             if row["status"] == "withdrawn":
@@ -56,10 +56,10 @@ class ServedVersion:
                 expected = self._embedder.embed_documents(texts).vectors
                 np.testing.assert_allclose(self._vectors[row["image_id"]], expected, atol=_ATOL)
 
-    def ask(self, luck: random.Random) -> float:
-        """Search, compare each hit with the rows, and return how long it took, in seconds."""
-        text, mode = luck.choice(_WORDS), luck.choice(_MODES)
-        request = SearchRequest(text=text, mode=mode, exact=luck.random() < 0.5)
+    def ask(self, rng: random.Random) -> float:
+        """Search, compare each hit with the rows, and return the duration in seconds."""
+        text, mode = rng.choice(_WORDS), rng.choice(_MODES)
+        request = SearchRequest(text=text, mode=mode, exact=rng.random() < 0.5)
         started = time.perf_counter()
         result = self._searcher.search(request)
         duration_s = time.perf_counter() - started
@@ -84,18 +84,18 @@ def _embedder_of(table: ImagesTable) -> Any:
 
 
 class VersionReader(threading.Thread):
-    """Opens what is live, as a service does, keeps some older versions open, and asks all.
+    """Opens the live version like a service, keeps some older versions open, and searches all.
 
     Attributes:
         num_searches: so far.
-        num_versions: that were seen live.
+        num_versions: live versions so far.
         durations_s: of the searches.
     """
 
     def __init__(self, table: Path, seed: int, pause_s: float) -> None:
         super().__init__(name="reader", daemon=True)
         self._table, self._pause_s = table, pause_s
-        self._luck = random.Random(seed)
+        self._rng = random.Random(seed)
         self._ended = threading.Event()
         self._open: dict[int, ServedVersion] = {}
         self._error: BaseException | None = None
@@ -121,17 +121,17 @@ class VersionReader(threading.Thread):
             self.num_versions += 1
             self._open[searcher.table.version] = ServedVersion(searcher)
             while len(self._open) > _NUM_OPEN:
-                # The oldest one stays open for long.
-                del self._open[sorted(self._open)[self._luck.random() < 0.9]]
+                # The oldest version stays open.
+                del self._open[sorted(self._open)[self._rng.random() < 0.9]]
             hold_versions(searcher.table.location, "reader", list(self._open))
         for version in self._open.values():
-            self.durations_s.append(version.ask(self._luck))
+            self.durations_s.append(version.ask(self._rng))
 
     def check(self) -> None:
-        """Raise what a search met.
+        """Raise the error of a search.
 
         Raises:
-            BaseException: an answer was wrong, or none.
+            BaseException: an answer was wrong or missing.
         """
         if self._error is not None:
             raise self._error
@@ -144,7 +144,7 @@ class VersionReader(threading.Thread):
 
 @contextlib.contextmanager
 def reading(table: Path, seed: int, pause_s: float = 0.2) -> Iterator[VersionReader]:
-    """Search for the time of the block; at its end all answers were right."""
+    """Search during the block; at its end all answers were correct."""
     reader = VersionReader(table, seed, pause_s)
     reader.start()
     try:

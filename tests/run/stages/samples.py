@@ -1,4 +1,4 @@
-"""Units of samples on their way through, made without Ray."""
+"""Units of samples at each stage, made without Ray."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_without_an_image_no_engine_starts(rows: list[dict[str, Any]]) -> None:
 
 
 class InProcess:
-    """An engine without processes: these attributes are enough."""
+    """An engine without processes, with the needed attributes."""
 
     info = EngineInfo("in process 1", "none", "none")
     is_closed = False
@@ -190,7 +190,7 @@ def test_units_share_one_engine() -> None:
     assert [rows_of(batch)[0]["member"] for batch in batches] == [f"{10 * i}.jpg" for i in range(4)]
     (engine,) = started
     assert engine.num_requests == 12
-    # All at once: twelve images in about the time of one, and never idle in between.
+    # All at once: twelve images in about the time of one, without idle time.
     assert described_by.clock.span_s < 12 * 0.02
     assert described_by.clock.idle_s < 0.02
 
@@ -202,7 +202,7 @@ def test_a_model_that_cannot_start_ends_the_job() -> None:
 
 @pytest.fixture(autouse=True)
 def no_engine_of_another_test() -> None:
-    """Engines end with their stage; one in a reference cycle when the garbage is collected."""
+    """Engines end with their stage, or when the garbage collector frees the stage."""
     gc.collect()
     assert engines() == []
 
@@ -238,7 +238,7 @@ def test_images_that_end_or_hang_the_engine_fail_alone() -> None:
     clock = clock_of(batch)
     assert clock is not None
     assert clock["restarts"] >= 4
-    # The others got what they get from an engine that never died.
+    # The other images have the same captions as without a crash.
     plain = rows_of(caption(unit(images)))
     for i in set(range(40)) - set(expected):
         assert (rows[i]["captions"], rows[i]["text"]) == (plain[i]["captions"], plain[i]["text"])
@@ -249,7 +249,7 @@ def test_a_killed_engine_is_replaced_and_no_image_fails() -> None:
 
     async def work() -> Any:
         unit_work = asyncio.create_task(stage(unit(good(10))))
-        # Started, and at its first image: not in the middle of its start.
+        # The engine has started and has its first image.
         while stage._captioner.info is None:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)

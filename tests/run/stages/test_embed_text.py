@@ -31,7 +31,7 @@ LINEAGE = ("fingerprint", "model", "model_revision", "device", "precision")
 
 
 def test_every_variant_has_its_own_vector_in_its_place() -> None:
-    # Answers are dropped and images fail, so that rows have all sorts of numbers of variants.
+    # Answers are dropped and images fail, so that rows have different numbers of variants.
     described = caption(unit([*good(12), bad(), *good(12, 50)]), "fake:fail=0.2,empty=0.4")
     head, samples = unpack(embedder()(described))
     assert head == HEAD
@@ -97,7 +97,7 @@ def test_truncated_texts_are_counted() -> None:
 
 
 class Broken:
-    """The fake embedder, but for texts with a word: of these it gives no numbers."""
+    """The fake embedder, which returns NaN for texts with a certain word."""
 
     def __init__(self, word: str) -> None:
         self.inner = FakeEmbedder()

@@ -1,4 +1,4 @@
-"""Images that have a row are fetched from where their rows say, and are those of the shard."""
+"""Images with a row are fetched from the position in the row."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read(
 
 
 def describe(where: TableLocation, shard: Shard, number_failed: int) -> int:
-    """Make a table of the shard's images, the first so many of which failed."""
+    """Make a table of the shard's images; the first ones failed."""
     samples = [row for _, rows in read(where, shard, None, None) for row in rows]
     made = [
         (failed_row if i < number_failed else good_row)(sample["member"])
@@ -79,7 +79,7 @@ def describe(where: TableLocation, shard: Shard, number_failed: int) -> int:
 
 
 def samples_of(units: list[tuple[UnitHead, list[dict[str, Any]]]]) -> list[list[dict[str, Any]]]:
-    """Return samples by unit; of metadata what it says: the table writes JSON in its own way."""
+    """Return samples by unit, with parsed metadata, because the table formats JSON differently."""
     return [
         [row | {"metadata": json.loads(row["metadata"] or "null")} for row in rows]
         for _, rows in units
@@ -119,7 +119,7 @@ def test_a_later_pass_fetches_the_images_that_were_put_off(
     )
 
 
-def test_rows_that_failed_too_often_are_left_alone(tmp_path: Path, where: TableLocation) -> None:
+def test_rows_that_failed_too_often_are_not_retried(tmp_path: Path, where: TableLocation) -> None:
     shard = tar(tmp_path)
     version = describe(where, shard, 2)
     ((head, rows),) = read(where, shard, version, 6, select="failed", max_attempts=1)
@@ -167,7 +167,7 @@ def test_the_first_image_that_the_store_does_not_answer_for_ends_the_shard(
     monkeypatch.setattr(refetch, "read_range", read_range)
     units = read(where, shard, version, 6, described_with=OURS)
     assert [len(rows) for _, rows in units] == expected
-    # Each further one would be waited for as long.
+    # The wait for each further one would be as long.
     assert len(asked) <= num_given + 2
     *others, (last, _) = units
     assert "no answer" in last.fault

@@ -34,7 +34,7 @@ Unit = tuple[UnitHead, list[dict[str, Any]]]
 
 @pytest.fixture(autouse=True)
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TableLocation:
-    """A table's place; who reads a shard keeps its manifest there, table or not."""
+    """The address of a table; manifests are stored there even without a table."""
     monkeypatch.chdir(tmp_path)
     return TableLocation.parse(str(tmp_path / "table"))
 
@@ -57,7 +57,7 @@ def read(
         head, samples = unpack(batch)
         assert samples.schema.equals(SAMPLE)
         units.append((head, samples.to_pylist()))
-    # What holds however a shard is cut.
+    # Properties that do not depend on the units.
     assert len({head.unit_id for head, _ in units}) == len(units)
     assert {(head.archive, head.shard) for head, _ in units} == {(shard.archive, shard.path)}
     assert sum(head.shard_bytes_read for head, _ in units) == shard.size_bytes
@@ -107,7 +107,7 @@ def test_a_row_has_the_source_fields(tmp_path: Path) -> None:
 def test_images_with_a_row_are_skipped(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 10))
     done = [good_row(f"{i:04d}.jpg") for i in (0, 1, 2, 3, 7)]
-    # Another shard with a member of the same name says nothing of this one.
+    # Another shard with a member of the same name has no effect.
     table = make_table(where, [*done, good_row("0005.jpg", shard="b.tar")])
     units = read(shard, unit_images=4, table=where, version=table.version)
     members = [row["member"] for _, rows in units for row in rows]
@@ -221,7 +221,7 @@ def rows_by_member(units: list[Unit]) -> dict[str, dict[str, Any]]:
 def write_changed(
     tmp_path: Path, where: TableLocation, **rows: dict[str, Any]
 ) -> tuple[Shard, int]:
-    """A shard of four images, described, of which the second has other bytes by now."""
+    """A shard of four described images; the second one has other bytes now."""
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
     (shard,) = discover([str(root)])
     samples = [row for _, unit in read(shard, table=where) for row in unit]
@@ -283,11 +283,11 @@ def test_a_retry_reads_only_failed_images(tmp_path: Path, where: TableLocation) 
     write_archive(root, {"a.tar": [*images(0, 1), ("0001.jpg", jpeg(99)), *images(2, 3)]})
     (shard,) = discover([str(root)])
     units = read(shard, table=where, version=version, select="failed")
-    # 0004.jpg is new: it is not listed at all, and a later run does it.
+    # 0004.jpg is new: it is not in the work list, and a later run describes it.
     assert [(head.num_listed, head.num_skipped) for head, _ in units] == [(4, 2)]
     found = rows_by_member(units)
     assert {name: row["earlier_attempts"] for name, row in found.items()} == {
-        # Other bytes have never been tried.
+        # The new bytes have not been tried.
         "0001.jpg": 0,
         "0002.jpg": 2,
     }
@@ -295,7 +295,7 @@ def test_a_retry_reads_only_failed_images(tmp_path: Path, where: TableLocation) 
     assert all(row["replaces_unit"] == old[row["image_id"]] for row in found.values())
     more = read(shard, table=where, version=version, select="failed", max_attempts=4)
     assert list(rows_by_member(more)) == ["0001.jpg", "0002.jpg", "0003.jpg"]
-    # Of the third failure on, an image stays as it is.
+    # From the third failure on, an image is not retried.
     less = read(shard, table=where, version=version, select="failed", max_attempts=1)
     assert rows_by_member(less) == {}
 
@@ -335,7 +335,7 @@ def test_a_reader_writes_the_manifest_of_a_complete_shard(
     names = ["member", "image_id", "content_sha256", "byte_offset", "byte_length"]
     samples = [row for _, rows in units for row in rows]
     assert kept.members.select(names).to_pylist() == [{n: row[n] for n in names} for row in samples]
-    # Before any of it is described: a run that dies now leaves no false word behind.
+    # The manifest is written first, so a killed run leaves no wrong state.
     assert ImagesTable.find(where) is None
 
 
@@ -349,7 +349,7 @@ def test_a_stopped_reader_writes_no_manifest(
     units = reader.units(shard)
     assert unpack(next(units))[1].num_rows == 2
     StopFlag(where, "run").raise_()
-    # What was begun and is not full is left to the next run.
+    # An incomplete unit is left to the next run.
     assert list(units) == []
     assert read_manifest(where, shard.archive, shard.path) is None
     stop.lower()
@@ -367,7 +367,7 @@ def test_a_later_pass_reads_only_put_off_images(tmp_path: Path, where: TableLoca
     reader = ShardReader(9, MANY, ReadLimits(), where, None, only=frozenset(put_off))
     ((head, samples),) = [unpack(unit) for unit in reader.units(shard)]
     assert samples.to_pylist() == first[0][1][2:4]
-    # The manifest is the first pass's, and the unit is another one.
+    # The manifest is that of the first pass, and the unit is a different one.
     assert read_manifest(where, shard.archive, shard.path) == manifest
     assert head.unit_id != first[0][0].unit_id
 
@@ -397,7 +397,7 @@ def test_unit_ids_are_unique_across_runs(tmp_path: Path, where: TableLocation) -
             units = read(shard, table=where, unit_images=2, run_id=run)
             names += [head.unit_id for head, _ in units]
     assert len(set(names)) == len(names) == 2 * 2 * 3
-    # And read again, as Ray does where a worker died, the same.
+    # A second read, as after a worker's crash, gives the same.
     (first, _) = discover([str(root)])
     again = read(first, table=where, unit_images=2, run_id="run1")
     assert [head.unit_id for head, _ in again] == names[:3]
@@ -442,12 +442,12 @@ def test_an_interrupted_shard_is_unread(
         *_, (last, _) = read(shard, table=where, version=version, unit_images=2)
     assert "a.tar was not read to its end: it broke off" in units[-1][0].fault
     assert [head.fault for head, _ in units[:-1]] == [""] * (len(units) - 1)
-    # What came is cut as it is cut where nothing breaks off.
+    # The units before the fault are the same as without a fault.
     assert units[0] == whole[0]
     came = [row for _, rows in units for row in rows]
     assert all(row["failure"] is None for row in came)
     assert 2 <= len(came) < 6
-    # Nothing is said of what is behind the fault.
+    # Images after the fault are not reported.
     assert not list(Path(where.uri, "state", "manifest").rglob("*.parquet"))
     assert last.fault
     assert last.removes == ()
@@ -468,7 +468,7 @@ def test_an_undelivered_file_makes_its_folder_unread(
 
     monkeypatch.setattr(local.LocalStore, "read_range", read_range)
     units = read(shard, table=where, unit_images=2)
-    # The others are cut as they are where it is given.
+    # The other units are the same as without the fault.
     assert [[row["member"] for row in rows] for _, rows in units] == [
         ["0000.jpg", "0001.jpg"],
         ["0003.jpg"],
@@ -477,7 +477,7 @@ def test_an_undelivered_file_makes_its_folder_unread(
     ]
     assert [head.unit_id for head, _ in units] == [head.unit_id for head, _ in whole]
     *before, last = [head.fault for head, _ in units]
-    # Once: each fault counts as a shard that the store did not give.
+    # Once: each fault is counted as an unread shard.
     assert before == ["", "", ""]
     assert "0002.jpg was not read: no answer" in last
 
@@ -485,7 +485,7 @@ def test_an_undelivered_file_makes_its_folder_unread(
 def test_an_unread_image_is_described_when_its_bytes_arrive(
     tmp_path: Path, where: TableLocation
 ) -> None:
-    """Skytext 0.1 made failed rows of images whose store broke off."""
+    """Skytext 0.1 wrote failed rows for images after a store fault."""
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
     why = {"stage": "read", "reason": "shard_unreadable", "detail": "", "attempts": 3}
     version = make_table(where, [failed_row("0000.jpg", content_sha256=None, failure=why)]).version

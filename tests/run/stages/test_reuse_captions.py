@@ -39,7 +39,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 class Model:
-    """Counts what it is asked, and answers when it may."""
+    """Counts the requests, and answers when the test allows it."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[str] = []
@@ -65,7 +65,7 @@ INFO = EngineInfo("scripted", "cpu", "none")
 async def ask_for(
     known: Duplicates, model: Model, content: str, image_id: str | None = None
 ) -> Description:
-    """Ask for a further image of a content."""
+    """Request the captions of another image with the same content."""
     words = await known.describe(content, image_id or f"image-{next(IMAGES)}", model(content))
     return words.description
 
@@ -122,8 +122,8 @@ def test_an_error_reaches_all_that_wait_and_is_not_remembered() -> None:
         while not model.asked:
             await asyncio.sleep(0)
         model.may_answer.set()
-        told = await asyncio.gather(*asking, return_exceptions=True)
-        assert told == [error] * 3
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        assert results == [error] * 3
         assert model.asked == [ONE]
         model.error = None
         assert (await ask_for(known, model, ONE)).num_output_tokens == 90
@@ -154,7 +154,7 @@ def test_evicted_descriptions_are_read_from_the_table(
         model.may_answer.set()
         await ask_for(known, model, ONE)
         await ask_for(known, model, TWO)
-        # Forgotten, and not committed yet: left to a later pass, and not described again.
+        # Removed from the ledger and not committed yet: a later pass copies its captions.
         with pytest.raises(PutOffError):
             await ask_for(known, model, ONE)
         make_table(where, [good_row("one.jpg", content_sha256=ONE)])
@@ -187,7 +187,7 @@ def test_descriptions_of_earlier_runs_are_read_from_the_table(where: TableLocati
             found = await ask_for(known, model, content)
             assert found.variants[0].one_sentence == f"{member} variant 0"
             assert found.variants[0].finish_reason == "stop"
-        # Whatever the index said: other settings' words, and failures, are no description.
+        # Captions of other settings, and failures, are not used, even if the index finds them.
         for content in (TWO, THREE):
             await ask_for(known, model, content)
         assert model.asked == [TWO, THREE]
@@ -196,7 +196,7 @@ def test_descriptions_of_earlier_runs_are_read_from_the_table(where: TableLocati
 
 
 def test_contents_with_a_common_hash_prefix_are_not_confused(where: TableLocation) -> None:
-    """The index holds the first half of each hash only."""
+    """The index contains only the first half of each hash."""
     twin = ONE[:32] + "0" * 32
     make_table(where, [good_row("one.jpg", content_sha256=ONE)])
 
@@ -216,7 +216,7 @@ def test_a_cancelled_request_does_not_cancel_others(where: TableLocation) -> Non
         second = asyncio.create_task(ask_for(known, model, ONE))
         while not model.asked:
             await asyncio.sleep(0)
-        # One that waits gives up: the other is none the worse.
+        # If one waiting request is cancelled, the other one is not affected.
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
@@ -226,7 +226,7 @@ def test_a_cancelled_request_does_not_cancel_others(where: TableLocation) -> Non
     asyncio.run(ask())
 
 
-def test_copies_within_a_unit_and_across_units_cost_one_description() -> None:
+def test_copies_within_a_unit_and_across_units_are_described_once() -> None:
     async def ask() -> None:
         units = captioner()
         copies = [sample(f"{i}.jpg", jpeg(1)) for i in range(3)]
@@ -277,11 +277,11 @@ def test_two_engines_of_a_run_describe_a_content_once() -> None:
         first = asyncio.create_task(ask_for(one, model, ONE))
         while not model.asked:
             await asyncio.sleep(0)
-        # Nobody waits for another engine: an image whose words are on their way is put off, and
+        # No engine waits for another one: an image whose captions are being made is put off, and
         # with it those that wait for it.
         late = [asyncio.create_task(ask_for(other, model, ONE)) for _ in range(2)]
-        told = await asyncio.gather(*late, return_exceptions=True)
-        assert [type(error) for error in told] == [PutOffError] * 2
+        results = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(error) for error in results] == [PutOffError] * 2
         model.may_answer.set()
         words = (await first).variants
         found = await ask_for(other, model, ONE)

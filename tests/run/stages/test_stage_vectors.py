@@ -80,7 +80,7 @@ def test_units_are_bounded_by_images_and_by_bytes(tmp_path: Path) -> None:
         ["3.jpg"],
         ["4.jpg"],
         ["5.jpg", "6.jpg"],
-        # Of cells nothing is known: a byte a pixel.
+        # The size of cells is unknown: one byte per pixel is assumed.
         ["c0"],
         ["c1"],
         ["c2"],
@@ -124,7 +124,7 @@ def test_images_are_fetched_and_unreadable_ones_are_counted(tmp_path: Path) -> N
     kept = [row["data"] for row in found if row["failure"] is None]
     assert len(kept) == 3
     assert decode_rgb(kept[0]).tobytes() == decode_rgb(jpeg(0)).tobytes()
-    # What the model cannot take as it is was brought into form.
+    # Images that the model cannot use directly were converted.
     assert decode_rgb(kept[2]).size == (40, 24)
     assert len(failures) + len(kept) == len(rows)
 
@@ -153,7 +153,7 @@ def embedded(embed: StageVectors, unit: pa.Table) -> UnitRecord:
     return UnitRecord.from_json(text)
 
 
-def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) -> None:
+def test_vectors_are_staged_by_unit_and_the_table_is_unchanged(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
     where = location(tmp_path / "t")
     version = make_table(where, rows_of(root)).version
@@ -193,7 +193,7 @@ def test_a_stop_skips_units_that_have_not_started(tmp_path: Path) -> None:
 
 
 class Broken(FakeImageEmbedder):
-    """Gives no number for the first image of a pass."""
+    """Returns NaN for the first image of a pass."""
 
     def embed_images(self, images: Any) -> Any:
         vectors = super().embed_images(images)

@@ -50,7 +50,7 @@ def write(
 
 
 def staged(where: TableLocation, record: UnitRecord) -> StagedUnit:
-    """What the writer left beside the table for the driver's commit."""
+    """The record of the writer for the driver's commit."""
     (unit,) = read_records(where, [record.head.unit_id])
     assert unit.num_rows == record.num_rows
     return unit
@@ -201,7 +201,7 @@ def test_attempts_are_counted_per_run(where: TableLocation) -> None:
 
 
 def test_a_unit_written_twice_exists_once(where: TableLocation) -> None:
-    """Ray runs a task again whose worker died after it had written."""
+    """Ray repeats a task if its worker died after writing."""
     first, second = write(where, good(3)), write(where, good(3))
     assert first.num_rows == second.num_rows == 3
     assert staged_unit_ids(where) == [HEAD.unit_id]
@@ -250,7 +250,7 @@ def test_rows_get_vectors_by_both_models_while_the_table_changes(where: TableLoc
             if row[name] is not None:
                 texts = [document_text(Variant(**variant)) for variant in row["captions"]]
                 assert row[name] == pytest.approx(judge.embed_documents(texts).vectors)
-    # A unit without rows goes through, too.
+    # A unit without rows is passed on.
     none = embed(caption(unit([], dataclasses.replace(HEAD, unit_id="unit-2", removes=("a",)))))
     record = UnitRecord.from_json(writer(none).column("record")[0].as_py())
     assert (record.num_rows, staged_unit_ids(where)[-1]) == (0, "unit-2")

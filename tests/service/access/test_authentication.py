@@ -56,7 +56,7 @@ def test_names_of_keys(own: TableLocation) -> None:
     with pytest.raises(CallError, match="no key named 'b'"):
         store.revoke("b")
     with pytest.raises(TableError):
-        KeyStore(TableLocation.parse(f"{own.uri}-nowhere")).add("a", Right.SEARCH)
+        KeyStore(TableLocation.parse(f"{own.uri}-missing")).add("a", Right.SEARCH)
 
 
 def test_only_who_has_a_key_may_search(own: TableLocation) -> None:
@@ -112,7 +112,7 @@ def test_guessing_keys_is_cut_short(own: TableLocation) -> None:
         guesses = [ask(http, headers=bearer(f"guess-{i}")) for i in range(8)]
         assert [guess.status_code for guess in guesses] == [401] * 5 + [429] * 3
         assert int(guesses[-1].headers["retry-after"]) > 1
-        # Or a right guess among the wrong ones would still be found out.
+        # Otherwise a correct guess among the wrong ones would be visible.
         assert ask(http, headers=bearer(key)).status_code == 429
 
 
@@ -155,14 +155,14 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
 def test_without_keys_a_foreign_page_changes_nothing(
     own: TableLocation, headers: dict[str, str]
 ) -> None:
-    """No preflight asks for it: neither has a body, or one of text/plain."""
+    """These requests need no preflight: they have no body, or one of text/plain."""
     ours = {"Host": "localhost:8000"}
     with client(own.uri) as http:
         for path in ("/v1/admin/rollback", "/v1/admin/promote", "/v1/search"):
             refused = http.post(path, headers={**ours, **headers}, content=b"{}")
             assert refused.status_code == 403
             assert refused.json()["type"] == "urn:skytext:problem:forbidden"
-        # To read is harmless: the browser keeps the answer from the page.
+        # GET is harmless: the browser does not give the answer to the page.
         assert http.get("/v1/table", headers={**ours, **headers}).status_code == 200
 
 
@@ -183,7 +183,7 @@ def test_without_keys_our_page_and_those_allowed_may_search(
 
 @pytest.mark.parametrize("host", ["evil.example.org", "localhost.evil.org", "", "[::2]", "a:b:c"])
 def test_a_foreign_name_is_not_answered(served: Path, host: str) -> None:
-    """A foreign page whose own name leads to this machine."""
+    """A foreign page whose host name resolves to this machine."""
     with client(served) as http:
         assert ask(http, headers={"Host": host}).status_code == 421
         assert http.get("/", headers={"Host": host}).status_code == 421
@@ -191,7 +191,7 @@ def test_a_foreign_name_is_not_answered(served: Path, host: str) -> None:
             assert ask(http, headers={"Host": ours}).status_code == 200
 
 
-def test_a_trusted_proxy_tells_the_address(own: TableLocation) -> None:
+def test_the_address_from_a_trusted_proxy_is_used(own: TableLocation) -> None:
     KeyStore(own).add("a", Right.SEARCH)
     settings = {
         "access__require_keys": True,
@@ -206,11 +206,11 @@ def test_a_trusted_proxy_tells_the_address(own: TableLocation) -> None:
 
         assert [guess("192.0.2.1, 10.0.0.9") for _ in range(3)] == [401, 401, 429]
         assert guess("192.0.2.2") == 401
-        # What a client itself put in front counts for nothing.
+        # Addresses that the client itself added are ignored.
         assert guess("203.0.113.5, 192.0.2.1") == 429
 
 
-def test_a_server_that_believes_no_proxy_leaves_the_address_to_us(
+def test_the_server_does_not_change_the_client_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By default Serve's HTTP server uses the header of peers on its machine (serving.md)."""
@@ -287,14 +287,14 @@ def test_something_else_among_the_keys_is_passed_over(
     [
         "/v1", "/v1/", "/v1/table/", "//v1/table", "/v1//table", "/V1/table", "/v1/table%00",
         "/v1/../v1/table", "/page/../v1/table", "/page/%2e%2e/v1/table", "/page/..%2fapi.py",
-        "/metrics/", "//metrics", "/healthz/../metrics", "/docs", "/redoc", "/nowhere",
+        "/metrics/", "//metrics", "/healthz/../metrics", "/docs", "/redoc", "/missing",
         "/v1/admin", "/v1/admin/promote/", "/openapi.json/", "/.git/config", "/-/routes",
     ],
 )  # fmt: skip
-def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str) -> None:
+def test_no_spelling_of_a_path_bypasses_the_key(own: TableLocation, path: str) -> None:
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"}):
-            # Whole: `//metrics` alone would name a host.
+            # A complete URL, because `//metrics` alone would name a host.
             url = f"http://localhost{path}"
             answer = http.get(url, headers=headers, follow_redirects=True)
             assert answer.status_code in (401, 404), answer.text
@@ -303,8 +303,8 @@ def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str)
 
 
 @pytest.mark.parametrize("path", ["/metrics%0a", "/metrics%0d%0a", "/v1/table%00", "/healthz%0a"])
-def test_a_path_with_control_characters_is_nowhere(own: TableLocation, path: str) -> None:
-    """A regular expression's end also matches before a newline: no route of ours, by no right."""
+def test_a_path_with_control_characters_is_not_found(own: TableLocation, path: str) -> None:
+    """`$` also matches before a newline: such a path has no route and needs no right."""
     key = KeyStore(own).add("a", Right.SEARCH)
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, bearer(key)):
@@ -340,7 +340,7 @@ def test_headers_open_nothing_and_break_nothing(
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_the_key_is_asked_for_under_a_prefix_too(own: TableLocation) -> None:
+def test_the_key_is_required_under_a_prefix_too(own: TableLocation) -> None:
     """As with `route_prefix` in a deployed file."""
     from starlette.testclient import TestClient
 

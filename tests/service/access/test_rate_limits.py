@@ -1,4 +1,4 @@
-"""Where requests are counted."""
+"""The storage of the request counts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from skytext.service.telemetry.metrics import LocalMeter
 
 
 @pytest.mark.parametrize(
-    ("storage", "said"),
-    [("nowhere://host", "unknown storage scheme"), ("redis://host", "'redis' .*pip install redis")],
+    ("storage", "reason"),
+    [("missing://host", "unknown storage scheme"), ("redis://host", "'redis' .*pip install redis")],
 )
 def test_a_place_that_cannot_be_used_is_named(
-    storage: str, said: str, monkeypatch: pytest.MonkeyPatch
+    storage: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "redis", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match=f"rate_storage: {storage} cannot be used: .*{said}"):
+    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=f"rate_storage: {storage} cannot be used: .*{reason}"):
         Rates(AccessConfig(rate_storage=storage), 1, LocalMeter())

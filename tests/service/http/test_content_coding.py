@@ -33,7 +33,7 @@ def test_a_gzip_encoded_body_is_read(http: Any, coding: str) -> None:
     assert answer.json() == post(http, BODY, "identity").json()
 
 
-def test_a_body_without_a_coding_is_read_as_it_is(http: Any) -> None:
+def test_a_body_without_an_encoding_is_read_unchanged(http: Any) -> None:
     assert post(http, BODY, "identity").status_code == 200
 
 

@@ -40,7 +40,7 @@ def http(served: Path) -> Iterator[Any]:
         yield opened
 
 
-def test_a_row_tells_everything_but_the_vectors(http: Any) -> None:
+def test_a_row_has_everything_except_the_vectors(http: Any) -> None:
     row = http.get(f"/v1/images/{of('airport.jpg')}").json()
     assert row["captions"][0]["one_sentence"] == "planes on a runway"
     assert len(row["captions"]) == 3
@@ -155,7 +155,7 @@ def test_cached_images_expire_with_their_shard(
 
 
 @pytest.mark.parametrize("what", ["bytes", "thumbnail"])
-def test_an_image_that_stays_in_a_rewritten_tar_is_handed_out(
+def test_an_image_that_stays_in_a_rewritten_tar_is_served(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
@@ -281,7 +281,7 @@ def test_a_link_out_of_the_archive_is_not_followed(tmp_path: Path) -> None:
     assert caught.value.status == 403
 
 
-def test_an_image_too_large_to_hand_out_is_not_read(tmp_path: Path) -> None:
+def test_an_image_too_large_to_serve_is_not_read(tmp_path: Path) -> None:
     images = images_of(make_config(tmp_path / "table"))
     with pytest.raises(ProblemError, match="image-too-large"):
         images.check(row(f"file://{tmp_path}/archive/a.tar#a.jpg", byte_length=10**10))
@@ -303,7 +303,7 @@ def test_a_thumbnail_shows_the_bands_that_were_chosen(tmp_path: Path) -> None:
         encoded = asyncio.run(images_of(config).thumbnail(row, 128))
         colour = Image.open(io.BytesIO(encoded.data)).convert("RGB").getpixel((5, 5))
         shown.append((encoded.etag, colour))
-    # A browser that has the one must not take it for the other.
+    # A browser must not use one as the other.
     assert shown[0][0] != shown[1][0]
     assert np.abs(np.subtract(shown[0][1], (10, 20, 30))).max() <= 4
     assert np.abs(np.subtract(shown[1][1], (250, 30, 20))).max() <= 4

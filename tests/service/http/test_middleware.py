@@ -1,4 +1,4 @@
-"""The middleware, called like an ASGI server does, in one event loop."""
+"""The middleware, called as by an ASGI server, in one event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Inner = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Client:
-    """One request: what the server hands over, and what came back."""
+    """One request: the messages of the server, and the answer."""
 
     def __init__(self, path: str = "/v1/search", body: bytes = b"{}", **headers: str) -> None:
         self.scope: dict[str, Any] = {
@@ -60,7 +60,7 @@ class Client:
 
 
 class Work:
-    """An application that takes as long as the test wants."""
+    """An application that answers when the test allows it."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -193,7 +193,7 @@ def test_slow_uploads_hold_up_only_each_other() -> None:
     run(test)
 
 
-def test_a_client_that_goes_away_ends_its_work_and_frees_its_turn() -> None:
+def test_a_disconnected_client_ends_its_work_and_frees_its_slot() -> None:
     async def test() -> None:
         work = Work()
         gate = make_gate(work, max_running=1, max_waiting=0)
@@ -210,7 +210,7 @@ def test_a_client_that_goes_away_ends_its_work_and_frees_its_turn() -> None:
 
 
 def test_a_disconnect_after_the_whole_response_does_not_cancel_the_work() -> None:
-    """Servers tell of a disconnection as soon as the answer is sent."""
+    """Servers report a disconnection as soon as the answer is sent."""
 
     async def test() -> None:
         cleared_up = asyncio.Event()
@@ -232,7 +232,7 @@ def test_a_disconnect_after_the_whole_response_does_not_cancel_the_work() -> Non
 
 
 def test_a_cancelled_request_ends_its_work() -> None:
-    """As Ray Serve ends it."""
+    """Cancel it as Ray Serve does."""
 
     async def test() -> None:
         work = Work()
@@ -246,7 +246,7 @@ def test_a_cancelled_request_ends_its_work() -> None:
     run(test)
 
 
-def test_an_answer_that_takes_too_long_is_given_up() -> None:
+def test_an_answer_that_takes_too_long_is_aborted() -> None:
     async def test() -> None:
         work = Work()
         client = Client()
@@ -257,10 +257,10 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("said", [{"content_length": "1000"}, {}, {"content_length": "ten"}])
-def test_a_body_that_is_too_large_is_not_read(said: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", [{"content_length": "1000"}, {}, {"content_length": "ten"}])
+def test_a_body_that_is_too_large_is_not_read(headers: dict[str, str]) -> None:
     async def test() -> None:
-        work, client = Work(), Client(body=b"x" * 600, **said)
+        work, client = Work(), Client(body=b"x" * 600, **headers)
         assert await client.ask(make_gate(work, max_body_bytes=500)) == 413
         assert work.begun == 0
 
@@ -280,7 +280,7 @@ def test_a_body_without_end_is_cut_off() -> None:
     run(test)
 
 
-def test_a_slow_client_holds_no_turn_and_is_given_up() -> None:
+def test_a_slow_client_holds_no_slot_and_times_out() -> None:
     async def test() -> None:
         work = Work()
         gate = make_gate(work, max_running=1, max_waiting=0, body_timeout_s=0.05)
@@ -294,7 +294,7 @@ def test_a_slow_client_holds_no_turn_and_is_given_up() -> None:
     run(test)
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_let_go() -> None:
+def test_a_client_that_disconnects_during_its_body_frees_its_slot() -> None:
     async def test() -> None:
         work, client = Work(), Client(body=None)  # type: ignore[arg-type]
         client.go_away()
@@ -356,7 +356,7 @@ def test_draining_answers_running_requests_and_refuses_new_ones() -> None:
         under_way = asyncio.create_task(Client().ask(gate))
         await until(lambda: work.begun == 1)
         draining = asyncio.create_task(drain.drain(30))
-        await until(lambda: drain.is_asked)
+        await until(lambda: drain.is_draining)
         for path in ("/v1/search", "/v1/table", "/readyz", "/"):
             late = Client(path)
             assert await late.ask(gate) == 503

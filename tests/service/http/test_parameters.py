@@ -46,12 +46,12 @@ def test_a_refused_parameter_is_named_beside_those_that_are_known(http: Any) -> 
     assert answer.json()["errors"] == [{"field": "query.width", "message": said}]
 
 
-def test_the_page_keeps_its_parameters_to_itself(http: Any) -> None:
+def test_the_page_route_accepts_any_parameter(http: Any) -> None:
     assert http.get("/", params={"text": "a river", "until": "2024-05-31"}).status_code == 200
 
 
 @pytest.mark.parametrize("query", ["text=a&k=1&k=2", "text=a&gsd_max=1&gsd-max=2"])
-def test_a_second_value_is_refused_where_one_counts(http: Any, query: str) -> None:
+def test_a_second_value_of_a_single_valued_parameter_is_refused(http: Any, query: str) -> None:
     assert "given more than once" in refusal(http.get(f"/v1/search?{query}"))
 
 
@@ -82,7 +82,7 @@ def test_escaped_bytes_that_are_not_utf_8_are_refused(http: Any, text: str) -> N
 
 
 def test_unescaped_bytes_are_read_as_utf_8(http: Any) -> None:
-    """As curl sends them; the framework takes them for Latin-1."""
+    """As curl sends them; the framework decodes them as Latin-1."""
     condition = "collection = 'M\u00fcnchen'"
     escaped = http.get("/v1/search", params={"text": "a", "filter": condition})
     raw = http.get(b"/v1/search?text=a&filter=".decode() + condition)

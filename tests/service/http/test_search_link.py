@@ -14,7 +14,7 @@ from tests.service.app import client
 
 RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
 AIRPORT = image_id("aerial", "a.tar", "airport.jpg", 0)
-# Of the command's own machine: its files, its model, its output.
+# Options of the command line only: local files, the model, the output.
 _LOCAL = {"table", "image", "embedding_model", "config", "settings", "as_json"}
 
 
@@ -91,20 +91,20 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
     [
         ("POLYGON((4 51, 4.5 51, 4.5 51.5, 4 51))", [RIVER]),
         ('{"type": "Point", "coordinates": [4.2, 51.2]}', [RIVER]),
-        # The box around this triangle has the image in it, the triangle has not.
+        # The bounding box of this triangle contains the image, the triangle does not.
         ("POLYGON((0 51.2, 4.3 60, 0 60, 0 51.2))", []),
     ],
 )
-def test_a_geometry_is_met_by_the_footprint(
+def test_a_geometry_is_compared_with_the_footprint(
     http: Any, name: str, geometry: str, images: list[str]
 ) -> None:
     assert found(http, {"text": "planes", name: geometry}) == images
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "detail"),
     [
-        ({"text": "a", "collection": "nowhere"}, "collection"),
+        ({"text": "a", "collection": "missing"}, "collection"),
         ({"text": "a", "gsd_min": "2", "gsd_max": "1"}, "must not be above"),
         ({"text": "a", "gsd_min": "nan"}, "query.gsd_min"),
         ({"text": "a", "where": "gsd < 1", "filter": "gsd < 1"}, "names of the same parameter"),
@@ -122,10 +122,10 @@ def test_a_geometry_is_met_by_the_footprint(
         ({}, "name a text"),
     ],
 )
-def test_a_wrong_link_is_a_problem(http: Any, query: Any, said: str) -> None:
+def test_a_wrong_link_is_a_problem(http: Any, query: Any, detail: str) -> None:
     answer = http.get("/v1/search", params=query)
     assert answer.status_code == 422, answer.text
-    assert said in answer.json()["detail"]
+    assert detail in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -90,7 +90,7 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "detail"),
     [
         ({}, "name a text"),
         ({"text": " "}, "empty"),
@@ -117,13 +117,13 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
         ([], "body"),
     ],
 )
-def test_a_wrong_search_is_a_problem(http: Any, body: Any, said: str) -> None:
+def test_a_wrong_search_is_a_problem(http: Any, body: Any, detail: str) -> None:
     sent = json.dumps(body).encode()
     answer = http.post("/v1/search", content=sent, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
-    assert said in problem["detail"]
+    assert detail in problem["detail"]
     assert problem["status"] == 422
     assert problem["instance"] == "/v1/search"
     assert problem["request_id"] == answer.headers["x-request-id"]
@@ -207,7 +207,9 @@ def test_a_table_whose_store_does_not_answer_is_a_503(
 
 
 @pytest.mark.parametrize("path", ["promote", "rollback"])
-def test_a_refused_promotion_does_not_tell_where_the_table_lies(http: Any, path: str) -> None:
+def test_a_refused_promotion_does_not_contain_the_address_of_the_table(
+    http: Any, path: str
+) -> None:
     answer = http.post(f"/v1/admin/{path}", json={"version": 999})
     assert answer.status_code == 422
     assert "TABLE" in answer.json()["detail"]
@@ -251,7 +253,7 @@ def test_the_texts_of_one_request_are_bounded(served: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [33, 1000, 1001, 4000])
-def test_a_batch_that_is_too_long_is_too_large_however_long(http: Any, number: int) -> None:
+def test_a_batch_above_the_limit_is_refused_at_any_length(http: Any, number: int) -> None:
     answer = http.post("/v1/search/batch", json={"searches": [{"text": "a"}] * number})
     assert answer.status_code == 413
     assert answer.json()["detail"] == f"a batch may have at most 32 searches (given: {number})"
@@ -296,7 +298,7 @@ def test_requests_are_counted(served: Path) -> None:
 
 
 def test_every_answer_carries_the_headers_that_keep_browsers_safe(http: Any) -> None:
-    for path in ("/healthz", "/v1/table", "/nowhere"):
+    for path in ("/healthz", "/v1/table", "/missing"):
         headers = http.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
@@ -334,7 +336,7 @@ def with_refs(node: Any, document: Any) -> Any:
     if "$ref" in node and isinstance(node["$ref"], str):
         name = node["$ref"].removeprefix("#/components/schemas/")
         schema = document["components"]["schemas"][name]
-        # Conditions hold conditions.
+        # Conditions contain conditions.
         return schema if name.endswith(("And", "Or", "Not")) else with_refs(schema, document)
     return {key: with_refs(value, document) for key, value in node.items()}
 

@@ -1,4 +1,4 @@
-"""Several tables that are served as one."""
+"""Several tables, served as one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_search_finds_the_images_of_all_tables(http: Any, served_two: list[Pat
     assert shown["table_version"] == found["table_version"]
 
 
-def test_pages_go_on_over_all_tables(http: Any) -> None:
+def test_pages_continue_over_all_tables(http: Any) -> None:
     whole, paged, cursor = answer(http.post("/v1/search", json=ASKED)), [], None
     while True:
         body = {**ASKED, "k": 2, **({} if cursor is None else {"cursor": cursor})}
@@ -94,7 +94,7 @@ def test_more_like_an_image_of_one_table_looks_in_all(http: Any) -> None:
     assert {hit["table"] for hit in found["hits"]} == {"north", "south"}
 
 
-def test_what_is_served_is_told_of_all_tables_and_of_each(http: Any, served_two: Any) -> None:
+def test_the_service_describes_all_tables_and_each_one(http: Any, served_two: Any) -> None:
     about = answer(http.get("/v1/table"))
     versions = [latest(table) for table in served_two]
     assert (about["num_ok"], about["num_failed"], about["live_version"]) == (5, 2, None)
@@ -127,7 +127,7 @@ def test_a_cursor_of_one_table_is_refused_by_several(http: Any, served: Path) ->
     assert "a search of one table" in refused.json()["detail"]
 
 
-def test_no_answer_tells_where_a_table_lies(http: Any, served_two: list[Path]) -> None:
+def test_no_answer_contains_the_address_of_a_table(http: Any, served_two: list[Path]) -> None:
     wrong = http.post("/v1/admin/promote", json={"table": "south", "version": 999})
     assert (wrong.status_code, wrong.json()["detail"].split()[0]) == (422, "south")
     texts = [
@@ -156,7 +156,7 @@ def test_one_table_is_promoted_while_the_other_stays(two: list[Path]) -> None:
         assert done == {"live_version": last[0], "previous_version": last[0] - 1}
         now = answer(http.post("/v1/search", json=ASKED))
         assert now["table_version"] == f"{last[0]},{last[1]}"
-        # A page goes on in the versions of the page before.
+        # A page uses the versions of the previous page.
         more = {**ASKED, "k": 1, "cursor": before["next_cursor"]}
         assert (
             answer(http.post("/v1/search", json=more))["table_version"] == before["table_version"]

@@ -1,4 +1,4 @@
-"""Searches by an uploaded image: bombs, things that are no images, and the one that is right."""
+"""Searches by an uploaded image: decompression bombs, other files, and a valid image."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
 
 
 def png_bomb(side_px: int) -> bytes:
-    """A PNG of a few kB whose header promises so many pixels."""
+    """A PNG of a few kB whose header claims this number of pixels."""
     header = pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
     pixels = zlib.compress(bytes(1_000_000), 9)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
@@ -110,7 +110,7 @@ def test_a_header_that_takes_minutes_to_read_is_refused(served: Path) -> None:
             started = time.thread_time()
             with pytest.raises(SampleError, match="its header"):
                 inspect_image(data)
-            # Most of a second is what the test's machine may have lost meanwhile.
+            # The machine of the test may be slow by nearly a second.
             assert time.thread_time() - started < 1, name
             answer = upload(http, data)
             assert (answer.status_code, answer.json()["type"]) == (

@@ -232,7 +232,7 @@ def test_a_hit_says_of_which_table_it_is(served_two: list[Path], browser: Browse
             page.keyboard.press("Escape")
 
 
-def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Browser) -> None:
+def test_a_promotion_is_shown_and_used_on_request(tmp_path: Path, browser: Browser) -> None:
     table = make_page_table(tmp_path)
     where = TableLocation.parse(str(table))
     last = ImagesTable.open(where).version

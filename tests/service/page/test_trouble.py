@@ -1,4 +1,4 @@
-"""The page in a real browser: what goes wrong, who may search, and what wants to be markup."""
+"""The page in a real browser: errors, access, and text that contains markup."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_problem_is_shown_in_the_api_s_words(page: Page) -> None:
     expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
 
 
-def test_a_busy_service_is_asked_again_by_the_person(page: Page) -> None:
+def test_the_user_can_retry_a_search_on_a_busy_service(page: Page) -> None:
     refuse = problem(503, "too many requests <b>wait</b>", **{"Retry-After": "2"})
     page.route("**/v1/search", lambda route: route.fulfill(**refuse))
     page.goto("/?text=a+brown+river")
@@ -102,7 +102,7 @@ def test_a_later_search_wins_over_an_earlier_one(page: Page) -> None:
     expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
     page.wait_for_timeout(50)
     assert search(page, "a brown river")[0] == "river.jpg"
-    held[0].continue_()  # the page waits for it no longer
+    held[0].continue_()  # the page does not wait for it any more
     expect(page.locator(".sentence >> nth=0")).to_have_text("a brown river")
     assert "brown" in page.url
 
@@ -123,7 +123,7 @@ def test_thumbnails_are_retried_and_errors_are_shown(page: Page) -> None:
     assert list(tried.values()) == [2]
 
 
-def test_without_archive_roots_no_image_is_asked_for(page_table: Path, browser: Browser) -> None:
+def test_without_archive_roots_no_image_is_requested(page_table: Path, browser: Browser) -> None:
     with serving(page_table, archive_roots=[]) as url, open_page(browser, url) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -133,7 +133,7 @@ def test_without_archive_roots_no_image_is_asked_for(page_table: Path, browser: 
         assert not [url for url in asked if "/v1/images/" in url]
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab(
+def test_the_page_asks_for_a_key_and_keeps_it_in_the_tab(
     page_table: Path, tmp_path: Path, browser: Browser
 ) -> None:
     table = tmp_path / "table"
@@ -169,7 +169,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
 def test_a_late_refusal_of_the_key_before_changes_nothing(
     page_table: Path, tmp_path: Path, browser: Browser, when: str
 ) -> None:
-    """The page asks for two things at once: the second refusal comes when it comes."""
+    """The page sends two requests at once: the second refusal may arrive at any time."""
     table = tmp_path / "table"
     shutil.copytree(page_table, table)
     key = KeyStore(TableLocation.parse(str(table))).add("somebody", Right.SEARCH)
@@ -228,7 +228,7 @@ def test_a_hostile_footprint_s_tip_stays_text(page: Page) -> None:
     assert page.evaluate("window.hacked") is None
 
 
-def test_the_policy_lets_no_foreign_code_run(browser: Browser, site: str) -> None:
+def test_the_content_policy_blocks_foreign_code(browser: Browser, site: str) -> None:
     refused: list[str] = []
     context = browser.new_context(base_url=site)
     page = context.new_page()

@@ -1,6 +1,6 @@
-"""The application on a real Ray, as ``serve deploy serve/config.yaml`` puts it there.
+"""The application on a real Ray, as ``serve deploy serve/config.yaml`` starts it.
 
-It serves two tables as one: that of one alone is in ``test_serve_command.py``.
+It serves two tables as one; ``test_serve_command.py`` serves a single table.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def whole_config() -> dict[str, Any]:
 
 
 def deployed_config(table: Path, port: int) -> dict[str, Any]:
-    """The file, but for the places that everybody has to name, and two ingress replicas."""
+    """The file with the addresses of the test, and two ingress replicas."""
     config = whole_config()
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
@@ -60,7 +60,7 @@ def deployed_config(table: Path, port: int) -> dict[str, Any]:
         "archive_roots": [str(table.parent / "archive")],
         "poll_interval_s": 0.2,
         "captioner": True,
-        # None of these is about what is refused under load, and the machine may be a slow one.
+        # These tests do not test refusals under load, and the machine may be slow.
         "limits": {"max_running": 8, "max_wait_s": 5.0},
     }
     of_name = {one["name"]: one for one in application["deployments"]}
@@ -108,7 +108,7 @@ def deployed(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     config["applications"][0]["args"]["table"] = [str(folder / "table"), str(folder / "more")]
     served = Deployed(folder / "table", port)
     serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
-    # What the REST endpoint behind `serve deploy` does with the file.
+    # As the REST endpoint of `serve deploy` handles the file.
     _get_global_client().deploy_apps(ServeDeploySchema(**config))
     with served.client(served.search_key) as http:
 
@@ -138,8 +138,8 @@ def test_a_deployed_service_answers(deployed: Deployed) -> None:
         assert "there is no column" in wrong.json()["detail"]
         assert http.post("/v1/search", content=b"x" * 70_000).status_code == 413
         assert http.get("/metrics").status_code == 403
-    with httpx.Client(base_url=deployed.url, trust_env=False) as nobody:
-        assert nobody.get("/v1/table").status_code == 401
+    with httpx.Client(base_url=deployed.url, trust_env=False) as without_key:
+        assert without_key.get("/v1/table").status_code == 401
 
 
 def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
@@ -181,7 +181,7 @@ def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
 
 
 def test_a_replica_that_dies_is_replaced(deployed: Deployed) -> None:
-    # Of this Ray alone: others may run on this machine.
+    # Only of this Ray: others may run on this machine.
     (replica,) = [
         process
         for process in psutil.Process().children(recursive=True)
@@ -221,26 +221,26 @@ def counts(text: str, name: str, label: str) -> dict[str, float]:
 
 
 def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
-    # Nothing else in this file asks for a row.
+    # No other test in this file requests a row.
     name, label = "ray_skytext_requests_total", 'route="/v1/images/{image_id}"'
-    num_asked, text = 0, ""
+    num_requests, text = 0, ""
     seen: dict[str, float] = {}
     with deployed.client(deployed.admin_key) as http:
 
         def all_are_counted() -> bool:
-            nonlocal num_asked, text
+            nonlocal num_requests, text
             text = http.get("/metrics").text
             if any(line.startswith(_SCRAPED) and line.endswith(" 0") for line in text.splitlines()):
-                return False  # the node's agent was too slow this once, and the service says so
+                return False  # the node's agent was too slow, and the service reports it
             found = counts(text, name, label)
             assert all(found[series] >= value for series, value in seen.items()), "a count fell"
             seen.update(found)
             if len(found) < 2:  # the proxy chooses a replica for each
-                num_asked += 10
+                num_requests += 10
                 assert {http.get(f"/v1/images/{RIVER}").status_code for _ in range(10)} == {200}
-            return len(found) == 2 and sum(found.values()) == num_asked
+            return len(found) == 2 and sum(found.values()) == num_requests
 
-        # What it looked at last: the next answer may come while the node's agent is too slow.
+        # The last values: the next answer may come while the node's agent is too slow.
         until(all_are_counted, 300)
     assert "ray_skytext_embed_batch_size" in text
     assert 'skytext_node_scraped{node="' in text

@@ -37,7 +37,7 @@ from tests.service.tables import encoded, make_archive, make_rows, write_table
 pytestmark = [pytest.mark.ray, pytest.mark.proof, pytest.mark.timeout(900)]
 
 POLL_S, REFRESH_S = 0.5, 1.0
-# What a node of two cores that does other things, too, may need beyond that.
+# Additional time for a node of two cores with other work.
 SLOW_S = 10.0
 KEY_RATE = 150
 NUM_CLIENTS, NUM_KEYS = 4, 10
@@ -45,7 +45,7 @@ NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_LOST_NODES", "10"))
 BACK_S = 30.0
 PARTS = {f"ray::ServeReplica:skytext:{part}" for part in ("ingress", "embedding", "search")}
 TWO = {"searches": [{"text": "a brown river", "k": 9}, {"text": "water in fields", "k": 9}]}
-# What the REST endpoint behind `serve deploy` does with the file, in a process of its own.
+# As the REST endpoint of `serve deploy` handles the file, in a separate process.
 _DEPLOY = """
 import json, sys
 import ray
@@ -62,7 +62,7 @@ serve.shutdown()
 
 
 def config_of(table: str, archive: str, port: int, row_copies: Path) -> dict[str, Any]:
-    """The file, but for places, times, and the number of replicas: one on each worker node."""
+    """The file with other addresses and times, and one replica on each worker node."""
     text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
     config: dict[str, Any] = yaml.safe_load(text)
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
@@ -72,7 +72,7 @@ def config_of(table: str, archive: str, port: int, row_copies: Path) -> dict[str
     service |= {"archive_roots": [archive], "row_copy_dir": str(row_copies)}
     service |= {"poll_interval_s": POLL_S, "limits": {"max_running": 8, "max_wait_s": 5.0}}
     service["access"] |= {"refresh_s": REFRESH_S, "key_rate": f"{KEY_RATE}/minute"}
-    # Keys that are not known yet are none of the wrong ones that this is about.
+    # New keys may be unknown for a moment; they must not count as wrong keys.
     service["access"] |= {"failure_rate": "1000/minute"}
     for deployment in application["deployments"]:
         deployment["max_replicas_per_node"] = 1
@@ -132,7 +132,7 @@ def first_version(served: Deployed) -> int:
 
 
 def connecting_anew(served: Deployed, key: str) -> httpx.Client:
-    """A client whose every request is a connection of its own, to any of the proxies."""
+    """A client that opens a new connection, to any of the proxies, for each request."""
     return httpx.Client(
         base_url=served.url,
         headers={"X-API-Key": key},
@@ -148,7 +148,7 @@ def statuses(served: Deployed, key: str, path: str, times: int = 16) -> Counter[
 
 
 def versions(served: Deployed, key: str, times: int = 8) -> set[int | None]:
-    """The versions that so many searches one after the other tell; None for what failed."""
+    """The versions of a number of sequential searches; None for a failed search."""
     found = set[int | None]()
     with connecting_anew(served, key) as http:
         for _ in range(times):
@@ -164,7 +164,7 @@ def versions(served: Deployed, key: str, times: int = 8) -> set[int | None]:
 
 
 def follow(served: Deployed, key: str, change: Callable[[], Any]) -> float:
-    """Promote or roll back; return after how many seconds all answers were of that version."""
+    """Promote or roll back; return the seconds until all answers have that version."""
     version = change().version
     started = time.monotonic()
     until(lambda: versions(served, key) == {version}, POLL_S + BACK_S)
@@ -212,13 +212,13 @@ def test_each_ingress_replica_counts_the_requests_of_a_key(deployed: Deployed) -
     with ThreadPoolExecutor(3) as pool:
         seen = sum(pool.map(ask, range(3)), Counter[int]())
     assert set(seen) == {404, 429}
-    # Counted by each of two; a window that begins meanwhile lets a few more in.
+    # Each of two replicas counts; a new time window allows a few more.
     assert KEY_RATE < seen[404] < 2.1 * KEY_RATE
 
 
 @contextmanager
 def under_load(served: Deployed) -> Iterator[list[Asked]]:
-    """Let clients search until the block ends; their answers must be right."""
+    """Let clients search until the block ends; their answers must be correct."""
     texts, last = [search["text"] for search in TWO["searches"]], last_version(served)
     expected = {
         version: [
@@ -235,7 +235,7 @@ def under_load(served: Deployed) -> Iterator[list[Asked]]:
         found = [[hit["image_id"] for hit in one["hits"]] for one in answer["answers"]]
         assert found == expected[version]
 
-    # Of one key so many requests would be too many.
+    # One key would exceed its rate.
     store = KeyStore(served.location)
     keys = [store.add(f"load {time.time_ns()}", Right.SEARCH) for _ in range(NUM_KEYS)]
     time.sleep(REFRESH_S + 1.0)
@@ -246,7 +246,7 @@ def under_load(served: Deployed) -> Iterator[list[Asked]]:
 
 
 def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any) -> str:
-    """Kill a worker node, promote or roll back without it; return what that cost."""
+    """Kill a worker node, promote or roll back without it; return the failures and times."""
     nodes.kill()
     killed = time.monotonic()
     followed_s = follow(served, served.search_key, lambda: change(served.location))
@@ -259,7 +259,7 @@ def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any)
         f"{len(failed)} of {len(since)} requests failed {outcomes(failed)}, the last of them "
         f"{back_s:.1f} s after the kill; a promotion was followed after {followed_s:.1f} s"
     )
-    # 500: what Serve's proxy on another node says of a request whose ingress replica died with it.
+    # 500: Serve's proxy on another node answers so if the ingress replica is lost.
     in_work = [one for one in failed if one.sent < killed and one.outcome == "500"]
     later = outcomes([one for one in failed if one not in in_work])
     assert later.keys() <= {"503", "ConnectError", "ReadError", "RemoteProtocolError"}, line
@@ -268,7 +268,9 @@ def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any)
     return line
 
 
-def test_a_node_that_dies_under_load_costs_seconds(deployed: Deployed, cluster: Nodes) -> None:
+def test_a_node_lost_under_load_is_replaced_within_seconds(
+    deployed: Deployed, cluster: Nodes
+) -> None:
     with under_load(deployed) as asked:
         line = lose_a_node(deployed, cluster, asked, promote)
     print(line)  # noqa: T201  (shown where it fails, and with -rP)
@@ -276,7 +278,7 @@ def test_a_node_that_dies_under_load_costs_seconds(deployed: Deployed, cluster: 
 
 @pytest.mark.proof
 @pytest.mark.timeout(1800)
-def test_every_one_of_many_nodes_that_die_costs_seconds(
+def test_each_of_many_lost_nodes_is_replaced_within_seconds(
     deployed: Deployed, cluster: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     promote(deployed.location)

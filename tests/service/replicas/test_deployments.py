@@ -1,4 +1,4 @@
-"""The deployments without a cluster: what they are built from, and how calls between them end."""
+"""The deployments without a cluster: their construction, and calls between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.service.app import make_config
 
 
 class Method:
-    """A deployment's method that ends as the test wants, one call after the other."""
+    """A deployment's method with a given result for each call."""
 
     def __init__(self, *ends: Any) -> None:
         self.ends = list(ends)
@@ -98,7 +98,7 @@ def test_calls_that_change_something_are_not_repeated() -> None:
 
 
 @pytest.mark.parametrize("name", ["promote", "rollback"])
-def test_promotions_are_asked_for_once(name: str) -> None:
+def test_promotions_are_requested_once(name: str) -> None:
     method = Method(ActorDiedError(), "done")
     handle = SearchHandle(SimpleNamespace(promote=method, rollback=method))
     with pytest.raises(ProblemError, match="unknown-outcome"):
@@ -106,14 +106,14 @@ def test_promotions_are_asked_for_once(name: str) -> None:
     assert method.ends == ["done"]
 
 
-def test_a_refusal_is_a_value_on_its_way_and_raised_where_it_was_asked_for() -> None:
+def test_a_refusal_is_returned_as_a_value_and_raised_by_the_caller() -> None:
     gone = ProblemError(410, "version-gone", "search again", {"a": "b"})
     with pytest.raises(ProblemError, match="410 version-gone: search again") as caught:
         asyncio.run(call(Method(pickle.loads(pickle.dumps(Refusal(gone))))))
     assert caught.value.headers == {"a": "b"}
 
 
-def test_a_refusal_does_not_tell_where_the_table_lies() -> None:
+def test_a_refusal_does_not_contain_the_address_of_the_table() -> None:
     class Worker:
         private_names: Mapping[str, str] = {"/home/me/t": "TABLE", "home/me/t": "TABLE"}
 
@@ -127,7 +127,7 @@ def test_a_refusal_does_not_tell_where_the_table_lies() -> None:
     assert str(refused.error) == "TABLE has no version 9: Not found: TABLE/_versions/9"
 
 
-def test_a_fault_of_ours_stays_one() -> None:
+def test_an_internal_error_stays_an_internal_error() -> None:
     with pytest.raises(RayTaskError):
         asyncio.run(call(Method(task_error(ZeroDivisionError("ours")))))
 
@@ -147,7 +147,7 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
 def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every request would seem to come from here."""
+    """Otherwise every request would seem to come from this machine."""
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     monkeypatch.setattr(deployments, "configure_logs", lambda handlers: None)
     settings = make_config(served).model_dump(mode="json")

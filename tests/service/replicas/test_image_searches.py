@@ -1,4 +1,4 @@
-"""Searches by the images' own vectors through the service, and a service that cannot have them."""
+"""Searches by image vectors through the service, and a service without them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_images_are_searched_page_by_page(http: Any) -> None:
     assert [answer["mode"] for answer in answers] == ["image", "dense"]
 
 
-def test_scores_of_hits_are_cosines_and_may_be_asked_for(http: Any) -> None:
+def test_scores_of_hits_are_cosines_and_may_have_a_minimum(http: Any) -> None:
     both = search(http, text="red", mode="image+dense")["hits"]
     assert [hit["score"] for hit in both] == [hit["image_cosine"] for hit in both]
     assert None in [hit["score"] for hit in both]
@@ -84,7 +84,7 @@ def test_scores_of_hits_are_cosines_and_may_be_asked_for(http: Any) -> None:
     assert refused.status_code == 422
     with Client("http://localhost", transport=Through(http)) as ours:
         assert len(ours.search("red", mode="image", min_score=0.5)) == 2
-        # A threshold of 0 is one.
+        # A threshold of 0 is valid.
         assert len(ours.search("red", mode="image", min_score=0)) < 4
 
 
@@ -181,7 +181,7 @@ def test_rows_committed_later_are_served_too(tmp_path: Path) -> None:
 def test_images_of_several_tables_are_searched_where_all_have_vectors(
     table: Path, tmp_path: Path
 ) -> None:
-    """By the same model; else the service says why they are not."""
+    """The modes need the same model in all tables; otherwise the service gives the reason."""
     make_searched(tmp_path / "more")
     with client(table, more=[tmp_path / "more"]) as http:
         about = http.get("/v1/table").json()

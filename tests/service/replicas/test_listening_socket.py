@@ -1,4 +1,4 @@
-"""The socket that outlives the process which answers on it."""
+"""The socket stays open when the answering process ends."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def test_connections_queue_while_no_ingress_runs() -> None:
 
     async def answer(name: str, path: Path, asked: list[Future[str]]) -> list[str]:
         async with serving(answering(name), take_socket(str(path))) as task:
-            told = await asyncio.gather(*map(asyncio.wrap_future, asked))
+            answers = await asyncio.gather(*map(asyncio.wrap_future, asked))
             assert not task.done()
         assert task.done()
-        return list(told)
+        return list(answers)
 
     with listening("127.0.0.1", port) as path, ThreadPoolExecutor(4) as pool:
         for name in ("first", "second"):
             asked = [pool.submit(ask, port) for _ in range(4)]
-            told = asyncio.run(answer(name, path, asked))
-            assert told == [f"{name} to 127.0.0.1"] * 4
+            answers = asyncio.run(answer(name, path, asked))
+            assert answers == [f"{name} to 127.0.0.1"] * 4
     with pytest.raises(httpx.ConnectError):
         ask(port)
-    # At once again, although connections to it have just ended.
+    # The address can be used again at once, although connections have just ended.
     with listening("127.0.0.1", port):
         pass
 
@@ -63,12 +63,12 @@ def test_connections_queue_while_no_ingress_runs() -> None:
 def test_a_forwarded_for_header_is_not_trusted() -> None:
     port = free_port()
 
-    async def told(path: Path) -> str:
+    async def answers(path: Path) -> str:
         async with serving(answering("one"), take_socket(str(path))):
             return await asyncio.to_thread(ask, port, **{"X-Forwarded-For": "192.0.2.7"})
 
     with listening("127.0.0.1", port) as path:
-        assert asyncio.run(told(path)) == "one to 127.0.0.1"
+        assert asyncio.run(answers(path)) == "one to 127.0.0.1"
 
 
 def test_only_this_user_may_have_the_socket() -> None:

@@ -23,7 +23,7 @@ def asks_for_keys(where: TableLocation, host: str, keys: bool | None) -> bool:
     return decide_access(tables, host, keys, Config()).service.access.require_keys
 
 
-def test_keys_are_asked_for_where_there_are_any(own: TableLocation) -> None:
+def test_keys_are_required_if_the_table_has_any(own: TableLocation) -> None:
     assert not asks_for_keys(own, "127.0.0.1", None)
     assert not asks_for_keys(own, "::1", None)
     KeyStore(own).add("a", Right.SEARCH)
@@ -103,7 +103,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
 
 
 def test_the_seconds_until_the_end_are_counted_from_the_signal() -> None:
-    """And not from the end of what the main thread does then, minutes later."""
+    """The limit starts at the signal, not at the end of the main thread's work."""
     command = [sys.executable, "-c", _BUSY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

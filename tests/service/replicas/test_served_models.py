@@ -186,7 +186,7 @@ def test_a_text_that_one_model_cannot_embed_does_not_fail_those_of_another(
         asyncio.run(worker.embed_one(("ships", (last,))))
 
 
-def test_a_model_that_was_asked_for_before_its_promotion_is_loaded_once(
+def test_a_model_requested_before_its_promotion_is_loaded_once(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = promote(own).version, embed_again(own, "fake:dim=24").version
@@ -211,7 +211,7 @@ def test_a_model_that_was_asked_for_before_its_promotion_is_loaded_once(
 
 
 def query(table: ImagesTable, text: str = "a river") -> Query:
-    """A search that was embedded by the model of a version."""
+    """A search that was embedded with the model of a version."""
     column = table.text_column
     vector = np.full(column.dim, column.dim**-0.5, np.float32)
     return Query(SearchRequest(text=text), {text: Embedded(column.fingerprint, vector)}, {})
@@ -254,7 +254,7 @@ def test_a_version_is_held_as_long_as_searches_are_embedded_by_its_model(
     assert answered(worker, old) == [first]
     promote_another(12)
     assert worker.versions.held((first,)) is not None
-    # Since then no search came for it.
+    # No search has used it since then.
     latest = promote_another(8)
     assert worker.versions.held((first,)) is None
     assert answered(worker, old) == [OtherModel((latest,))]

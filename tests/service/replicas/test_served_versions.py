@@ -70,7 +70,7 @@ def test_without_a_promotion_the_latest_is_served_and_stays(own: TableLocation) 
     assert live(versions) == first
 
 
-def test_a_pinned_version_stays_whatever_is_promoted(own: TableLocation) -> None:
+def test_a_pinned_version_stays_after_a_promotion(own: TableLocation) -> None:
     first, last = first_and_last(own)
     promote(own, last)
     versions = worker(own, version=first).versions
@@ -107,7 +107,7 @@ def test_versions_that_were_live_are_held_and_others_are_gone(own: TableLocation
     promote(own, first)
     promote(own, last)
     versions = worker(own).versions
-    # By another replica's cursor: this one never served it.
+    # A cursor of another replica: this replica never served the version.
     assert versions.at((first,)).table.version == first
     assert versions.at((last,)) is versions.live
     for made_up in (0, 99, -1, 2**63):
@@ -170,7 +170,7 @@ def test_a_version_that_was_never_live_is_refused_at_once(
             refused = await made.search([query((last + 7,))])
             assert isinstance(refused, Refusal)
             assert str(refused.error).startswith("410 version-gone")
-            # One that was live waits until it can be opened, and holds up nobody else.
+            # The search waits until the version can be opened, and delays no other search.
             waiting = asyncio.ensure_future(made.search([query((last,))]))
             await asyncio.sleep(0)
             assert isinstance(await made.search([query(None)]), list)
@@ -213,7 +213,7 @@ def test_a_version_that_cannot_be_served_leaves_the_old_one(
     made = worker(own)
     there = ImagesTable.open(own, first).text_column
     promote(own, last)
-    # The model of the version is another by now than the one that embedded it.
+    # The model differs now from the one that embedded the version.
     monkeypatch.setattr(made, "_column", replace(there, fingerprint="0" * 32))
     monkeypatch.setattr(factory, "embedding_fingerprint", lambda _: "1" * 32)
     assert not made.versions.refresh()
@@ -250,7 +250,7 @@ def test_a_follower_follows_until_it_is_stopped(own: TableLocation) -> None:
 def test_no_answer_fails_or_mixes_versions_while_versions_change(
     own: TableLocation, num_changes: int
 ) -> None:
-    """Promotions and as many roll-backs, under searches."""
+    """Promotions and rollbacks during searches."""
     first, last = first_and_last(own)
     promote(own, first)
     counts = {first: 2, last: 4}
@@ -291,7 +291,7 @@ def scores(answer: Any) -> list[tuple[str, float]]:
 def test_no_answer_fails_or_mixes_models_while_the_embedding_model_changes(
     own: TableLocation, num_changes: int
 ) -> None:
-    """Promotions and roll-backs between vectors of 16 and of 24 numbers, under searches."""
+    """Promotions and rollbacks between vectors of 16 and of 24 numbers, during searches."""
     first = promote(own).version
     last = embed_again(own, "fake:dim=24").version
     bodies = [{"text": "a river", "k": 9}, {"text": "ships in a harbour", "k": 9}]
@@ -311,7 +311,7 @@ def test_no_answer_fails_or_mixes_models_while_the_embedding_model_changes(
                 for number in range(num_changes):
                     for step in (lambda: promote(own, last), lambda: rollback(own)):
                         step()
-                        # Now the one is first, now the other, and now the models stay behind.
+                        # Different orders of the swap, and a delayed load of the models.
                         follow = [searches.versions.refresh, models.refresh]
                         for one in (follow, follow[::-1], follow[:1])[number % 3]:
                             one()
@@ -408,7 +408,7 @@ def test_rows_of_the_live_version_are_copied(own: TableLocation, tmp_path: Path)
     wait_until(lambda: made.versions.live.rows_are_copied)
     assert live(made.versions) == last
     assert copies(made, "true") == 2
-    # Both are held, and either way there is nothing to copy.
+    # Both are held, and no rows must be copied.
     rollback(own)
     assert made.versions.refresh()
     assert made.versions.live.rows_are_copied
@@ -479,24 +479,24 @@ def test_a_promotion_of_one_table_opens_nothing_of_the_others(two: list[Path]) -
     assert versions.live._parts[1] is before._parts[1]
     assert versions.live._parts[0] is not before._parts[0]
     assert not versions.refresh()
-    # A version of each table that was live may be named, whether or not they were live together.
+    # A request may name live versions of each table, even if they were not live together.
     promote(south, other)
     assert versions.at((last - 1, other)).versions == (last - 1, other)
     with pytest.raises(CallError, match="one number for each of 2 tables"):
         versions.at((last,))
 
 
-def test_a_clean_up_is_told_of_the_versions_of_each_table(two: list[Path]) -> None:
+def test_the_versions_of_each_table_are_held_for_clean_ups(two: list[Path]) -> None:
     (north, south), (last, other) = promoted(two)
     versions = several(two).versions
     promote(south, other)
     assert versions.refresh()
-    versions.say_held()
+    versions.record_held()
     assert held_versions(north) == {last - 1}
     assert held_versions(south) == {other - 1, other}
 
 
-def test_a_table_that_cannot_be_followed_holds_up_no_other(two: list[Path]) -> None:
+def test_a_table_that_cannot_be_followed_does_not_delay_others(two: list[Path]) -> None:
     (north, south), (last, other) = promoted(two)
     made = several(two)
     make = made.versions._make_searcher
@@ -535,7 +535,7 @@ def test_another_model_is_followed_once_all_tables_have_it(two: list[Path]) -> N
         with pytest.raises(TableError, match="search each alone"):
             models.refresh()
         assert found() == before
-        # The other table is followed meanwhile.
+        # Promotions of the other table still take effect.
         promote(south, other)
         assert searches.versions.refresh()
         assert found() == (before[0].replace(f",{other - 1}", f",{other}"), 4)

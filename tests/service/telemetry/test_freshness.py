@@ -50,7 +50,7 @@ def test_gauges_follow_the_table(tmp_path: Path) -> None:
     assert found["table_versions"] == len(ImagesTable.open(where).dataset.versions())
 
 
-def test_a_table_that_is_away_is_asked_for_again_and_holds_up_no_other(tmp_path: Path) -> None:
+def test_an_unreachable_table_is_retried_and_does_not_delay_others(tmp_path: Path) -> None:
     where, meter = location(tmp_path / "table"), LocalMeter()
     tables = TableSet.parse([str(tmp_path / "never there"), where.uri])
     gauges = FreshnessGauges(tables, meter, 0.01)

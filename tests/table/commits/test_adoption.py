@@ -1,4 +1,4 @@
-"""What a run that died had staged, and what the next one makes of it."""
+"""The next run adopts or discards the staged units of a killed run."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 def left(where: TableLocation, rows: Sequence[dict[str, Any]], **more: Any) -> StagedUnit:
-    """Stage a unit as a run of the same settings that died before its commit."""
+    """Stage a unit like a run of the same settings that was killed before its commit."""
     return stage(where, rows, **{**OURS, **more})
 
 
 def take_over(where: TableLocation, **more: Any) -> Adoption:
-    """Do what a run does first."""
+    """Do the first steps of a run."""
     table = ImagesTable.find(where)
     version = None if table is None else table.version
     arguments: dict[str, Any] = {
@@ -97,7 +97,7 @@ def test_staged_units_are_committed_and_not_recomputed(where: TableLocation) -> 
 
 
 def test_staged_units_can_create_the_table(where: TableLocation) -> None:
-    """The first run died before its first commit."""
+    """The first run was killed before its first commit."""
     left(where, good_rows(0, 3))
     assert take_over(where) == Adoption(1, num_adopted=3, num_records=1)
     assert units_in(where).keys() == set(members(0, 3))
@@ -143,7 +143,7 @@ def test_unsuitable_units_are_discarded_with_their_files(
 
 
 def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
-    """A retried task staged it late, after another run had done it."""
+    """A retried task staged it late, after another run had committed the images."""
     first = left(where, good_rows(0, 2))
     committer(where).commit([first])
     late = left(where, good_rows(1, 2))
@@ -153,7 +153,7 @@ def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
 
 
 def test_only_one_of_two_units_of_an_image_is_committed(where: TableLocation) -> None:
-    """Two runs that died, one after the other, before they had committed anything."""
+    """Two runs that were killed, one after the other, before their first commit."""
     left(where, good_rows(0, 2), unit_id="run1/a-0")
     left(where, good_rows(1, 2), unit_id="run2/a-0")
     assert take_over(where) == Adoption(1, num_adopted=2, num_discarded=2, num_records=2)
@@ -194,7 +194,7 @@ def test_units_that_only_remove_rows_are_decided_again(where: TableLocation) -> 
 
 
 class Killed(BaseException):
-    """An end that nothing catches."""
+    """An exception that no code catches."""
 
 
 def killed(*_: object) -> None:
@@ -309,7 +309,7 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
     writer.commit([stage(where, [replaced], replaces={replaced["image_id"]: committed[0].unit_id})])
     before = files(where)
     versions = [entry["version"] for entry in ImagesTable.open(where).dataset.versions()]
-    # A writer that died between its files and its record.
+    # A writer that was killed after its files and before its record.
     orphan = stage(where, good_rows(20, 2))
     forget_records(where, [orphan])
     assert set(files(where)) == {*before, *data_files(orphan)}
@@ -323,7 +323,7 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
     assert [entry["version"] for entry in table.dataset.versions()] == versions
     assert (table.num_rows(), len(table.double_rows())) == (6, 0)
     assert len(table.dataset.to_table()) == 6
-    # The versions of before can be read as well.
+    # Earlier versions can still be read.
     assert [ImagesTable.open(where, v).dataset.to_table().num_rows for v in versions] == [
         2,
         4,
@@ -333,7 +333,7 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
 
 
 def test_files_of_a_running_merge_are_not_orphaned(where: TableLocation) -> None:
-    """``skytext index`` merges fragments while a run starts after one that died."""
+    """``skytext index`` merges fragments while a run starts after a killed one."""
     dataset = make_table(where, *(good_rows(3 * i, 3) for i in range(10))).dataset
     plan = Compaction.plan(dataset, {"target_rows_per_fragment": 100_000})
     merged = [task.execute(dataset) for task in plan.tasks]

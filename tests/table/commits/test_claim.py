@@ -1,4 +1,4 @@
-"""One run at a time: who gets a table, who is refused, and who has lost it."""
+"""One run at a time: taking, refusing and losing a claim."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from skytext.table.commits.claim import (
 from skytext.table.location import TableLocation
 from skytext.table.state_files import StateStore
 
-# Longer than any test: who gets a table in spite of it did not wait.
+# Longer than any test: a run that takes the table within a test did not wait.
 NEVER_S = 600.0
 HOLD = """
 import sys
@@ -73,7 +73,7 @@ class Other:
         return self.process.stdout.readline().strip()
 
     def check(self) -> str:
-        """Let it look whether it still holds the table."""
+        """Let it check whether it still holds the table."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -92,7 +92,7 @@ def other_process(where: TableLocation, lease_s: float) -> Iterator[Other]:
 
 
 def plant(where: TableLocation, beat: bytes = b"7", **changes: Any) -> Holder:
-    """Leave a claim as this process would, but for some changes."""
+    """Write a claim of this process, with some changes."""
     holder = dataclasses.replace(Holder.this_process("theirs", "caption"), **changes)
     state = StateStore(where)
     state.put("claim/00000041.beat", beat)
@@ -135,7 +135,7 @@ def test_a_second_run_is_rejected_within_one_heartbeat(where: TableLocation) -> 
             hold(where, "two", "caption", lease_s=NEVER_S),
         ):
             pass
-        # It waited for one beat of the holder's, a tenth of the holder's lease.
+        # It waited for one heartbeat of the holder, a tenth of the holder's lease.
         assert time.monotonic() - started < 2.5
         told = str(refused.value)
         assert f"{where.uri} is held by skytext caption of " in told
@@ -175,7 +175,7 @@ def test_a_killed_local_run_is_replaced_at_once(where: TableLocation, is_reaped:
         if is_reaped:
             other.process.wait()
         else:
-            # Its parent has not asked for its status: it is there and runs no more.
+            # A zombie: its parent has not read its status.
             os.waitid(os.P_PID, other.process.pid, os.WEXITED | os.WNOWAIT)
         with hold(where, "ours", "caption", lease_s=NEVER_S) as claim:
             assert claim.took_over
@@ -189,10 +189,10 @@ def test_a_suspended_run_loses_the_table_when_its_lease_expires(where: TableLoca
         with hold(where, "ours", "caption", lease_s=1.0) as claim:
             assert claim.took_over
             other.process.send_signal(signal.SIGCONT)
-            told = other.check()
-            assert told.startswith(f"the lease of this run on {where.uri} expired, and ")
-            assert f"process {os.getpid()}" in told
-            # What it writes when it lets go, and its beats until then, are no matter of ours.
+            message = other.check()
+            assert message.startswith(f"the lease of this run on {where.uri} expired, and ")
+            assert f"process {os.getpid()}" in message
+            # Its heartbeats and its release do not matter here.
             assert other.process.stdin is not None
             other.process.stdin.close()
             assert other.process.wait(30) == 0
@@ -209,10 +209,10 @@ def test_a_suspended_run_loses_the_table_when_its_lease_expires(where: TableLoca
 def test_a_remote_holder_keeps_the_table_until_its_lease_expires(
     where: TableLocation, changes: dict[str, str]
 ) -> None:
-    # A process of that number may well run here, or not: it says nothing.
+    # It does not matter whether a process with this id runs here.
     plant(where, pid=2**22 + 1, lease_s=0.5, **changes)
     started = time.monotonic()
-    # The holder's lease counts, not the newcomer's.
+    # The lease of the holder is used, not that of the new run.
     with hold(where, "ours", "import", lease_s=NEVER_S) as claim:
         assert 0.5 <= time.monotonic() - started < 5
         assert claim.took_over
@@ -277,7 +277,7 @@ def test_the_current_process_is_alive(where: TableLocation) -> None:
 def test_a_claim_number_that_was_cleared_away_is_not_taken(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two came and went, and cleared the number away, while this one was about to take it."""
+    """Two other runs took and released the table, and removed the number, in the meantime."""
     with hold(where, "first", "caption"):
         pass
     with ExitStack() as held:
@@ -297,7 +297,7 @@ def test_a_claim_number_that_was_cleared_away_is_not_taken(
             pass
         assert [claim.number for claim in live] == [4]
         live[0].check()
-        # What the slow one had put down is gone again.
+        # The claim of the slow run was removed again.
         assert sorted(StateStore(where).list("claim")) == [
             f"claim/{number:08d}.{kind}" for number in (3, 4) for kind in ("beat", "json")
         ]

@@ -1,4 +1,4 @@
-"""A table that an earlier version wrote, brought to the present format."""
+"""A table of an earlier release is upgraded to the current format."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_names_change_and_rows_and_indexes_stay(where: TableLocation) -> None:
     assert num_unindexed_rows(after) == num_unindexed_rows(before)
     assert first_hit(after) == "file:///x/a.tar#00007.jpg"
     added = {path.name for path in Path(where.uri, "images.lance", "data").iterdir()} - {*files}
-    # The vector that was staged, as it is staged now.
+    # The staged vector, in the current form.
     assert len(added) == 1
     assert migrate(where) == type(done)(4, 4, done.table_version)
 
@@ -131,13 +131,13 @@ def test_an_interrupted_migration_can_be_repeated(
         patch.setattr(lance.LanceDataset, step, ended)
         with pytest.raises(KeyboardInterrupt):
             migrate(where)
-    # A reader meets it half done.
+    # A reader opens the table in the middle of the upgrade.
     assert first_hit(ImagesTable.open(where)) == "file:///x/a.tar#00007.jpg"
     assert migrate(where).to_format == 4
     check(where)
 
 
-def test_a_table_that_a_run_holds_is_left_alone(where: TableLocation) -> None:
+def test_a_table_that_a_run_holds_is_not_changed(where: TableLocation) -> None:
     with hold(where, "run", "caption"), pytest.raises(TableHeldError):
         migrate(where)
     assert ImagesTable.open(where).format_version == 3

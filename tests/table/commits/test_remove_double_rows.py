@@ -60,7 +60,7 @@ def test_many_rows_are_removed_in_several_commits(
     assert (table.num_rows(), len(table.double_rows())) == (8, 0)
 
 
-def test_a_table_that_a_run_holds_is_left_alone(where: TableLocation) -> None:
+def test_a_table_that_a_run_holds_is_not_changed(where: TableLocation) -> None:
     make_table(where, good_rows(0, 2), good_rows(0, 2))
     with hold(where, "run", "caption"), pytest.raises(TableHeldError):
         remove_double_rows(where)

@@ -1,4 +1,4 @@
-"""Commits that take rows away, and commits whose answer is lost."""
+"""Commits that remove rows, and commits whose answer is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 def replacing(where: TableLocation, rows: list[dict[str, Any]], **more: Any) -> StagedUnit:
-    """Stage rows in place of those that the table has of the same images."""
+    """Stage rows that replace those of the same images."""
     units = ImagesTable.open(where).units_of([row["image_id"] for row in rows])
     return stage(where, rows, replaces=units, **more)
 
@@ -67,11 +67,11 @@ def test_a_failed_row_becomes_ok_in_one_version(where: TableLocation) -> None:
     table = ImagesTable.open(where)
     assert table.failure_counts() == {("decode", "too_small"): 1}
     assert set(table.units_of(ids("a.jpg", "b.jpg")).values()) == {again.unit_id}
-    # Who reads the version of before sees what was there.
+    # Readers of the previous version see the old rows.
     assert statuses(where, before)["a.jpg"] == "failed"
 
 
-def test_rows_come_and_go_in_one_version_whatever_unit_they_are_of(where: TableLocation) -> None:
+def test_rows_of_different_units_are_added_and_deleted_in_one_version(where: TableLocation) -> None:
     make_table(where, good_rows(0, 4), [failed_row("", image_id="0" * 32)])
     units = [
         replacing(where, [good_row("00001.jpg", gsd=2.0)]),
@@ -105,7 +105,7 @@ def test_an_empty_fragment_is_removed(where: TableLocation, merged: bool) -> Non
     committer(where).commit([stage(where, [], removes=ids(*(f"0000{i}.jpg" for i in range(6))))])
     table = ImagesTable.open(where)
     assert (table.num_rows(), table.dataset.get_fragments()) == (0, [])
-    # And the table is none the worse for it.
+    # The table is not affected.
     committer(where).commit([stage(where, good_rows(0, 1))])
     assert statuses(where) == {"00000.jpg": "ok"}
     assert ImagesTable.open(where).text_column.dim == 16
@@ -131,7 +131,7 @@ def test_an_index_stays_good_while_rows_are_replaced(where: TableLocation) -> No
     table = ImagesTable.open(where)
     assert index_names(table.dataset) == names
     assert num_unindexed_rows(table) == 2
-    # By a scalar index, the text index, the vector index and what is not in them yet.
+    # With a scalar index, the text index, the vector index, and outside the indexes.
     assert table.rows(ids("00007.jpg"), ["text"]) == [{"text": "a lighthouse on a cliff"}]
     assert table.rows(ids("00008.jpg"), ["text"]) == []
     assert table.status_counts() == {"ok": 290, "failed": 9, "withdrawn": 0}
@@ -152,7 +152,7 @@ def array(values: list[Any]) -> Any:
 
 
 class AnswerLost:
-    """A store whose answer to a commit that it has done is lost on the way, so many times."""
+    """A store that commits, but loses its answer a number of times."""
 
     def __init__(self, patch: pytest.MonkeyPatch, *, does_it: bool = True, times: int = 1) -> None:
         self.left = times
@@ -194,10 +194,10 @@ def test_a_failed_commit_is_reported(
     writer, unit = committer(where), stage(where, good_rows(2, 2))
     with monkeypatch.context() as patch:
         AnswerLost(patch, does_it=False)
-        with pytest.raises(JobError, match=r"cannot .*: connection reset by peer") as told:
+        with pytest.raises(JobError, match=r"cannot .*: connection reset by peer") as raised:
             writer.commit([unit])
-        assert not isinstance(told.value, CommitConflictError)
-    # Nothing of it is there, and the same unit can still be committed.
+        assert not isinstance(raised.value, CommitConflictError)
+    # No row was written, and the same unit can still be committed.
     table = ImagesTable.find(where)
     assert (0 if table is None else table.num_rows()) == (0 if is_first else 2)
     committer(where).commit([unit])

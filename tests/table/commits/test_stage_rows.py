@@ -1,4 +1,4 @@
-"""A unit's files and its record, before anybody commits them."""
+"""The files and the record of a unit before its commit."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_a_record_round_trips(where: TableLocation) -> None:
 
 
 def test_the_first_record_of_a_unit_staged_twice_wins(where: TableLocation) -> None:
-    """Ray runs a task again whose worker died after it had done its work."""
+    """Ray repeats a task if its worker died after its work."""
     first = stage(where, good_rows(0, 3), unit_id="run/0")
-    # Another attempt may describe an image in other words, and fail where the first did not.
+    # Another attempt may describe an image differently, or fail.
     second = stage(where, good_rows(0, 2), unit_id="run/0")
     assert second == first
     assert files(where) == set(data_files(first))
@@ -65,7 +65,7 @@ def test_the_first_record_of_a_unit_staged_twice_wins(where: TableLocation) -> N
 def test_a_unit_staged_again_after_its_commit_is_ignored(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its record goes with the commit, in the very moment in which the late attempt looks."""
+    """The commit deletes the record at the moment when the late attempt reads it."""
     unit = stage(where, good_rows(0, 2), unit_id="run/0")
     committer(where).commit([unit])
     monkeypatch.setattr(StateStore, "create", lambda *_: False)
@@ -91,7 +91,7 @@ def test_incompletely_written_rows_are_rejected(
     assert staged_unit_ids(where) == []
 
 
-def test_records_are_read_in_the_order_asked_for(where: TableLocation) -> None:
+def test_records_are_read_in_the_requested_order(where: TableLocation) -> None:
     units = [stage(where, good_rows(i, 1), unit_id=f"run/{i}") for i in range(5)]
     asked = ["run/3", "run/0", "run/4"]
     assert [unit.unit_id for unit in read_records(where, asked)] == asked
@@ -108,6 +108,6 @@ def test_a_unit_with_missing_files_is_reported(where: TableLocation) -> None:
     delete_files(where, data_files(unit))
     assert not has_all_files(where, unit)
     assert has_all_files(where, other)
-    # What is gone is deleted without a word.
+    # Deleting a missing record is not an error.
     delete_files(where, data_files(unit))
     assert files(where) == set(data_files(other))

@@ -53,7 +53,7 @@ def test_withdrawal_keeps_captions_and_removes_vectors_and_text(table: ImagesTab
     assert staged_unit_ids(table.location) == []
 
 
-def test_many_are_withdrawn_once_and_others_are_left_alone(table: ImagesTable) -> None:
+def test_many_are_withdrawn_once_and_others_are_unchanged(table: ImagesTable) -> None:
     every = ids(table)
     some = [every[f"{i:05d}.jpg"] for i in range(0, NUM, 2)]
     after = withdraw(table, [*some, every["b.jpg"], "f" * 32])

@@ -109,7 +109,7 @@ def test_small_fragments_are_merged(where: TableLocation) -> None:
     assert report.num_fragments == len(merged.dataset.get_fragments()) == 1
     after = sorted(merged.dataset.to_table(columns=["image_id"]).column(0).to_pylist())
     assert after == before
-    # And the table takes further commits.
+    # The table accepts further commits.
     committer(where).commit([stage(where, good_rows(90, 1))])
     assert ImagesTable.open(where).num_rows() == 37
 
@@ -117,7 +117,7 @@ def test_small_fragments_are_merged(where: TableLocation) -> None:
 def test_files_of_a_newer_format_are_readable(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours are written so that one value in a whole column is cheap to fetch."""
+    """The file version makes a column with a single value cheap to read."""
     monkeypatch.setattr("skytext.table.commits.stage_rows.FILE_VERSION", "2.2")
     make_table(where, *[good_rows(3 * i, 3) for i in range(5)])
     monkeypatch.undo()
@@ -191,7 +191,7 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImagesTable, An
 
 
 def best(vectors: Any, query: Any, k: int) -> tuple[list[str], Any]:
-    """The paper's rule by brute force: an image scores by its best variant."""
+    """The paper's rule by brute force: an image has the score of its best variant."""
     scores = (vectors @ query).max(axis=1)
     order = np.argsort(-scores)[:k]
     return [str(i) for i in order], scores[order]
@@ -211,7 +211,7 @@ def test_the_index_finds_what_brute_force_finds(clustered: tuple[ImagesTable, An
     table, vectors, queries = clustered
     found = 0
     for query in queries:
-        # A narrow search, so that the index and not the number of partitions answers.
+        # A narrow search, so that the result depends on the index.
         ranking = rank(table, dense_question(query), 10, nprobes=20, refine_factor=5)
         assert len(ranking.ids) == 10
         assert not ranking.exact
@@ -219,7 +219,7 @@ def test_the_index_finds_what_brute_force_finds(clustered: tuple[ImagesTable, An
     assert found / (10 * len(queries)) >= 0.95
 
 
-def test_an_index_returns_more_to_look_at_and_rows_come_as_they_are_asked_for(
+def test_an_index_returns_more_candidates_and_rows_come_in_the_requested_order(
     clustered: tuple[ImagesTable, Any, Any],
 ) -> None:
     table, vectors, queries = clustered
@@ -319,7 +319,7 @@ def test_an_index_with_low_recall_is_dropped_and_searches_do_not_change(
     assert facts.recall_at_10 == good.recall_at_10
     assert VECTOR_INDEX not in index_names(latest.dataset)
     assert read_facts(latest.dataset) is None
-    # As asked for, it is kept.
+    # A configured index is kept.
     kept = build_indexes(latest, poor.model_copy(update={"min_recall": 0.0}))
     assert kept.recall_at_10 is not None
     assert kept.recall_at_10 < 0.98
@@ -327,7 +327,7 @@ def test_an_index_with_low_recall_is_dropped_and_searches_do_not_change(
 
 
 def test_an_unmeasured_index_is_not_used(where: TableLocation) -> None:
-    """Whoever builds it is ended before it is measured."""
+    """The build is interrupted before the measurement."""
 
     def build_and_die(table: ImagesTable, plan: VectorPlan) -> None:
         options = plan.options()

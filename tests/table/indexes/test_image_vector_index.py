@@ -1,4 +1,4 @@
-"""The index on the images' own vectors: measured when it is built, and used as it was measured."""
+"""The index on image vectors: it is measured when it is built, and used with these settings."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_queries_are_as_far_from_images_as_words_are(built: ImagesTable) -> None
     queries = sample_queries(column, 50)
     assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     for cosine in ImageVectors.query_cosines:
-        # A vector that is there has that cosine with each second query.
+        # One vector of the table has this cosine with each second query.
         off = np.abs(stored() @ queries.T - cosine).min(axis=0)
         assert np.count_nonzero(off < 1e-4) >= 25
     expected = np.sort((stored() @ queries.T), axis=0)[-10:]
@@ -169,7 +169,7 @@ def test_an_image_index_with_low_recall_is_dropped(where: TableLocation) -> None
     assert IMAGE_VECTOR_INDEX not in index_names(table.dataset)
     assert image_index_facts(table) is None
     assert nearest_images(table, image_vector(0), 10).exact
-    # As asked for, it is kept.
+    # A configured index is kept.
     kept = build_image_index(table, POOR.model_copy(update={"min_recall": 0.0}))
     assert kept is not None
     assert kept.recall_at_10 < 0.98
@@ -179,7 +179,7 @@ def test_an_image_index_with_low_recall_is_dropped(where: TableLocation) -> None
 def test_an_unmeasured_image_index_is_not_used(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever builds it is ended before it is measured."""
+    """The build is interrupted before the measurement."""
 
     def ended(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -198,7 +198,7 @@ def test_searches_use_the_measured_settings(built: ImagesTable) -> None:
     table = ImagesTable.open(built.location)
     queries = unit_vectors(np.random.default_rng(2), (20, IMAGE_DIM))
 
-    # Few are asked for: where a partition holds fewer, all rows are scored instead.
+    # A small k: if a partition has fewer rows, all rows are scored instead.
     def sum_of_cosines(table: ImagesTable, **options: Any) -> float:
         return sum(float(nearest_images(table, q, 5, **options).scores.sum()) for q in queries)
 
@@ -268,6 +268,6 @@ def test_uncovered_rows_are_counted(where: TableLocation) -> None:
     embed_numbers(where, *range(NUM_EMBEDDED, NUM_ROWS))
     table = ImagesTable.open(where)
     assert num_unindexed_rows(table, IMAGE_VECTOR_INDEX) == NUM_ROWS
-    # They are searched all the same.
+    # They are searched too.
     newest = nearest_images(table, image_vector(NUM_ROWS - 1), 10)
     assert newest.scores[0] == pytest.approx(1, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Indexes are refreshed at a cost that follows what is new, and built anew where that is needed."""
+"""The cost of a refresh depends on the new rows; indexes are rebuilt if necessary."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_new_rows_are_added_to_the_index_without_a_rebuild(
     catalogue = read_catalogue(latest.dataset)
     assert catalogue is not None
     assert catalogue.num_images == NUM
-    # A few more rows are no reason to measure. They are counted.
+    # A few more rows need no measurement. They are counted.
     facts = read_facts(latest.dataset)
     assert before is not None
     assert facts == replace(before, num_trained_rows=NUM, num_untrained=40, num_unmeasured=40)

@@ -1,4 +1,4 @@
-"""The evaluation's full-text ranking is the table's own."""
+"""The full-text ranking of an evaluation equals that of the table."""
 
 from __future__ import annotations
 

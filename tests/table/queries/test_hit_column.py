@@ -32,8 +32,8 @@ def test_the_hit_column_equals_the_other_columns(tmp_path: Path) -> None:
         good_row("odd.jpg", gsd=float("inf"), datetime=TAKEN.replace(microsecond=0, year=1)),
     ]
     table = make_table(location(tmp_path / "table"), rows).dataset.to_table()
-    told = list(read_hits(table.column(HIT).to_pylist()))
-    for row, hit in zip(table.to_pylist(), told, strict=True):
+    hits = list(read_hits(table.column(HIT).to_pylist()))
+    for row, hit in zip(table.to_pylist(), hits, strict=True):
         box = row["bbox"]
         assert hit == HitRow(
             image_id=row["image_id"],

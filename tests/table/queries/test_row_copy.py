@@ -1,4 +1,4 @@
-"""A copy of rows on the local disk gives what the table gives, and is made once."""
+"""A local copy of rows gives the same results as the table, and is made once."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ def test_a_later_version_copies_only_what_is_new(where: TableLocation, folder: P
     assert_same(table, copied(table, folder))
     assert not first.keys() & files_of(folder).keys()
     assert len(files_of(folder)) == len(table.dataset.get_fragments())
-    # The version that has the old files mapped reads them still.
+    # The version with the mapped old files still reads them.
     old = ImagesTable.open(where, 2)
     assert_same(old, before)
-    # And one that comes back is copied again.
+    # A version that comes back is copied again.
     assert_same(old, copied(old, folder))
 
 
@@ -142,7 +142,7 @@ def test_new_image_vectors_need_no_new_caption_copy(folder: Path, tmp_path: Path
     embed_numbers(where, 1, 2, 7)
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))
-    # The images' own vectors have files of their own, one a fragment.
+    # Image vectors have separate files, one per fragment.
     assert first.items() < files_of(folder).items()
     assert len(files_of(folder)) == 2 * len(first)
 
@@ -155,7 +155,7 @@ def test_a_rewritten_column_is_copied_again(where: TableLocation, folder: Path) 
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))
     assert files_of(folder).keys() != first.keys()
-    # In place, as `LanceFragment.update_columns` writes it, too.
+    # Also in place, as `LanceFragment.update_columns` writes it.
     fragment = table.dataset.get_fragments()[0]
     rows = fragment.to_table(columns=["image_id", "hit"], filter="status = 'ok'")
     texts = pc.replace_substring(rows.column("hit"), "river", "brook")
@@ -203,7 +203,7 @@ def test_an_interrupted_copy_is_repeated(where: TableLocation, folder: Path) -> 
     table = ImagesTable.open(where)
     copied(table, folder)
     path = next(folder.glob("*/*.arrow"))
-    # A process that was killed while it wrote.
+    # A process that was killed during its write.
     path.rename(path.with_suffix(".unfinished"))
     assert_same(table, copied(table, folder))
     assert not list(folder.glob("*/*.unfinished"))

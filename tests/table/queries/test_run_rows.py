@@ -1,4 +1,4 @@
-"""What runs have made of a table: new, changed, described again, recovered, failed."""
+"""The changes of runs: new, changed, described again, recovered, failed images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches limited to a geometry: all that match and no others, in every mode."""
+"""Searches limited to a geometry find exactly the matching images, in every mode."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_search_in_a_polygon_finds_all_that_match_page_by_page(
     first = searcher.search(SearchRequest(text="river", where=text, mode=mode, k=150))
     assert len(first.hits) == min(150, len(matching))
     assert set(names(first.hits)) <= matching
-    # An index finds its way through deep pages by estimates: to see every match, all are scored.
+    # An index uses estimates on deep pages; an exact search returns every match.
     request = SearchRequest(text="river", where=text, mode=mode, k=150, exact=few == 1)
     found: list[str] = []
     while True:

@@ -79,8 +79,8 @@ class FolderDigest:
         if _suffix(name) in IMAGE_SUFFIXES:
             self.num_images += 1
             self.num_bytes += file.size_bytes
-        said = f"{name}\0{file.size_bytes}\0{file.etag}".encode("utf-8", "surrogateescape")
-        self._sum += int.from_bytes(hashlib.sha256(said).digest(), "big")
+        entry = f"{name}\0{file.size_bytes}\0{file.etag}".encode("utf-8", "surrogateescape")
+        self._sum += int.from_bytes(hashlib.sha256(entry).digest(), "big")
 
     @property
     def etag(self) -> str:
@@ -274,7 +274,7 @@ class _FileReader:
         except OSError as err:
             return member.sample(self.shard, Metadata(), None, fault=err)
         try:
-            return member.sample(self.shard, self._said(file), data)
+            return member.sample(self.shard, self._metadata(file), data)
         except OSError as err:
             return member.sample(self.shard, Metadata(), None, fault=err)
 
@@ -289,7 +289,7 @@ class _FileReader:
         name = file.member.member
         return self(_file(self.shard, self.limits, name, stored, file.sidecars))
 
-    def _said(self, file: _File) -> Metadata:
+    def _metadata(self, file: _File) -> Metadata:
         """Return the metadata from the sidecars that exist.
 
         Raises:

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytext.archive.formats.parquet_columns import Columns, NoImageColumnError, find_columns
-from skytext.archive.formats.parquet_metadata import row_metadata, said_rows
+from skytext.archive.formats.parquet_metadata import metadata_rows, row_metadata
 from skytext.archive.shards import (
     Member,
     Metadata,
@@ -222,10 +222,10 @@ class _Shard:
         try:
             for batch in self._batches(group, self._columns.read):
                 images = self._images(batch)
-                for image, said in zip(images, said_rows(batch, self._columns), strict=True):
+                for image, values in zip(images, metadata_rows(batch, self._columns), strict=True):
                     if left:
                         left -= 1
-                        yield image, row_metadata(said, limits.max_sidecar_bytes)
+                        yield image, row_metadata(values, limits.max_sidecar_bytes)
         except _DAMAGE as err:
             failure = err
         if left:
@@ -279,7 +279,7 @@ class _Shard:
         return self._parquet.iter_batches(  # type: ignore[no-any-return]
             self._batch_rows(group),
             row_groups=[group],
-            columns=[self._columns.data_path, *said],
+            columns=[self._columns.data_path, *values],
             use_threads=False,
         )
 
@@ -390,7 +390,7 @@ def _columns(parquet: pq.ParquetFile, options: ReadOptions) -> Columns:
 def _sample(shard: Shard, limits: ReadLimits, member: Member, cell: _Cell) -> Sample:
     if isinstance(cell, SampleError):
         return member.sample(shard, Metadata(), None, cell)
-    data, said = cell
+    data, values = cell
     failure = None
     if data is None:
         failure = SampleError(
@@ -405,4 +405,4 @@ def _sample(shard: Shard, limits: ReadLimits, member: Member, cell: _Cell) -> Sa
             f"{member.member} has {len(data)} bytes, more than the limit of "
             f"{limits.max_member_bytes}",
         )
-    return member.sample(shard, said, data, failure)
+    return member.sample(shard, values, data, failure)

@@ -61,7 +61,7 @@ class Columns:
     image: str
     is_struct: bool
     has_path: bool
-    said: tuple[str, ...]
+    metadata_names: tuple[str, ...]
     geometry: str | None = None
     other_crs: str | None = None
 
@@ -102,11 +102,15 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     # If several columns have the same name, none of these columns is read.
     times = Counter(schema.names)
     schema = pa.schema([f for f in schema if times[f.name] == 1], schema.metadata)
-    said = tuple(
-        field.name for field in schema if field.name != name and _is_said(field.name, field.type)
+    metadata_names = tuple(
+        field.name
+        for field in schema
+        if field.name != name and _is_metadata(field.name, field.type)
     )
     geometry = None if _BBOX in schema.names else _geometry(schema, name)
-    return Columns(name, is_struct, has_path, said, geometry, _other_crs(schema, geometry))
+    return Columns(
+        name, is_struct, has_path, metadata_names, geometry, _other_crs(schema, geometry)
+    )
 
 
 def _chosen(schema: pa.Schema, name: str) -> str:
@@ -175,7 +179,7 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _is_said(name: str, kind: pa.DataType) -> bool:
+def _is_metadata(name: str, kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if _holds_images(kind) or pa.types.is_fixed_size_binary(kind):

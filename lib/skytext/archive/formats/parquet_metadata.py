@@ -31,15 +31,15 @@ _SHORT_FLOATS = {pa.float16(): np.float16, pa.float32(): np.float32}
 _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("west", "south", "east", "north"))
 
 
-def said_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
+def metadata_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
     """Yield the metadata of each row of a batch, as JSON values."""
-    named = [(name, *_values(batch.column(name))) for name in columns.said]
+    named = [(name, *_values(batch.column(name))) for name in columns.metadata_names]
     boxes = _boxes(batch, columns)
     for row in range(len(batch)):
-        said = {name: _jsonable(values[row], kind) for name, values, kind in named}
+        row_values = {name: _jsonable(values[row], kind) for name, values, kind in named}
         if boxes:
-            said["bbox"] = boxes[row]
-        yield {name: value for name, value in said.items() if value is not None}
+            row_values["bbox"] = boxes[row]
+        yield {name: value for name, value in row_values.items() if value is not None}
 
 
 def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
@@ -50,12 +50,12 @@ def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
         max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, an
             error message replaces it.
     """
-    bbox = said.get("bbox")
+    bbox = row_values.get("bbox")
     if isinstance(bbox, dict):
         for corners in _CORNERS:
             if all(corner in bbox for corner in corners):
-                said = {**said, "bbox": [bbox[corner] for corner in corners]}
-    return parse_item(said, max_bytes=max_bytes)
+                row_values = {**row_values, "bbox": [bbox[corner] for corner in corners]}
+    return parse_item(row_values, max_bytes=max_bytes)
 
 
 def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | None]:
@@ -67,8 +67,8 @@ def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | 
     if columns.geometry is None:
         return []
     if columns.other_crs is not None:
-        said = f"the geometry is in {columns.other_crs}, not in longitude and latitude"
-        return [said if cell.is_valid else None for cell in batch.column(columns.geometry)]
+        problem = f"the geometry is in {columns.other_crs}, not in longitude and latitude"
+        return [problem if cell.is_valid else None for cell in batch.column(columns.geometry)]
     return [_box(wkb) for wkb in batch.column(columns.geometry).to_pylist()]
 
 

@@ -121,18 +121,18 @@ class S3Store(ObjectStore):
         """Return an error with one line that says why a source cannot be listed, and what to do."""
         bucket, cause = location.bucket, err.__cause__
         if isinstance(cause, ClientError) and _error_code(cause) == "NoSuchBucket":
-            said = (
+            reason = (
                 f"bucket {bucket!r} does not exist: check its name, and AWS_ENDPOINT_URL if the "
                 "store is not AWS"
             )
         elif isinstance(err, PermissionError) and isinstance(cause, ClientError):
-            said = (
+            reason = (
                 f"the store refuses access to bucket {bucket!r} ({_error_code(cause)}): check the "
                 "credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and their permissions"
             )
         else:
-            said = str(err)
-        return SourceError(" ".join(f"{source!r}: {said}".split()))
+            reason = str(err)
+        return SourceError(" ".join(f"{source!r}: {reason}".split()))
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ class FakeProcess:
         self._ready = threading.Event()
         self._dead: str | None = None
         self._lock = threading.Lock()
-        self._num_asked = 0
+        self._num_requests = 0
         self._waiting: dict[int, asyncio.Future[_Reply]] = {}
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads = [
@@ -76,8 +76,8 @@ class FakeProcess:
         with self._lock:
             if self._dead is not None:
                 raise EngineDiedError(self._dead)
-            self._num_asked += 1
-            number = self._num_asked
+            self._num_requests += 1
+            number = self._num_requests
             self._waiting[number] = future
         self._requests.put(json.dumps({"id": number, **request}).encode() + b"\n")
         try:

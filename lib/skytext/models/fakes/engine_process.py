@@ -47,20 +47,20 @@ class FakeModel:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answers or a rejection. For some images, exit or hang instead."""
         digest: str = request["digest"]
-        luck = int(digest[:8], 16) / 2**32
-        if self._is_meant("die", digest, luck):
+        draw = int(digest[:8], 16) / 2**32
+        if self._happens("die", digest, draw):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._is_meant("hang", digest, luck):
+        if self._happens("hang", digest, draw):
             hang()
-        if luck < self._options["fail"]:
+        if draw < self._options["fail"]:
             return {"id": request["id"], "refused": "the fake is configured to refuse"}
         if self._options["journal"]:
             with open(self._options["journal"], "a", encoding="ascii") as journal:
                 journal.write(f"{digest}\n")
-        answers = [self._sample(digest, luck, i, request) for i in range(request["num_samples"])]
+        answers = [self._sample(digest, draw, i, request) for i in range(request["num_samples"])]
         return {"id": request["id"], "answers": answers}
 
-    def _is_meant(self, what: str, digest: str, luck: float) -> bool:
+    def _happens(self, what: str, digest: str, draw: float) -> bool:
         prefixes = self._options[f"{what}_on"].split("+")
         # Use the upper end of the range of `luck`. The lower end selects the images that are
         # rejected, repeated or truncated.
@@ -69,20 +69,20 @@ class FakeModel:
         )
 
     def _sample(
-        self, digest: str, luck: float, sample: int, request: dict[str, Any]
+        self, digest: str, draw: float, sample: int, request: dict[str, Any]
     ) -> tuple[str, str]:
         num_objects: int = request["objects_per_answer"]
         objects = [
-            self._object(digest, luck, sample * num_objects + i, request["temperature"])
+            self._object(digest, draw, sample * num_objects + i, request["temperature"])
             for i in range(num_objects)
         ]
         text = json.dumps(objects[0] if num_objects == 1 else {"variants": objects})
-        if luck < self._options["truncate"] and request["max_tokens"] <= _ROOM_TOKENS * num_objects:
+        if draw < self._options["truncate"] and request["max_tokens"] <= _ROOM_TOKENS * num_objects:
             return text[: len(text) // 2], "length"
         return text, "stop"
 
-    def _object(self, digest: str, luck: float, variant: int, temperature: float) -> dict[str, str]:
-        repeat = luck < self._options["repeat"]
+    def _object(self, digest: str, draw: float, variant: int, temperature: float) -> dict[str, str]:
+        repeat = draw < self._options["repeat"]
         key = digest if repeat else f"{digest}{variant}{temperature:.2f}"
         seed = hashlib.sha256(key.encode()).digest()
         rng = random.Random(int.from_bytes(seed[:8], "big"))

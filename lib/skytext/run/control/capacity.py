@@ -84,10 +84,10 @@ def fit_plan(
     gpus = gpus_per_engine(config, offer)
     one = Resources(config.caption.engine.num_cpus_per_engine, gpus)
     sizes = _sizes(config, offer, one)
-    asked = _asked(config, sizes, one)
+    needed = _needed(config, sizes, one)
 
     def fits(nodes: Nodes) -> bool:
-        return asked.fits(nodes.total) and nodes.room_for(one) >= sizes.num_engines
+        return needed.fits(nodes.total) and nodes.room_for(one) >= sizes.num_engines
 
     if fits(offer.live):
         return sizes, gpus
@@ -108,7 +108,7 @@ def fit_plan(
         time.sleep(min(_LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
         if fits(read_offer().live):
             return sizes, gpus
-    if asked.fits(offer.most.total):
+    if needed.fits(offer.most.total):
         raise CapacityError(
             f"an engine needs {one} on one node, but the nodes of this cluster have room for "
             f"{offer.most.room_for(one):g} of {sizes.num_engines} engines: lower "
@@ -136,7 +136,7 @@ def _sizes(config: Config, offer: Offer, one: Resources) -> PoolSizes:
     )
 
 
-def _asked(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
+def _needed(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
     embed, job = config.embed, config.job
     return Resources(
         sizes.num_engines * one.num_cpus
@@ -159,7 +159,7 @@ def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
         CapacityError: the plan needs more resources than available. The message contains both
             amounts and the advice.
     """
-    if offer.has_limits and not asked.fits(offer.most.total):
+    if offer.has_limits and not needed.fits(offer.most.total):
         raise CapacityError(
             f"the plan needs {asked}, but the cluster has {_shown(offer)}: lower {advice}, or use "
             "a larger cluster (--ray-address)"

@@ -163,7 +163,7 @@ def commit_as_staged(
         pending.finish()
         return time.monotonic() - started
     finally:
-        if stopping.is_asked:
+        if stopping.is_requested:
             stop.lower()
 
 
@@ -177,7 +177,7 @@ def check_not_stopped(stopping: Stopping, what: str) -> None:
     Raises:
         InterruptedRunError: the run received a request to stop.
     """
-    if stopping.is_asked:
+    if stopping.is_requested:
         why = "the cluster removes this node" if stopping.is_node_leaving else "stopped on request"
         raise InterruptedRunError(
             f"{why}; {what} of this run are committed: run the same command again to continue"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from skytext.errors import JobError, TableHeldError
 from skytext.run.control.driver_node import run_on_driver_node
-from skytext.table.commits.claim import Claim, check_claim, told_by_claim
+from skytext.table.commits.claim import Claim, check_claim, check_claim_on_error
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.fence import holds_units
 from skytext.table.commits.stage_rows import (
@@ -109,7 +109,7 @@ def commit_units(
     The function is idempotent. If the process of an earlier identical call exited after the commit,
     this call returns a version that contains the rows.
     """
-    with told_by_claim(location, claim_number):
+    with check_claim_on_error(location, claim_number):
         units, missing = find_records(location, unit_ids)
         if missing:
             return _finish(location, claim_number, units, missing, fills)

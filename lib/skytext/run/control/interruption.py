@@ -45,7 +45,7 @@ class Stopping:
         self._enabled = enabled
         self._ask: Callable[[], None] | None = None
         self._failure: BaseException | None = None
-        self.is_asked = False
+        self.is_requested = False
         self.is_node_leaving = False
 
     def install(self) -> None:
@@ -86,7 +86,7 @@ class Stopping:
         Args:
             seconds_left: seconds until the node is removed; None if unknown.
         """
-        if not self._enabled or self.is_asked:
+        if not self._enabled or self.is_requested:
             return
         self.is_node_leaving = True
         if seconds_left is not None:
@@ -98,7 +98,7 @@ class Stopping:
         if self._ask is None or self.is_asked:
             self.is_asked = True
             raise KeyboardInterrupt
-        self.is_asked = True
+        self.is_requested = True
         signal.setitimer(signal.ITIMER_REAL, self._drain_s, _RING_AGAIN_S)
         self._ask()
 
@@ -126,7 +126,7 @@ class Stopping:
             JobError: no work was finished within the stall timeout.
         """
         self.check()
-        if self.is_asked:
+        if self.is_requested:
             raise KeyboardInterrupt
         raise JobError(
             f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): "

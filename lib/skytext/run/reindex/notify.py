@@ -61,9 +61,9 @@ def notify(facts: RunFacts, report: str) -> None:
     settings = facts.config.reindex
     body = json.dumps(message(facts, report), ensure_ascii=False).encode()
     problems = []
-    for tell in (_call_webhook, _run_command):
+    for send in (_call_webhook, _run_command):
         try:
-            tell(settings, body)
+            send(settings, body)
         except NotifyError as error:
             problems.append(str(error))
     if problems:
@@ -160,8 +160,8 @@ def _run_command(settings: ReindexConfig, body: bytes) -> None:
         except OSError as error:
             raise NotifyError(f"{name} cannot be run: {error.strerror or error}") from error
         if done.returncode:
-            said = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-            raise _NotYetError(f"status {done.returncode}{f': {said}' if said else ''}")
+            output = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+            raise _NotYetError(f"status {done.returncode}{f': {output}' if output else ''}")
 
     _try(call, settings.notify_timeout_s, name)
 

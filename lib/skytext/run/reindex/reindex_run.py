@@ -172,7 +172,7 @@ class GateError(JobError):
         )
 
 
-@tells_failure
+@notify_on_failure
 def run_reindex(
     plan: CaptionPlan,
     *,
@@ -327,7 +327,7 @@ def _serve(
     table = ImagesTable.find(location)
     if table is None:
         return
-    _end_left_alone(location, on_note)
+    _end_overdue_canary(location, on_note)
     summary.live_version = table.live_version()
     last = last_promotion(location)
     if last is not None and last.action in ("rollback", "stop") and not summary.has_changed:
@@ -418,7 +418,7 @@ def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> 
     a new canary, and no version would become live.
     """
     last = last_promotion(location)
-    if last is None or last.canary is None or not last.canary.is_left_alone:
+    if last is None or last.canary is None or not last.canary.is_overdue:
         return
     why = f"{COMMAND}: the time of the canary is over, and no service has promoted or stopped it"
     if end_canary(location, last.number, passed=True, why=why):

@@ -90,11 +90,11 @@ class UnitWriter:
     def _stage(self, head: UnitHead, samples: pa.Table) -> int:
         """Stage the rows of a unit; return their number."""
         now = pa.scalar(dt.datetime.now(dt.UTC), TIMESTAMP)
-        said = {"unit_id": pa.scalar(head.unit_id), "run_id": pa.scalar(self.run_id)}
+        constants = {"unit_id": pa.scalar(head.unit_id), "run_id": pa.scalar(self.run_id)}
         rows = samples.set_column(
             samples.column_names.index("failure"), "failure", _with_earlier_attempts(samples)
         )
-        for name, value in (said | {"created_at": now}).items():
+        for name, value in (constants | {"created_at": now}).items():
             rows = rows.append_column(name, pa.repeat(value, samples.num_rows))
         column = replace(self.column, dim=_dim(samples.schema, "vectors"))
         pending = self.pending

@@ -197,8 +197,8 @@ def _given_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key") or None
 
 
-def _unauthorised(said: str) -> ProblemError:
-    return ProblemError(401, "unauthorised", said, {"WWW-Authenticate": 'Bearer realm="skytext"'})
+def _unauthorised(detail: str) -> ProblemError:
+    return ProblemError(401, "unauthorised", detail, {"WWW-Authenticate": 'Bearer realm="skytext"'})
 
 
 def _is_address(text: str) -> bool:

@@ -29,7 +29,7 @@ class Drain:
     """
 
     def __init__(self) -> None:
-        self.is_asked = False
+        self.is_draining = False
         self.running = 0
         self._empty = asyncio.Event()
 
@@ -50,7 +50,7 @@ class Drain:
 
     def _one_less(self) -> None:
         self.running -= 1
-        if self.is_asked and not self.running:
+        if self.is_draining and not self.running:
             self._empty.set()
 
     async def drain(self, seconds: float) -> int:
@@ -204,10 +204,12 @@ class Rates:
         except StorageError as error:
             raise self._unreachable() from error
 
-    async def _too_many(self, item: RateLimitItem, kind: str, who: str, said: str) -> ProblemError:
+    async def _too_many(
+        self, item: RateLimitItem, kind: str, who: str, detail: str
+    ) -> ProblemError:
         window = await self._limiter.get_window_stats(item, kind, who)
         wait = max(1, math.ceil(window.reset_time - time.time()))
-        return ProblemError(429, "too-many-requests", said, {"Retry-After": str(wait)})
+        return ProblemError(429, "too-many-requests", detail, {"Retry-After": str(wait)})
 
     def _unreachable(self) -> ProblemError:
         return too_busy(

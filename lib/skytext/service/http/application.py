@@ -53,7 +53,7 @@ def make_app(
     keyring: Keyring | None,
     *,
     drain: Drain | None = None,
-    tells_request_id: bool = True,
+    sends_request_id: bool = True,
 ) -> ASGIApp:
     """Return the whole application.
 
@@ -80,7 +80,7 @@ def make_app(
         meter=meter,
         page_policy=content_security_policy(config.service),
         drain=drain,
-        tells_request_id=tells_request_id,
+        sends_request_id=sends_request_id,
     )
     if config.service.access.cors_origins:
         gate = Cors(

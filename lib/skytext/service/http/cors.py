@@ -18,7 +18,7 @@ class Cors(CORSMiddleware):
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
-        said = bytes(answer.body).decode()
+        reason = bytes(answer.body).decode()
         return _Refused(
             ProblemError(
                 answer.status_code,

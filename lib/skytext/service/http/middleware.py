@@ -88,7 +88,7 @@ class Gate:
         meter: Meter,
         page_policy: str,
         drain: Drain | None = None,
-        tells_request_id: bool = True,
+        sends_request_id: bool = True,
     ) -> None:
         self._app = app
         self._guard = guard
@@ -97,7 +97,7 @@ class Gate:
         self._policies = Policies(limits, searches, images, uploads)
         self._page_policy = page_policy
         self._drain = drain or Drain()
-        self._tells_request_id = tells_request_id
+        self._sends_request_id = sends_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -219,8 +219,8 @@ class Gate:
             ProblemError: 408 or 413.
             ClientGoneError: the client disconnected before the end of the body.
         """
-        said = headers.get("content-length", "")
-        if said.isascii() and said.isdigit() and int(said) > max_bytes:
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > max_bytes:
             raise self._too_large(max_bytes)
         parts, size = [], 0
         try:
@@ -285,7 +285,7 @@ class Gate:
             await asyncio.gather(work, gone, return_exceptions=True)
 
     def _headers(self, request_id: str) -> Iterable[tuple[str, str]]:
-        if self._tells_request_id:
+        if self._sends_request_id:
             yield "X-Request-ID", request_id
         yield "X-Content-Type-Options", "nosniff"
         yield "X-Frame-Options", "DENY"

@@ -107,5 +107,5 @@ def not_utf8(what: str) -> ProblemError:
     return ProblemError(422, "bad-request", f"{what} must be encoded in UTF-8")
 
 
-def _wrong(where: str, name: str, said: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": (where, name[:100]), "msg": said}])
+def _wrong(where: str, name: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": (where, name[:100]), "msg": message}])

@@ -125,7 +125,7 @@ class Ingress:
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self.make_app(tells_request_id=False)
+        return self.make_app(sends_request_id=False)
 
     def make_app(self, *, tells_request_id: bool) -> ASGIApp:
         """Return the HTTP application.
@@ -146,7 +146,7 @@ class Ingress:
             RayMeter(),
             keyring,
             drain=self._drain,
-            tells_request_id=tells_request_id,
+            sends_request_id=sends_request_id,
         )
 
     async def drain(self, seconds: float) -> int:
@@ -180,7 +180,7 @@ class ListeningIngress:
     async def start(self) -> None:
         """Start to accept requests. A second call does nothing."""
         if self._answering is None:
-            app = self._ingress.make_app(tells_request_id=True)
+            app = self._ingress.make_app(sends_request_id=True)
             server = serving(app, take_socket(self._listener))
             self._answering = await self._held.enter_async_context(server)
 

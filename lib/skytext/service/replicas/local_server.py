@@ -126,7 +126,7 @@ def serve_here(
             raise JobError(
                 f"the service did not start: {message}. See the logs in {ray_logs()}"
             ) from error
-        for line in _told(host, port, config):
+        for line in _start_lines(host, port, config):
             say(line)
         while not stop.asked.wait(1.0):
             pass
@@ -156,7 +156,7 @@ def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
         say(f"the service did not shut down cleanly: {type(error).__name__}: {error}")
 
 
-def _told(host: str, port: int, config: Config) -> Iterator[str]:
+def _start_lines(host: str, port: int, config: Config) -> Iterator[str]:
     shown = f"[{host}]" if ":" in host else host
     yield f"serving http://{shown}:{port}/ (to stop, press Ctrl-C)"
     if (FOLDER / "index.html").is_file():

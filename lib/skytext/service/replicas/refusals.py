@@ -51,10 +51,10 @@ def hands_back_refusals(
         except ProblemError as error:
             return Refusal(error)
         except CallError as error:
-            said = str(error)
+            message = str(error)
             for name, shown in worker.private_names.items():
-                said = said.replace(name, shown)
-            return Refusal(type(error)(said))
+                message = message.replace(name, shown)
+            return Refusal(type(error)(message))
 
     return handing_back
 

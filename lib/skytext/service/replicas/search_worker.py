@@ -116,7 +116,7 @@ class SearchWorker:
             {
                 "cannot read which version is live": self.versions.refresh,
                 "cannot open the canary": self._open_canary,
-                "cannot record the versions in use": self.versions.say_held,
+                "cannot record the versions in use": self.versions.record_held,
             },
             config.service.poll_interval_s,
         )

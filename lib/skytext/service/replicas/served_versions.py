@@ -75,10 +75,10 @@ class Versions:
         self._opening = threading.Lock()
         self._refused: set[VersionOfEach] = set()
         self._canary: VersionOfEach | None = None
-        self._said: dict[VersionOfEach, str] = {}
+        self._logged_errors: dict[VersionOfEach, str] = {}
         self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-        self._held_said: set[VersionOfEach] = set()
-        self._say_held_at = 0.0
+        self._held_before: set[VersionOfEach] = set()
+        self._write_held_at = 0.0
         served = tables.open_served(config.version)
         self._live = self._open(tuple(table.version for table in served))
         self._lately: tuple[VersionOfEach, ...] = (self._live.versions,)
@@ -144,14 +144,14 @@ class Versions:
             return False
         before = self._live.versions
         self._follow(searcher)
-        self._refused, self._said = set(), {}
+        self._refused, self._logged_errors = set(), {}
         self._hold(searcher)
         self._went_live(searcher)
         seconds = time.perf_counter() - started
         self._meter.count("skytext_swaps_total", ok="true")
         self._meter.observe("skytext_swap_seconds", seconds)
-        said = {"version": version_token(live), "before": version_token(before)}
-        _log.info("a new version is live", extra={**said, "warmed_s": round(seconds, 3)})
+        fields = {"version": version_token(live), "before": version_token(before)}
+        _log.info("a new version is live", extra={**fields, "warmed_s": round(seconds, 3)})
         return True
 
     def open_canary(self) -> Searcher | None:
@@ -227,10 +227,10 @@ class Versions:
             JobError: a store request failed.
         """
         held, now = set(self._held), time.monotonic()
-        if held != self._held_said or now >= self._say_held_at:
+        if held != self._held_before or now >= self._write_held_at:
             for place, location in enumerate(self._tables.locations):
                 hold_versions(location, self._holder, {version[place] for version in held})
-            self._held_said, self._say_held_at = held, now + HOLD_EVERY_S
+            self._held_before, self._write_held_at = held, now + HOLD_EVERY_S
 
     def held(self, version: VersionOfEach) -> Searcher | None:
         """Return the searcher of a version if the version is open, else None."""
@@ -249,7 +249,7 @@ class Versions:
                     "error": str(error),
                 },
             )
-        self._said[version] = str(error)
+        self._logged_errors[version] = str(error)
 
     def _open(self, version: VersionOfEach) -> Searcher:
         """Open a version, and reuse tables that are already open in the same version."""

@@ -294,15 +294,15 @@ function showMap(shown) {
 }
 
 async function copyLink() {
-  const said = byId("copy");
+  const button = byId("copy");
   try {
     await navigator.clipboard.writeText(location.href);
-    said.textContent = "Copied";
+    button.textContent = "Copied";
   } catch {
     // Browsers allow this only over HTTPS, or if the service is on the same machine.
     said.textContent = "Cannot copy: copy the address of this page";
   }
-  setTimeout(() => { said.textContent = "Copy link"; }, 2500);
+  setTimeout(() => { button.textContent = "Copy link"; }, 2500);
 }
 
 wire();

@@ -78,7 +78,7 @@ def _withdrawn(
     table: ImagesTable, rows: pa.Table, unit_id: str, run_id: str, reason: str
 ) -> pa.Table:
     failure = {"stage": "read", "reason": STATUS_WITHDRAWN, "detail": reason, "attempts": 0}
-    said = {
+    values = {
         "status": pa.scalar(STATUS_WITHDRAWN),
         "failure": pa.scalar(failure, FAILURE),
         "unit_id": pa.scalar(unit_id),
@@ -88,8 +88,8 @@ def _withdrawn(
     columns = []
     schema = images_schema(table.text_column)
     for field in schema:
-        if field.name in said:
-            column: pa.Array | pa.ChunkedArray = pa.repeat(said[field.name], rows.num_rows)
+        if field.name in values:
+            column: pa.Array | pa.ChunkedArray = pa.repeat(values[field.name], rows.num_rows)
         elif field.name in rows.column_names:
             column = rows.column(field.name)
         else:

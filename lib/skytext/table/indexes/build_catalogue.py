@@ -91,8 +91,8 @@ class _Tally:
             name=name,
             kind=self.kind,
             num_images=self.num_images,
-            minimum=_told(self.minimum),
-            maximum=_told(self.maximum),
+            minimum=_json_value(self.minimum),
+            maximum=_json_value(self.maximum),
             top_values=tuple(
                 ValueCount(value=value, num_images=number) for value, number in top[:NUM_TOP_VALUES]
             ),
@@ -212,5 +212,5 @@ def _is_counted(name: str) -> bool:
     return COLUMNS[name].kind != "time" and not is_side and name not in _UNCOUNTED
 
 
-def _told(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.datetime) else value

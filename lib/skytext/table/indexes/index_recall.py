@@ -96,7 +96,7 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     widest = _by_nprobes(config, num_partitions, refinements[-1])[-1]
     if half == 0:
         return judge(ask, queries, truth, [widest], config.target_recall)
-    try_out = partial(_asked, ask, queries[:half], truth[:half])
+    try_out = partial(_measure_setting, ask, queries[:half], truth[:half])
     judge_rest = partial(judge, ask, queries[half:], truth[half:], wanted=config.target_recall)
 
     efforts = [_by_effort(config, num_partitions, factor) for factor in refinements]
@@ -210,7 +210,7 @@ def judge(
     """Measure settings in order until some have the required recall; return the last result."""
     recall = 0.0
     for probing in settings:
-        recall, _ = _asked(ask, queries, truth, probing)
+        recall, _ = _measure_setting(ask, queries, truth, probing)
         if recall >= wanted:
             break
     return Measured(probing, recall, len(queries))
@@ -251,7 +251,9 @@ def _by_nprobes(config: IndexConfig, num_partitions: int, refine_factor: int) ->
     return [Probing(nprobes, refine_factor) for nprobes in (*fewer, num_partitions)]
 
 
-def _asked(ask: Ask, queries: Floats, truth: Floats, probing: Probing) -> tuple[float, float]:
+def _measure_setting(
+    ask: Ask, queries: Floats, truth: Floats, probing: Probing
+) -> tuple[float, float]:
     """Return the recall and the median seconds per query."""
     found, seconds = 0, []
     for query, true in zip(queries, truth, strict=True):

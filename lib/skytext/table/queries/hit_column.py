@@ -70,7 +70,7 @@ def _text(row: dict[str, Any]) -> str | None:
     if row["captions"] is None:
         return None
     box = row["bbox"]
-    told = HitRow(
+    hit = HitRow(
         image_id=row["image_id"],
         uri=row["uri"],
         captions=[[variant[name] for name in FIELDS] for variant in row["captions"]],
@@ -79,4 +79,4 @@ def _text(row: dict[str, Any]) -> str | None:
         gsd=row["gsd"],
         collection=row["collection"],
     )
-    return to_json(tuple(told), inf_nan_mode="constants").decode()
+    return to_json(tuple(hit), inf_nan_mode="constants").decode()

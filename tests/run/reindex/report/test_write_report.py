@@ -28,7 +28,7 @@ SENTENCES = {
 
 
 def put_picture(folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Write a picture, and return what its row says of the place of its bytes."""
+    """Write a picture, and return the columns of its position."""
     from PIL import Image
 
     path = folder / name

@@ -1,4 +1,4 @@
-"""Each run leaves a report, whether it ends well or not."""
+"""Each run writes a report, whether it succeeds or fails."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     assert f"| {query.query_id} | a river | 2 |" in matches
     assert "[matches-000001.geojson](matches-000001.geojson)" in matches
 
-    # The pictures stand in the page, and are those of the images.
+    # The page contains the pictures of the images.
     html = Path(second.report).read_text()
     pictures = re.findall(r"data:image/webp;base64,([^\"]+)", html)
     assert len(pictures) == 4
     assert all(base64.b64decode(one)[:4] == b"RIFF" for one in pictures)
 
-    # What failed is tried once more, then nothing is left; then the same images described again.
+    # The failed image is retried, then no work is left; then the images are described again.
     assert len(night(root, table, **easy).matches) == 0
     third = night(root, table, **easy)
     assert "Nothing has changed." in Path(third.report).with_suffix(".md").read_text()
@@ -121,7 +121,9 @@ def test_a_run_that_fails_leaves_a_report_that_says_why(described: tuple[Path, P
     assert "are missing from its source" in reports(table)[-1]
 
 
-def test_reports_go_where_they_are_wanted_and_old_ones_go(tmp_path: Path) -> None:
+def test_reports_are_written_to_the_configured_folder_and_old_ones_are_removed(
+    tmp_path: Path,
+) -> None:
     root, table, folder = (tmp_path / name for name in ("aerial", "table", "told"))
     write_archive(root, {"a.tar": images(0, 1)})
     there: dict[str, Any] = {"reindex__report": str(folder), "reindex__keep_reports": 2}

@@ -116,7 +116,7 @@ def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
         error.summary = summary
         raise
     for report in summary.matches:
-        log.mark_told(report)
+        log.mark_sent(report)
     if outcome != "failed":
         note_success(plan.location)
 
@@ -141,16 +141,16 @@ def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
     """Wrap a run function, so that a failed run also writes a report and sends notifications."""
 
     @functools.wraps(run)
-    def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
+    def run_and_notify(plan: CaptionPlan, **options: Any) -> D:
         on_note = options.get("on_note", _log.warning)
-        with telling_failure(plan.location, plan.config, on_note):
+        with notifying_on_failure(plan.location, plan.config, on_note):
             return run(plan, **options)
 
-    return run_and_tell
+    return run_and_notify
 
 
 @contextmanager
-def telling_failure(
+def notifying_on_failure(
     location: TableLocation, config: Config, on_note: Callable[[str], None] = _log.warning
 ) -> Iterator[None]:
     """Write a report and notify other programs if the block raises an error.
@@ -175,7 +175,7 @@ def telling_failure(
         raise
 
 
-def _tell_failure(
+def _notify_failure(
     location: TableLocation, config: Config, started_at: dt.datetime, error: Exception
 ) -> None:
     done: Done | None = getattr(error, "summary", None)
