@@ -227,7 +227,7 @@ def image_of(answer: httpx.Response) -> bytes:
 def _foreign(answer: httpx.Response) -> ClientError:
     text = " ".join(answer.text.split())[:100]
     return ClientError(
-        f"the response of {answer.url} is not from a skytext service ({said!r}): check the "
+        f"the response of {answer.url} is not from a skytext service ({text!r}): check the "
         "address, and check whether a proxy returned a login page"
     )
 
@@ -262,7 +262,7 @@ def _retry_after(answer: httpx.Response) -> float:
 
     The header contains a number of seconds or a date (RFC 9110, 10.2.3).
     """
-    said = answer.headers.get("retry-after", "")
+    text = answer.headers.get("retry-after", "")
     try:
         wait_s = float(text)
     except ValueError:

@@ -53,6 +53,6 @@ def test_unavailable_images_are_errors_and_the_others_are_returned(tmp_path: Pat
         "p.parquet/row-0",
         "p.parquet/row-2",
     ]
-    assert isinstance(said["a.tar/0001.jpg"], FileNotFoundError)
-    assert "the Parquet cell contains no image" in str(said["p.parquet/row-1"])
-    assert "is not stored in one piece" in str(said["sparse"])
+    assert isinstance(results["a.tar/0001.jpg"], FileNotFoundError)
+    assert "the Parquet cell contains no image" in str(results["p.parquet/row-1"])
+    assert "is not stored in one piece" in str(results["sparse"])

@@ -246,7 +246,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_an_unreachable_service_is_reported(no_waits: list[float]) -> None:
     client = Failing(9)
     with (
-        Client("http://localhost:1", transport=nobody) as ours,
+        Client("http://localhost:1", transport=client) as ours,
         pytest.raises(UnreachableError, match=r"cannot reach http://localhost:1 \(refused\)"),
     ):
         ours.search("a")

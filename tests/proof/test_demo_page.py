@@ -55,8 +55,8 @@ def _address(terminal: int) -> str:
     output, deadline = "", time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1.0)[0]:
-            told += os.read(terminal, 65536).decode(errors="replace")
-            found = re.search(r"web page: (http://127\.0\.0\.1:\d+/)", told)
+            output += os.read(terminal, 65536).decode(errors="replace")
+            found = re.search(r"web page: (http://127\.0\.0\.1:\d+/)", output)
             if found:
                 return found[1]
     raise AssertionError(output[-2000:])

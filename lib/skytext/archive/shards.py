@@ -206,7 +206,7 @@ class Member:
 
         Args:
             shard: the shard that contains the member.
-            said: the metadata of the image.
+            metadata: the metadata of the image.
             data: the encoded image. It is ignored if there is a failure.
             failure: why the image could not be read. If None, the member's ``failure`` is used.
             fault: why the store did not return the bytes.

@@ -47,19 +47,19 @@ class Evaluation:
         if self.num_missing:
             notes.append(f"{self.num_missing:,} annotated images are missing and were ignored")
         if self.num_empty_captions:
-            said.append(f"{self.num_empty_captions:,} empty captions were ignored")
+            notes.append(f"{self.num_empty_captions:,} empty captions were ignored")
         wanted = NUM_TEST_IMAGES.get(self.benchmark or "")
         if self.references and self.num_images != wanted:
-            said.append(
+            notes.append(
                 f"the published rows are for the test split with {wanted:,} images, but the other "
                 f"rows are for {self.num_images:,} images: do not compare them"
             )
         if self.is_text_only:
-            said.append(
+            notes.append(
                 "human captions replace the descriptions of images: do not compare these rows with "
                 "rows for real descriptions"
             )
-        return said
+        return notes
 
     def to_json(self) -> dict[str, Any]:
         """Return the object for ``evaluate --json``."""

@@ -90,7 +90,7 @@ def _measure(text: str) -> None:
                 raise _at(column, "this ')' has no matching '('")
             depth -= not opened.pop()[1]
         # The parser makes a recursive call for each of these tokens.
-        num_steps += kind == "operator" or said.lower() in _KEYWORDS - {"null", "true", "false"}
+        num_steps += kind == "operator" or word.lower() in _KEYWORDS - {"null", "true", "false"}
         work += 2**depth
         if depth > MAX_PARENTHESES or len(opened) > 2 * MAX_PARENTHESES:
             raise _at(column, f"too deep: at most {MAX_PARENTHESES} nested parentheses")
@@ -100,7 +100,7 @@ def _measure(text: str) -> None:
             raise ConfigError(
                 "the filter is too long for its number of nested parentheses: use fewer parentheses"
             )
-        before = said.lower()
+        before = word.lower()
     if opened:
         raise _at(opened[-1][0], "this '(' is not closed")
 
@@ -114,7 +114,7 @@ def _check_token(kind: str, word: str, column: int, rest: str) -> None:
     if kind == "arithmetic" and not (word in "+-" and re.match(r"[\d.]", rest)):
         raise _at(
             column,
-            f"arithmetic ({said}) is not supported. If the name of a column contains {said}, write "
+            f"arithmetic ({word}) is not supported. If the name of a column contains {word}, write "
             'the name in double quotes: "metadata.a-b"',
         )
     if kind == "other" and word == "'":

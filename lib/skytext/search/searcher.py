@@ -349,7 +349,7 @@ class Searcher:
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
         """Return an id of a search. All pages of the search have the same id."""
-        said = f"{request.fingerprint()} {mode} {self._said_config}"
+        identity = f"{request.fingerprint()} {mode} {self._config_json}"
         if len(self.tables) > 1:
             identity += " ".join(table.location.uri for table in self.tables)
         return hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -189,8 +189,8 @@ def _is_lost(canary: Canary) -> bool:
 def _passed(found: Compared, config: ServiceConfig) -> str:
     text = f"canary passed: {found.canary.described}; live version: {found.live.described}"
     if is_comparable(found, config.canary):
-        return said
+        return text
     return (
-        f"{said}; the versions were not compared, because a comparison needs at least "
+        f"{text}; the versions were not compared, because a comparison needs at least "
         f"{config.canary.min_requests:,} searches in each version"
     )

@@ -25,7 +25,7 @@ _STEP = 1.1
 
 A quantile is too large by at most this factor.
 """
-_LEFT_ALONE = dt.timedelta(minutes=5)
+_OVERDUE_AFTER = dt.timedelta(minutes=5)
 _SHORTEST_S = 1e-4
 
 
@@ -49,12 +49,12 @@ class Canary:
         return dt.datetime.now(dt.UTC) >= self.ends_at
 
     @property
-    def is_left_alone(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether the canary's end time passed more than five minutes ago.
 
         A running service ends the canary at its end time. So probably no service is running.
         """
-        return dt.datetime.now(dt.UTC) >= self.ends_at + _LEFT_ALONE
+        return dt.datetime.now(dt.UTC) >= self.ends_at + _OVERDUE_AFTER
 
     @property
     def described(self) -> str:

@@ -139,7 +139,7 @@ def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
 
     It covers the id, the number of rows and the number of deleted rows of each fragment.
     """
-    said = sorted(
+    entries = sorted(
         (fragment.fragment_id, fragment.metadata.physical_rows, fragment.metadata.num_deletions)
         for fragment in dataset.get_fragments()
         if fragment.fragment_id <= last_fragment

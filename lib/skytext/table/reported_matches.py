@@ -210,7 +210,7 @@ class MatchLog:
             )
         return data
 
-    def mark_told(self, report: MatchReport) -> None:
+    def mark_sent(self, report: MatchReport) -> None:
         """Remove a report from the waiting reports, and delete its matches.
 
         Raises: as `append`.

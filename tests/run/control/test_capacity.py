@@ -75,7 +75,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
         config(caption__model=LLAVA, caption__engine__num_engines=4), offer, messages.append
     )
     assert (sizes.num_engines, gpus) == (4, 1.0)
-    assert said == [
+    assert messages == [
         "the plan needs 6.35 CPUs and 4 GPUs to start, but the cluster has 8 CPUs and 0 GPUs now: "
         "waiting for the autoscaler to add nodes; the run uses each node when it has started"
     ]

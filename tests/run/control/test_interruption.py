@@ -132,8 +132,8 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
     strict = {"job__failure_rate_after": 8, "caption__model": "fake:fail=1,delay_s=0.05"}
     with pytest.raises(FailureRateError) as error:
         caption(root, table, **strict)
-    assert "The most frequent failure is caption/engine_refused" in str(told.value)
-    assert "more than --max-failure-rate 0.5 allows" in str(told.value)
+    assert "The most frequent failure is caption/engine_refused" in str(error.value)
+    assert "more than --max-failure-rate 0.5 allows" in str(error.value)
     left = num_committed(table)
     assert 8 <= left < 80
     where = TableLocation.parse(str(table))

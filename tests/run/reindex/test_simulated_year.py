@@ -32,8 +32,8 @@ def test_a_short_year_ends_like_a_table_made_from_scratch(
     tmp_path: Path, s3: Any, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(promote_rollback, "MAX_KEPT", 2)
-    luck = random.Random(SEED)
-    archive = ChangingArchive(s3, f"year-{SEED}", luck)
+    rng = random.Random(SEED)
+    archive = ChangingArchive(s3, f"year-{SEED}", rng)
     archive.add(24)
     year = Year(tmp_path, archive, proxy, rng)
     year.run(NIGHTS[:1])

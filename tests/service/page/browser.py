@@ -1,4 +1,4 @@
-"""The application on its own port, and a real browser that opens its page."""
+"""The application on a port of its own, and a page of a real browser on it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.service.app import Application, make_config
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-# Processes that Chromium starts with every window and that no test needs.
+# Processes that Chromium starts with every window and that no page here uses: half of the work.
 _UNUSED = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess")
 
 
 def find_chromium() -> str:
-    """The path of the system's Chromium; skips the test if there is none."""
+    """Where the system's Chromium is; skips the test where there is none."""
     for name in _NAMES:
         found = shutil.which(name)
         if found is not None:
@@ -80,7 +80,7 @@ def serving(table: Path | str, more: Sequence[Path] = (), **settings: Any) -> It
 def open_page(
     browser: Browser, url: str, hosts: tuple[str, ...] = (), **context: Any
 ) -> Iterator[Page]:
-    """A page in its own window, which `watched_page` watches."""
+    """A page in a window of its own, which `watched_page` watches."""
     with open_window(browser, url, **context) as window, watched_page(window, url, hosts) as page:
         yield page
 
@@ -95,12 +95,12 @@ def open_window(browser: Browser, url: str, **context: Any) -> Iterator[BrowserC
 
 @contextmanager
 def watched_page(window: BrowserContext, url: str, hosts: tuple[str, ...] = ()) -> Iterator[Page]:
-    """A page; its errors, refused loads and requests to other hosts fail the test."""
+    """A page whose errors, refused loads and requests to foreign hosts fail the test."""
     wrong: list[str] = []
     ours = {urlsplit(url).netloc, *hosts}
 
     def on_console(message: ConsoleMessage) -> None:
-        # Some tests expect answers of 4xx and 5xx, which the page shows.
+        # Answers of 4xx and 5xx are what some tests are about; the page itself shows them.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             wrong.append(message.text)
 
@@ -129,8 +129,8 @@ def members(page: Page) -> list[str]:
 
 
 def search(page: Page, text: str) -> list[str]:
-    """Type words, press Enter, and return the hits."""
-    page.wait_for_selector("#about:not(:empty)")  # the page is loaded
+    """Type words, press Enter, and return what was found."""
+    page.wait_for_selector("#about:not(:empty)")  # the page is there
     page.fill("#text", text)
     with page.expect_response("**/v1/search"):
         page.press("#text", "Enter")

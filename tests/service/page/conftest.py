@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.service.page.browser import open_browser, open_window, serving, watched_page
 from tests.service.page.table import make_page_table
 
-# With a second test process, five seconds are not always enough.
+# Beside a second process of tests five seconds are not always enough.
 expect.set_options(timeout=20_000)
 
 
@@ -18,7 +18,7 @@ def page_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_page_table(tmp_path_factory.mktemp("page"))
 
 
-# For the module, not the session: while playwright is open no other test of this process may
+# Of the module, not of the session: while playwright is open no other test of this process may
 # start an event loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -40,6 +40,6 @@ def window(browser: Browser, site: str) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(window: BrowserContext, site: str) -> Iterator[Page]:
-    """A tab of the module's window, because opening a window takes longer than most tests."""
+    """A tab of the module's window: a window takes Chromium longer than what most tests do."""
     with watched_page(window, site) as opened:
         yield opened

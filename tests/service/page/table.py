@@ -1,5 +1,5 @@
 """A table for the page: enough images for two pages of hits, places on both sides of 180°, and
-descriptions, names and metadata that contain markup."""
+descriptions, names and metadata that would like to be markup."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ BULK = [f"field{i:02d}.jpg" for i in range(26)]
 DESCRIBED: dict[str, list[str]] = {
     "river.jpg": ["a brown river", "water in fields", "a stream with bends"],
     "fiji.jpg": ["an atoll in the sea", "a reef around a lagoon"],
-    "missing.jpg": ["dense forest"],
+    "nowhere.jpg": ["dense forest"],
     HOSTILE_MEMBER: list(HOSTILE),
     **{member: [f"a ploughed field number {i}"] for i, member in enumerate(BULK)},
 }
 
 
 def facts(member: str) -> dict[str, Any]:
-    """The metadata of an image."""
-    if member == "missing.jpg":
+    """What the source says of an image."""
+    if member == "nowhere.jpg":
         return {}
     number = BULK.index(member) if member in BULK else 30
     box = (4.0 + number, 40.0, 4.5 + number, 40.5)
@@ -83,8 +83,8 @@ def make_page_table(folder: Path) -> Path:
 
 
 def _row(sample: Any) -> dict[str, Any]:
-    values = facts(sample.member)
-    box = values.pop("bbox", None)
+    said = facts(sample.member)
+    box = said.pop("bbox", None)
     return described_row(
         sample.member,
         DESCRIBED[sample.member],
@@ -104,5 +104,5 @@ def _row(sample: Any) -> dict[str, Any]:
         caption_model_revision="r1",
         prompt_id="demo-1",
         engine_version="0.32.0",
-        **values,
+        **said,
     )

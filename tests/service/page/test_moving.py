@@ -35,7 +35,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     )
     page.keyboard.press("ArrowDown")
     expect(page.locator(f".hit >> nth={columns + 1}")).to_be_focused()
-    # One stop of the Tab key for all hits.
+    # One stop of the Tab key, however many hits there are.
     assert page.locator(".hit[tabindex='0']").count() == 1
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
@@ -70,7 +70,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.move(*at[0])
     page.mouse.down()
     page.mouse.move(*at[1], steps=8)
-    page.wait_for_timeout(200)  # stop first: a map that is released in motion continues to move
+    page.wait_for_timeout(200)  # at rest: a map that is let go of in motion glides on
     page.mouse.up()
 
 
@@ -97,7 +97,7 @@ def test_a_rectangle_may_cross_the_antimeridian(page: Page) -> None:
     page.goto("/")
     page.click("#toggle-filters")
     page.wait_for_selector("#map .land", state="attached")
-    drag(page, (0.9, 0.5), (0.4, 0.5))  # moves the map: 180° is in the middle
+    drag(page, (0.9, 0.5), (0.4, 0.5))  # moves the map: 180° comes to the middle
     page.fill("#text", "an atoll in the sea")
     page.click("#draw")
     with page.expect_response("**/v1/search"):
@@ -105,7 +105,7 @@ def test_a_rectangle_may_cross_the_antimeridian(page: Page) -> None:
     box = box_in(page.url)
     assert box[0] > 0 > box[2]
     assert members(page) == ["fiji.jpg"]
-    # Three degrees on both sides: not drawn around the whole world.
+    # Three degrees either way: not drawn around the whole world.
     shape = page.locator("#map path.footprint").bounding_box()
     assert shape is not None
     assert shape["width"] == pytest.approx(shape["height"], rel=0.1)

@@ -274,7 +274,7 @@ class _Shard:
         while True:
             yield "", failure
 
-    def _batches(self, group: int, said: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, group: int, values: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Yield batches of a row group with the image column and the requested columns."""
         return self._parquet.iter_batches(  # type: ignore[no-any-return]
             self._batch_rows(group),

@@ -51,7 +51,7 @@ class Columns:
         image: the name of the image column.
         is_struct: whether the image column is a struct. If False, it is a binary column.
         has_path: whether the image column is a struct with a field ``path``.
-        said: the names of the columns that become metadata.
+        metadata_names: the names of the columns that become metadata.
         geometry: the name of the WKB column from which the bounding box is computed. None if there
             is no geometry column, or if there is a column ``bbox``.
         other_crs: the name of the geometry's coordinate reference system. None if the coordinates
@@ -68,7 +68,8 @@ class Columns:
     @property
     def read(self) -> tuple[str, ...]:
         """The names of the columns that are read together with the images."""
-        return self.said if self.geometry is None else (*self.said, self.geometry)
+        names = self.metadata_names
+        return names if self.geometry is None else (*names, self.geometry)
 
     @property
     def data_path(self) -> str:
@@ -221,8 +222,8 @@ def _geometry(schema: pa.Schema, image: str) -> str | None:
 
 def _other_crs(schema: pa.Schema, geometry: str | None) -> str | None:
     """Return the name of a geometry's coordinate reference system; None if it uses degrees."""
-    said = _geo_columns(schema).get(geometry or "", {})
-    crs = said.get("crs") if isinstance(said, dict) else None
+    encoding = _geo_columns(schema).get(geometry or "", {})
+    crs = encoding.get("crs") if isinstance(encoding, dict) else None
     if crs is None:
         return None  # the default of GeoParquet is longitude and latitude
     if isinstance(crs, dict):

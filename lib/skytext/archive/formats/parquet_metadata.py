@@ -42,11 +42,11 @@ def metadata_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str,
         yield {name: value for name, value in row_values.items() if value is not None}
 
 
-def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
+def row_metadata(row_values: dict[str, Any], max_bytes: int) -> Metadata:
     """Return a row's values as the metadata of its image. Invalid values do not raise an error.
 
     Args:
-        said: the row, from `said_rows`.
+        row_values: the row, from `metadata_rows`.
         max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, an
             error message replaces it.
     """

@@ -62,9 +62,9 @@ class FakeModel:
 
     def _happens(self, what: str, digest: str, draw: float) -> bool:
         prefixes = self._options[f"{what}_on"].split("+")
-        # Use the upper end of the range of `luck`. The lower end selects the images that are
+        # Use the upper end of the range of `draw`. The lower end selects the images that are
         # rejected, repeated or truncated.
-        return 1 - luck <= self._options[what] or any(
+        return 1 - draw <= self._options[what] or any(
             prefix and digest.startswith(prefix) for prefix in prefixes
         )
 

@@ -93,15 +93,15 @@ def fit_plan(
         return sizes, gpus
     if fits(offer.most) or not offer.has_limits:
         on_note(
-            f"the plan needs {asked} to start, but the cluster has {offer.live.total} now: waiting "
-            "for the autoscaler to add nodes; the run uses each node when it has started"
+            f"the plan needs {needed} to start, but the cluster has {offer.live.total} now: "
+            "waiting for the autoscaler to add nodes; the run uses each node when it has started"
         )
         return sizes, gpus
     wait_s = config.job.wait_for_nodes_s
     if wait_s:
         on_note(
-            f"the plan needs {asked} to start, but the cluster has {offer.live.total} now: waiting "
-            f"up to {wait_s:g} s for nodes (job.wait_for_nodes_s)"
+            f"the plan needs {needed} to start, but the cluster has {offer.live.total} now: "
+            f"waiting up to {wait_s:g} s for nodes (job.wait_for_nodes_s)"
         )
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
@@ -118,7 +118,7 @@ def fit_plan(
     engine = config.caption.engine
     without = "" if offer.most.total.num_gpus or not gpus else "; skytext[cpu] needs no GPU"
     raise CapacityError(
-        f"the plan needs {asked}, but the cluster has {_shown(offer)}: lower "
+        f"the plan needs {needed}, but the cluster has {_shown(offer)}: lower "
         f"caption.engine.num_engines ({engine.num_engines}), caption.engine.num_cpus_per_engine "
         f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine ({gpus:g}) or embed.num_actors "
         f"({sizes.num_embedders}), use a larger cluster (--ray-address), or wait for nodes "
@@ -147,11 +147,11 @@ def _needed(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
     )
 
 
-def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
+def check_needed(needed: Resources, offer: Offer, advice: str) -> None:
     """Reject a plan that needs more resources than the cluster and its autoscaler can provide.
 
     Args:
-        asked: the resources of all actors and of the tasks that run at the same time.
+        needed: the resources of all actors and of the tasks that run at the same time.
         offer: the result of `read_offer`.
         advice: the settings that the user can lower.
 
@@ -161,7 +161,7 @@ def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
     """
     if offer.has_limits and not needed.fits(offer.most.total):
         raise CapacityError(
-            f"the plan needs {asked}, but the cluster has {_shown(offer)}: lower {advice}, or use "
+            f"the plan needs {needed}, but the cluster has {_shown(offer)}: lower {advice}, or use "
             "a larger cluster (--ray-address)"
         )
 

@@ -154,7 +154,7 @@ def commit_as_staged(
             pending.finish()
         # After a request to stop, KeyboardInterrupt means that the time limit has expired or a
         # second signal has arrived. The run ends without the units in progress.
-        if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
+        if not (isinstance(error, KeyboardInterrupt) and stopping.is_requested):
             raise
         return 0.0
     else:

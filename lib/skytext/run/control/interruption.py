@@ -35,7 +35,7 @@ class Stopping:
     """The signal handlers and the timer of one run. `watch` creates this object.
 
     Attributes:
-        is_asked: whether the run received a request to stop.
+        is_requested: whether the run received a request to stop.
         is_node_leaving: whether the reason is that the cluster removes the driver's node.
     """
 
@@ -69,7 +69,7 @@ class Stopping:
 
     def progressed(self) -> None:
         """Restart the watchdog's time, because some work was finished."""
-        if self._enabled and not self.is_asked:
+        if self._enabled and not self.is_requested:
             signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s, _RING_AGAIN_S)
 
     def settle(self) -> None:
@@ -95,8 +95,8 @@ class Stopping:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Request the end of the run. On a second signal, end the run immediately."""
-        if self._ask is None or self.is_asked:
-            self.is_asked = True
+        if self._ask is None or self.is_requested:
+            self.is_requested = True
             raise KeyboardInterrupt
         self.is_requested = True
         signal.setitimer(signal.ITIMER_REAL, self._drain_s, _RING_AGAIN_S)

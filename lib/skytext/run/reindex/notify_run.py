@@ -137,7 +137,7 @@ def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
     return None if table is None else table.live_version()
 
 
-def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
+def notify_on_failure(run: Callable[..., D]) -> Callable[..., D]:
     """Wrap a run function, so that a failed run also writes a report and sends notifications."""
 
     @functools.wraps(run)
@@ -168,7 +168,7 @@ def notifying_on_failure(
         raise
     except Exception as error:
         try:
-            _tell_failure(location, config, started_at, error)
+            _notify_failure(location, config, started_at, error)
         # The first error, which ended the run, is raised below. A second error must not replace it.
         except Exception as second:  # noqa: BLE001
             on_note(f"the failure could not be reported: {second}")

@@ -44,7 +44,7 @@ from skytext.run.reindex.compare_versions import (
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.image_vectors import missing_image_vectors, wanted_image_vectors
 from skytext.run.reindex.logged_requests import logged_requests
-from skytext.run.reindex.tell_run import finish_run, tells_failure
+from skytext.run.reindex.notify_run import finish_run, notify_on_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan
 from skytext.run.vector_run import run_vectors
@@ -411,7 +411,7 @@ def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSum
     summary.canary = begun.canary
 
 
-def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> None:
+def _end_overdue_canary(location: TableLocation, on_note: Callable[[str], None]) -> None:
     """Promote a canary whose time is over, if no service has promoted or stopped it.
 
     Such a canary has passed the gate. If it stayed a canary, each nightly call would replace it by

@@ -24,7 +24,7 @@ class Drain:
     """Counts the running requests, and refuses new requests during a shutdown.
 
     Attributes:
-        is_asked: whether a shutdown was requested, so that new requests are refused.
+        is_draining: whether a shutdown was requested, so that new requests are refused.
         running: the number of running requests.
     """
 
@@ -40,7 +40,7 @@ class Drain:
         Raises:
             ProblemError: 503: the service is shutting down.
         """
-        if self.is_asked:
+        if self.is_draining:
             raise too_busy("this service is shutting down: try again later", retry_after_s)
         self.running += 1
         try:
@@ -62,7 +62,7 @@ class Drain:
         Returns:
             The number of requests that are still running.
         """
-        self.is_asked = True
+        self.is_draining = True
         if self.running:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

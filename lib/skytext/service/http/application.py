@@ -64,7 +64,7 @@ def make_app(
         meter: receives the metrics.
         keyring: the API keys. None if no keys are required.
         drain: counts the running requests, and refuses new requests during a shutdown.
-        tells_request_id: whether to add the header ``X-Request-ID`` to responses. False with Ray
+        sends_request_id: whether to add the header ``X-Request-ID`` to responses. False with Ray
             Serve's own HTTP server, which adds the header itself.
     """
     app = make_api(tables, backend, config, meter, keyring)

@@ -23,8 +23,8 @@ class Cors(CORSMiddleware):
             ProblemError(
                 answer.status_code,
                 "cors",
-                f"{said}: the setting service.access.cors_origins lists the origins of pages that "
-                "may call this service",
+                f"{reason}: the setting service.access.cors_origins lists the origins of pages "
+                "that may call this service",
                 {name: value for name, value in answer.headers.items() if _is_of_cors(name)},
             )
         )

@@ -127,11 +127,11 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self.make_app(sends_request_id=False)
 
-    def make_app(self, *, tells_request_id: bool) -> ASGIApp:
+    def make_app(self, *, sends_request_id: bool) -> ASGIApp:
         """Return the HTTP application.
 
         Args:
-            tells_request_id: whether the application adds the request id to responses. False if
+            sends_request_id: whether the application adds the request id to responses. False if
                 Ray Serve's own HTTP server adds it.
         """
         access = self._config.service.access

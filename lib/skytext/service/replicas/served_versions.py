@@ -218,7 +218,7 @@ class Versions:
             self._hold(searcher)
             return searcher
 
-    def say_held(self) -> None:
+    def record_held(self) -> None:
         """Record which versions are in use, so that the clean-up does not delete them.
 
         The record is written after each change, and at least every ten minutes.
@@ -240,7 +240,7 @@ class Versions:
         if isinstance(error, OtherModelError):
             self._refused.add(version)
         self._meter.count("skytext_swaps_total", ok="false")
-        if self._said.get(version) != str(error):  # log an error once, not at every poll
+        if self._logged_errors.get(version) != str(error):  # log an error once, not at every poll
             _log.error(
                 "the promoted version cannot be served",
                 extra={

@@ -42,16 +42,16 @@ async function ask(path, options = {}) {
 }
 
 async function problemOf(answer) {
-  let body = {};
+  let said = {};
   try {
-    body = await answer.json();
+    said = await answer.json();
   } catch {
     // The body is empty, or it is the error page of a proxy. Only the status is known.
   }
-  const title = body.title || answer.statusText || "Error";
+  const title = said.title || answer.statusText || "Error";
   const problem = new Problem(
-    answer.status, `${answer.status} ${title}`, body.detail ?? "", body.request_id ?? "",
-    String(body.type ?? "").split(":").pop(),
+    answer.status, `${answer.status} ${title}`, said.detail ?? "", said.request_id ?? "",
+    String(said.type ?? "").split(":").pop(),
   );
   problem.retryAfterS = Number(answer.headers.get("Retry-After")) || 0;
   return problem;

@@ -294,15 +294,15 @@ function showMap(shown) {
 }
 
 async function copyLink() {
-  const button = byId("copy");
+  const said = byId("copy");
   try {
     await navigator.clipboard.writeText(location.href);
-    button.textContent = "Copied";
+    said.textContent = "Copied";
   } catch {
     // Browsers allow this only over HTTPS, or if the service is on the same machine.
     said.textContent = "Cannot copy: copy the address of this page";
   }
-  setTimeout(() => { button.textContent = "Copy link"; }, 2500);
+  setTimeout(() => { said.textContent = "Copy link"; }, 2500);
 }
 
 wire();

@@ -38,6 +38,6 @@ export function aboutText({ table_version: version, num_ok: number, created_at: 
 export function foundText(answer, found) {
   const how = `${answer.mode}${answer.exact ? ", exact" : ""} · version ${answer.table_version}`;
   if (!found) return `Nothing found${answer.note ? `: ${answer.note}` : ""} · ${how}`;
-  const note = answer.note ? ` · ${answer.note}` : "";
-  return `${answer.next_cursor ? "The best " : ""}${images(found)} · ${how}${note}`;
+  const said = answer.note ? ` · ${answer.note}` : "";
+  return `${answer.next_cursor ? "The best " : ""}${images(found)} · ${how}${said}`;
 }

@@ -150,7 +150,7 @@ def check_claim(location: TableLocation, number: int) -> None:
 
 
 @contextmanager
-def told_by_claim(location: TableLocation, number: int) -> Iterator[None]:
+def check_claim_on_error(location: TableLocation, number: int) -> Iterator[None]:
     """Raise `TableHeldError` instead of a `JobError` if claim ``number`` is lost.
 
     The next holder commits the staged units and deletes their records. The previous holder then
