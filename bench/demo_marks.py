@@ -103,8 +103,8 @@ def _parse(text: str, finish_reason: str | None) -> dict[str, str] | None:
 
 def _run_product(archive: Path, table: Path) -> dict[str, Any]:
     from skytext.config.settings import load_config
-    from skytext.run.caption_plan import plan_caption
     from skytext.run.caption_run import run_caption
+    from skytext.run.plans.caption_plan import plan_caption
 
     summary = run_caption(plan_caption([str(archive)], str(table), load_config(None, {})))
     return {

@@ -59,8 +59,8 @@ def compare(
 def one(archive: str, table: str) -> None:
     """Run one job in this process, and print the peak memory of this process."""
     from skytext.config.settings import load_config
-    from skytext.run.caption_plan import plan_caption
     from skytext.run.caption_run import run_caption
+    from skytext.run.plans.caption_plan import plan_caption
 
     config = load_config(None, {"caption.model": "fake", "embed.model": "fake"})
     summary = run_caption(plan_caption([archive], table, config))

@@ -10,8 +10,8 @@ import psutil
 
 from skytext.cli.options import parse_settings
 from skytext.config.settings import load_config
-from skytext.run.caption_plan import plan_caption
 from skytext.run.caption_run import run_caption
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.progress import Progress
 
 

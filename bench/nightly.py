@@ -111,7 +111,7 @@ def _png(number: int, *, is_changed: bool) -> bytes:
 def _night(archive: Path, table: Path) -> dict[str, Any]:
     """Run one call in this process; return the amount of work of its stages."""
     from skytext.config.settings import load_config
-    from skytext.run.caption_plan import plan_caption
+    from skytext.run.plans.caption_plan import plan_caption
     from skytext.run.progress import Progress
     from skytext.run.reindex.reindex_run import run_reindex
 

@@ -54,7 +54,7 @@ def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -
 
     prepare_libraries()
     from skytext.config.settings import load_config
-    from skytext.run.caption_plan import plan_caption
+    from skytext.run.plans.caption_plan import plan_caption
 
     archive.mkdir()
     for i in range(num_shards):
@@ -63,7 +63,7 @@ def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -
     planned = plan_caption([str(archive)], str(table), config)
     from skytext.table.commits.commit_rows import Committer
     from skytext.table.commits.stage_rows import stage_rows, to_images_table
-    from skytext.table.manifest import MANIFEST, write_manifest
+    from skytext.table.shards.manifest import MANIFEST, write_manifest
 
     committer = Committer(planned.location, planned.column, None)
     pending = []

@@ -172,7 +172,7 @@ def local_ray(
     import ray.data  # noqa: F401
 
     from skytext.config.settings import Config
-    from skytext.run.control import cluster
+    from skytext.run.cluster import cluster
 
     # It logs every scheduler step: pytest would keep thousands of records.
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -19,8 +19,8 @@ from skytext.demo.scenes.generate import make_scene
 from skytext.demo.scenes.truth_captions import describe
 from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
-from skytext.run.caption_plan import plan_caption
 from skytext.run.caption_run import run_caption
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.progress import Progress
 
 

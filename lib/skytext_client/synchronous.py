@@ -82,9 +82,7 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def search(
-        self, text: str | Sequence[str] | None = None, **search: Unpack[Search]
-    ) -> Found:
+    def search(self, text: str | Sequence[str] | None = None, **search: Unpack[Search]) -> Found:
         """Find the images that match the query best.
 
         Args:

@@ -99,7 +99,7 @@ import sys
 from skytext.archive import discover
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore, open_store
+from skytext.table.store.state_files import StateStore, open_store
 where = TableLocation.parse({str(tmp_path / "table")!r})
 assert ImagesTable.find(where) is None
 StateStore(where).put("a", b"b")

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from skytext.run.vector_plan import plan_images
+from skytext.run.plans.vector_plan import plan_images
 from skytext.service.replicas.serve_application import build
 from skytext.table.runs_dataset import RunRecord, record_run
 from tests.archives import tiff16
@@ -198,7 +198,7 @@ def given_config(call: Any) -> Any:
 def test_embedding_and_serving_go_by_the_bands_of_the_last_description(
     skytext: Skytext, of_bands: Path
 ) -> None:
-    with patch("skytext.run.vector_plan.plan_images", side_effect=plan_images) as planned:
+    with patch("skytext.run.plans.vector_plan.plan_images", side_effect=plan_images) as planned:
         called = skytext("embed-images", of_bands)
         assert "--replace" in called.err, "its vectors are of other bands"
     assert given_config(planned.call_args).images.bands == (4, 3, 2)

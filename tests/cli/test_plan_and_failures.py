@@ -13,7 +13,7 @@ import pytest
 
 from skytext.archive import ReadLimits, discover
 from skytext.config.settings import load_config
-from skytext.run.caption_plan import plan_caption
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.stages.read_shards import ShardReader
 from skytext.run.units import unpack
 from skytext.table.commits.stage_rows import forget_records, staged_unit_ids

@@ -17,7 +17,7 @@ import pytest
 
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, promotions, start_canary
+from skytext.table.versions.promote_rollback import promote, promotions, start_canary
 from tests.cli.conftest import Skytext
 from tests.service.replicas.test_deploy import free_port, until
 from tests.service.tables import embed_again, make_rows, make_served_table, write_table

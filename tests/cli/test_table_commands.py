@@ -580,7 +580,7 @@ def test_status_says_that_no_service_has_ended_a_canary(
     skytext("promote", folder, latest - 1)
     skytext("promote", folder, "--canary", 0.05, "--canary-minutes", 0.001)
     assert "no service has ended it" not in skytext("status", folder).out
-    monkeypatch.setattr("skytext.table.canary._OVERDUE_AFTER", dt.timedelta(seconds=-1))
+    monkeypatch.setattr("skytext.table.versions.canary._OVERDUE_AFTER", dt.timedelta(seconds=-1))
     said = skytext("status", folder).out
     assert f"To make it live now, run: skytext promote {folder} {latest}\n" in said
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skytext.filters.conditions import And
 from skytext.table.location import TableLocation
-from skytext.table.standing_queries import StandingQueries
+from skytext.table.standing.standing_queries import StandingQueries
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
 

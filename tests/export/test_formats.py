@@ -23,8 +23,8 @@ from skytext.export.geojson_file import geometry, write_geojson
 from skytext.export.parquet_file import write_parquet
 from skytext.export.rsrt import image_path, write_rsrt_jsonl
 from skytext.export.webdataset import suffix, write_webdataset
-from skytext.table import scan as read
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.rows import scan as read
 from tests.archive.formats.tars import make_tar
 from tests.archives import images, write_archive
 from tests.table.image_rows import rows_of, write_manifests

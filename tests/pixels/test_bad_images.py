@@ -14,8 +14,8 @@ import pytest
 
 from skytext.archive import ReadLimits, Shard
 from skytext.pixels.decode import ImageLimits
-from skytext.run.caption_plan import plan_caption
 from skytext.run.caption_run import run_caption
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.stages.decode_images import ImageDecoder
 from skytext.run.stages.read_shards import ShardReader
 from skytext.run.units import unpack

@@ -24,7 +24,7 @@ from skytext.table.compaction import merge_small_fragments
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.table.rows import committer, good_row, make_table, stage
 
 NUM_ROUNDS = int(os.environ.get("SKYTEXT_NUM_ROUNDS", "20"))

@@ -19,7 +19,7 @@ from skytext.demo.shards import write_shards
 from skytext.search import Searcher
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, rollback
+from skytext.table.versions.promote_rollback import promote, rollback
 from tests.proof.commands import Command, command
 from tests.proof.service_load import ANSWERED, is_normal, load, new_client, outcomes, say
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skytext.table.promote_rollback import MAX_KEPT
+from skytext.table.versions.promote_rollback import MAX_KEPT
 from tests.faulty_proxy import FaultyProxy
 from tests.run.reindex.changing_archive import ChangingArchive
 from tests.run.reindex.simulated_year import EMBEDDERS, Night, Year, plan_nights

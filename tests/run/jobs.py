@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from skytext.config.settings import Config, load_config
-from skytext.run.caption_plan import Stale, plan_caption
 from skytext.run.caption_run import run_caption
+from skytext.run.plans.caption_plan import Stale, plan_caption
 from skytext.run.progress import Progress, RunSummary
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation

@@ -27,8 +27,8 @@ from skytext.errors import (
     TableError,
 )
 from skytext.run import open_run
-from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.caption_run import run_caption
+from skytext.run.plans.caption_plan import CaptionPlan, plan_caption
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.proof.compare_rows import Proof, Question, prove
 from skytext.run.units import UnitRecord

@@ -12,9 +12,9 @@ import ray as real_ray
 
 from skytext.errors import JobError
 from skytext.run import passes
-from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.caption_run import run_caption
 from skytext.run.control.content_ledger import Asked, RemoteLedger, Reply, start_ledger
+from skytext.run.plans.caption_plan import CaptionPlan, plan_caption
 from skytext.run.progress import Progress
 from tests.archives import images, jpeg, write_archive
 from tests.run.jobs import check_one_row_an_image, config, ray, rows, with_ray

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from skytext.archive import ReadLimits, Shard
-from skytext.run.caption_plan import plan_caption
 from skytext.run.control.prepare_table import Prepared
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.progress import Progress
 from skytext.run.proof.walk_headers import HeaderWalk
 from skytext.run.prove_run import prove_headers

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from skytext.errors import JobError
-from skytext.run.caption_plan import plan_caption, plan_retry
 from skytext.run.caption_run import run_caption
 from skytext.run.control.committer import RemoteCommitter
+from skytext.run.plans.caption_plan import plan_caption, plan_retry
 from skytext.run.progress import RunSummary
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.runs_dataset import last_runs

@@ -17,7 +17,7 @@ from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
 from skytext.run import vector_run
 from skytext.run.control.committer import RemoteCommitter
-from skytext.run.vector_plan import plan_images
+from skytext.run.plans.vector_plan import plan_images
 from skytext.run.vector_run import run_vectors
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable

@@ -22,16 +22,16 @@ from skytext.errors import (
 )
 from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.pixels.decode import decode_rgb
-from skytext.run.caption_plan import earlier_sources
 from skytext.run.control.committer import RemoteCommitter
+from skytext.run.plans.caption_plan import earlier_sources
+from skytext.run.plans.vector_plan import plan_images
 from skytext.run.progress import Progress
-from skytext.run.vector_plan import plan_images
 from skytext.run.vector_run import VectorSummary, run_vectors
 from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import image_column_of
+from skytext.table.rows.missing_vectors import image_column_of
 from skytext.table.runs_dataset import caption_settings, last_runs
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.models.clip_checkpoint import PROJECTION, make_clip

@@ -28,8 +28,8 @@ from skytext.search import (
     Searcher,
     SearchRequest,
 )
-from skytext.search.paging import MAX_DEPTH
 from skytext.search.ranker import Ranker
+from skytext.search.results.paging import MAX_DEPTH
 from skytext.search.retrievers import matching
 from skytext.search.retrievers import words as retriever_of_words
 from skytext.table.images_dataset import ImagesTable
@@ -398,7 +398,7 @@ def test_a_cursor_of_another_search_or_version_is_refused(
 
 
 def test_pages_end_somewhere(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytext.search.paging.MAX_DEPTH", 8)
+    monkeypatch.setattr("skytext.search.results.paging.MAX_DEPTH", 8)
     assert MAX_DEPTH >= 1000
     first = searcher.search("harbour", 3)
     second = searcher.search(SearchRequest(text="harbour", k=3, cursor=first.next_cursor))

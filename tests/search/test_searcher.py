@@ -18,7 +18,7 @@ from skytext.models.text_embedder import EmbedderInfo, Embeddings
 from skytext.search import Searcher
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.cli.tables import DESCRIBED, make_described_table
 from tests.table.rows import (
     DIM,

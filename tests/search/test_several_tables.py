@@ -16,7 +16,7 @@ from skytext.models.checkpoints import embed_model
 from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.search import Example, Searcher, SearchRequest
-from skytext.search.cursor import Cursor, cursor_version
+from skytext.search.results.cursor import Cursor, cursor_version
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from tests.search.rankings import pages

@@ -14,8 +14,8 @@ from skytext.search.request import SearchRequest
 from skytext.search.standing_queries import matching_pictures, unseen_pictures
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import pictures, take
-from skytext.table.reported_matches import Compared, files_by_fragment
-from skytext.table.standing_queries import StandingQueries
+from skytext.table.standing.reported_matches import Compared, files_by_fragment
+from skytext.table.standing.standing_queries import StandingQueries
 from tests.cli.tables import described_row, make_described_table
 from tests.table.rows import committer, stage
 

@@ -19,8 +19,8 @@ from skytext.config.settings import Config
 from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
+from skytext.run.plans.vector_plan import text_column as make_column
 from skytext.run.stages.embed_text import vectors_of
-from skytext.run.vector_plan import text_column as make_column
 from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.stage_vectors import stage_vectors

@@ -17,10 +17,10 @@ from skytext.service.canary_watch import CanaryWatch
 from skytext.service.problem_details import ProblemError, model_not_loaded
 from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import LocalMeter
-from skytext.table.canary import Canary, all_searches
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, promotions, rollback, start_canary
+from skytext.table.versions.canary import Canary, all_searches
+from skytext.table.versions.promote_rollback import promote, promotions, rollback, start_canary
 from tests.service.app import client, make_config
 from tests.service.tables import embed_again
 
@@ -301,7 +301,7 @@ def test_tags_that_a_killed_process_did_not_set_are_set(
     watch, other = watching(own), watching(own)
     step(other)
     with monkeypatch.context() as killed:
-        killed.setattr("skytext.table.promote_rollback.set_tags", lambda _: None)
+        killed.setattr("skytext.table.versions.promote_rollback.set_tags", lambda _: None)
         killed.setattr(Canary, "is_over", property(lambda _: True))
         step(watch)
     assert ImagesTable.open(own).live_version() == live

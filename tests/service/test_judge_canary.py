@@ -6,7 +6,7 @@ import pytest
 
 from skytext.config.service import CanaryConfig
 from skytext.service.judge_canary import is_comparable, problem_of
-from skytext.table.canary import Compared, Searches
+from skytext.table.versions.canary import Compared, Searches
 
 LIMITS = CanaryConfig()
 

@@ -17,7 +17,7 @@ from skytext.service import query_log
 from skytext.service.query_log import QueryLog
 from skytext.table.location import TableLocation
 from skytext.table.logged_queries import MAX_AGE, LoggedQuery, last_queries, save_queries
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.service.app import client
 
 

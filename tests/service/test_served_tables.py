@@ -8,7 +8,7 @@ import pytest
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.service.served_tables import TableSet, parse_version, version_token
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.service.tables import embed_again
 
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 from skytext.archive import ReadLimits, discover, read_shard
 from skytext.pixels.decode import normalise
 from skytext.run.stages.read_shards import ShardReader
-from skytext.table import moved_images
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.stage_rows import StagedUnit
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.schema import DONE
+from skytext.table.shards import moved_images
 from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.archives import bad_images
 from tests.table.rows import good_row, unit_vectors

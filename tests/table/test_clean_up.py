@@ -14,11 +14,11 @@ from skytext.errors import JobError, TableHeldError
 from skytext.table.clean_up import clean_up
 from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import forget_records, read_records, staged_unit_ids
-from skytext.table.held_versions import held_versions, hold_versions
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, rollback
 from skytext.table.runs_dataset import RunRecord, last_runs, record_run
+from skytext.table.versions.held_versions import held_versions, hold_versions
+from skytext.table.versions.promote_rollback import promote, rollback
 from tests.table.rows import committer, good_row, location, stage
 
 NUM = 8

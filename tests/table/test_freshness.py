@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skytext.table.freshness import last_success, measure_freshness, note_success
 from skytext.table.indexes.build_indexes import build_indexes
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.table.rows import ALWAYS, committer, failed_row, good_rows, location, make_table, stage
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)

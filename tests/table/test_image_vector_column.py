@@ -23,7 +23,7 @@ from skytext.table.compaction import merge_small_fragments
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import VECTOR_INDEX, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import (
+from skytext.table.rows.missing_vectors import (
     count_without_vector,
     image_column_of,
     num_with_vector,

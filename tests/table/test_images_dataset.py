@@ -12,7 +12,6 @@ import pytest
 from skytext.errors import TableError
 from skytext.table.images_dataset import ImagesTable, sql_text
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.promote_rollback import promote
 from skytext.table.schema import images_schema
 from skytext.table.vector_columns import (
     Role,
@@ -21,6 +20,7 @@ from skytext.table.vector_columns import (
     read_metadata,
     to_metadata,
 )
+from skytext.table.versions.promote_rollback import promote
 from tests.table.rows import (
     DIM,
     failed_row,

@@ -22,7 +22,7 @@ from skytext.table.logged_queries import (
     last_queries,
     save_queries,
 )
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.table.rows import good_row, location, make_table
 
 NOW = dt.datetime.now(dt.UTC)

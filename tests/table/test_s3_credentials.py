@@ -22,7 +22,7 @@ from skytext.table.images_dataset import ImagesTable, open_session
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.runs_dataset import RunRecord, last_runs, record_run
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.archive.formats.tars import make_tar
 from tests.aws.profiles import use_key, use_process, use_profile
 from tests.faulty_proxy import FaultyProxy, Request, faulty_proxy

@@ -11,7 +11,7 @@ from skytext.table.commits.adoption import adopt
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.faulty_proxy import Faults, faulty_proxy
 from tests.table.rows import committer, good_rows, stage, text_column
 

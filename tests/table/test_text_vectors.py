@@ -22,9 +22,9 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX, index_names
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import num_with_vector
-from skytext.table.promote_rollback import MAX_KEPT, promote
+from skytext.table.rows.missing_vectors import num_with_vector
 from skytext.table.vector_columns import Role, is_vector_name
+from skytext.table.versions.promote_rollback import MAX_KEPT, promote
 from tests.table.rows import (
     ALWAYS,
     committer,

@@ -23,7 +23,7 @@ from skytext.errors import ConfigError, JobError
 
 if TYPE_CHECKING:
     from skytext.config.settings import Config
-    from skytext.run.caption_plan import CaptionPlan
+    from skytext.run.plans.caption_plan import CaptionPlan
     from skytext.run.progress import RunSummary
 
 
@@ -144,7 +144,7 @@ def caption(
     """
     resolved = caption_config(locals())
     # Imported after the cheap checks, because Ray takes seconds to import.
-    from skytext.run.caption_plan import plan_caption
+    from skytext.run.plans.caption_plan import plan_caption
 
     plan = plan_caption(sources, table, resolved, stale=stale)
     run_and_show(plan, ray_address, as_json, verify_all)

@@ -74,8 +74,8 @@ def demo(
 
     started = time.monotonic()
     resolved = make_config(config, settings)
-    from skytext.run.caption_plan import check_models, plan_caption
     from skytext.run.caption_run import run_caption
+    from skytext.run.plans.caption_plan import check_models, plan_caption
 
     # Check the models before the folder of an earlier demo is deleted.
     check_models(resolved)

@@ -189,7 +189,7 @@ def _table(table: str) -> str:
 
 def _store(table: str) -> str:
     from skytext.table.location import TableLocation
-    from skytext.table.store_preflight import try_store
+    from skytext.table.store.store_preflight import try_store
 
     ahead_s = try_store(TableLocation.parse(table))
     clock = "" if ahead_s is None else f"; its clock differs by {abs(ahead_s):.0f} s"
@@ -198,7 +198,7 @@ def _store(table: str) -> str:
 
 def _table_disk(table: str) -> str:
     from skytext.errors import TableError
-    from skytext.run.control.ray_temp_dir import can_write, existing_part
+    from skytext.run.cluster.ray_temp_dir import can_write, existing_part
     from skytext.table.location import TableLocation
 
     location = TableLocation.parse(table)
@@ -214,7 +214,7 @@ def _table_disk(table: str) -> str:
 
 
 def _ray_folder() -> str:
-    from skytext.run.control.ray_temp_dir import existing_part, short_temp_dir, wanted_temp_dir
+    from skytext.run.cluster.ray_temp_dir import existing_part, short_temp_dir, wanted_temp_dir
 
     wanted = wanted_temp_dir()
     with short_temp_dir() as folder:

@@ -20,8 +20,8 @@ from skytext.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from skytext.run.plans.vector_plan import VectorPlan
     from skytext.run.progress import Progress
-    from skytext.run.vector_plan import VectorPlan
     from skytext.run.vector_run import VectorSummary
 
 
@@ -68,7 +68,7 @@ def embed_images(
     }
     resolved = make_config(config, settings, options, bands_of(table))
     from skytext.cli.output import note, print_json
-    from skytext.run.vector_plan import plan_images
+    from skytext.run.plans.vector_plan import plan_images
     from skytext.run.vector_run import check_store_gave_all, run_vectors
 
     plan = plan_images(table, resolved, replace=replace)

@@ -43,7 +43,7 @@ from skytext.models.factory import make_embedder, make_table_embedder, make_tabl
 from skytext.models.text_embedder import Embedder
 from skytext.search.fusion import FUSIONS, POOLINGS
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.missing_vectors import image_column_of
+from skytext.table.rows.missing_vectors import image_column_of
 
 _JSONL = (".jsonl", ".ndjson")
 _Value = TypeVar("_Value", bound=str)

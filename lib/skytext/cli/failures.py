@@ -80,6 +80,6 @@ def retry_failed(
 
     last = caption_settings(TableLocation.parse(table))
     resolved = make_config(config, settings, options, base=last)
-    from skytext.run.caption_plan import plan_retry
+    from skytext.run.plans.caption_plan import plan_retry
 
     run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json, verify_all)

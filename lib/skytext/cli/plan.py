@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skytext.archive import Shard
-    from skytext.run.preview import Preview
+    from skytext.run.plans.preview import Preview
 
 _WORDS = {
     "new": "new: would be described",
@@ -81,8 +81,8 @@ def plan(
         "embed.model": embedding_model,
     }
     resolved = make_config(config, settings, options)
-    from skytext.run.caption_plan import plan_caption
-    from skytext.run.preview import preview
+    from skytext.run.plans.caption_plan import plan_caption
+    from skytext.run.plans.preview import preview
 
     planned = plan_caption(sources, table, resolved, stale=stale)
     found = preview(planned, _print_members if list_images else None)

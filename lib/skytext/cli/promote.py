@@ -11,7 +11,7 @@ import typer
 from skytext.cli.options import AsJson, Table, make_config
 
 if TYPE_CHECKING:
-    from skytext.table.promote_rollback import Promotion
+    from skytext.table.versions.promote_rollback import Promotion
 
 _NUM_SHOWN = 5
 Why = Annotated[str, typer.Option(help="Reason, stored in the history of promotions.")]
@@ -48,8 +48,8 @@ def promote(
     the canary. Otherwise they make the version live.
     """
     from skytext.table.location import TableLocation
-    from skytext.table.promote_rollback import promote as promote_version
-    from skytext.table.promote_rollback import start_canary
+    from skytext.table.versions.promote_rollback import promote as promote_version
+    from skytext.table.versions.promote_rollback import start_canary
 
     location = TableLocation.parse(table)
     given = {"reindex.canary": canary, "reindex.canary_minutes": canary_minutes}
@@ -68,7 +68,7 @@ def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = Fals
     If a canary is running, the call only stops the canary, and the live version does not change.
     """
     from skytext.table.location import TableLocation
-    from skytext.table.promote_rollback import rollback as roll_back
+    from skytext.table.versions.promote_rollback import rollback as roll_back
 
     _show(table, roll_back(TableLocation.parse(table), why=why), as_json)
 
@@ -80,8 +80,8 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
         table: address of the table.
         now: the last record of the history of promotions.
     """
-    from skytext.table.canary import all_searches
     from skytext.table.location import TableLocation
+    from skytext.table.versions.canary import all_searches
 
     if now.canary is None:
         return
@@ -100,7 +100,7 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
 def _show(table: str, now: Promotion, as_json: bool) -> None:
     from skytext.cli.output import answers, print_json
     from skytext.table.location import TableLocation
-    from skytext.table.promote_rollback import promotions
+    from skytext.table.versions.promote_rollback import promotions
 
     history = promotions(TableLocation.parse(table), _NUM_SHOWN)
     if as_json:

@@ -18,7 +18,7 @@ from skytext.cli.promote import Canary, CanaryMinutes
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skytext.run.caption_plan import CaptionPlan
+    from skytext.run.plans.caption_plan import CaptionPlan
     from skytext.run.reindex.compare_versions import Comparison
     from skytext.run.reindex.reindex_run import ReindexSummary
 
@@ -62,7 +62,7 @@ def reindex(
     versions. If a check fails, the live version does not change, and the exit status is 1.
     """
     from skytext.cli.output import JobBar, answers, note, print_json
-    from skytext.run.caption_plan import plan_caption
+    from skytext.run.plans.caption_plan import plan_caption
     from skytext.run.reindex.notify import NotifyError
     from skytext.run.reindex.notify_run import check_outcome, notifying_on_failure
     from skytext.run.reindex.reindex_run import GateError, run_reindex

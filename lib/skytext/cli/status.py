@@ -80,7 +80,7 @@ def status(
 
 def _promotion_lines(report: dict[str, Any]) -> Iterator[str]:
     from skytext.cli.promote import canary_lines
-    from skytext.table.promote_rollback import Promotion
+    from skytext.table.versions.promote_rollback import Promotion
 
     rows = report["promotions"]
     if rows:
@@ -192,9 +192,9 @@ def table_report(table: str) -> dict[str, Any]:
     from skytext.table.indexes.build_indexes import num_unindexed_rows
     from skytext.table.indexes.image_vector_index import image_index_facts
     from skytext.table.location import TableLocation
-    from skytext.table.missing_vectors import image_report
-    from skytext.table.promote_rollback import promotions
+    from skytext.table.rows.missing_vectors import image_report
     from skytext.table.runs_dataset import last_runs
+    from skytext.table.versions.promote_rollback import promotions
 
     location = TableLocation.parse(table)
     images = ImagesTable.open(location)

@@ -55,7 +55,7 @@ def add(
     from skytext.search.options import request_fields
     from skytext.search.request import SearchRequest
     from skytext.table.location import TableLocation
-    from skytext.table.standing_queries import StandingQueries
+    from skytext.table.standing.standing_queries import StandingQueries
 
     condition = request_fields(options | {"intersects": read_polygon(options["polygon"])})["where"]
     SearchRequest.from_json({"text": text, "min_score": min_score, "where": condition})
@@ -75,8 +75,8 @@ def list_queries(table: Table, as_json: AsJson = False) -> None:
     """List the standing queries, and how many images each reported."""
     from skytext.cli.output import answers, plural, print_json
     from skytext.table.location import TableLocation
-    from skytext.table.reported_matches import MatchLog
-    from skytext.table.standing_queries import StandingQueries
+    from skytext.table.standing.reported_matches import MatchLog
+    from skytext.table.standing.standing_queries import StandingQueries
 
     location = TableLocation.parse(table)
     reported = MatchLog(location).last().reported
@@ -108,7 +108,7 @@ def remove(
     """Remove a standing query."""
     from skytext.cli.output import note
     from skytext.table.location import TableLocation
-    from skytext.table.standing_queries import StandingQueries
+    from skytext.table.standing.standing_queries import StandingQueries
 
     StandingQueries(TableLocation.parse(table)).remove(query_id)
     note(f"the standing query {query_id} was removed")

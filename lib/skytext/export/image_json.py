@@ -10,7 +10,7 @@ from typing import Any
 
 from skytext.captions.parsing import FIELDS
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.scan import done_batches
+from skytext.table.rows.scan import done_batches
 
 COLUMNS = (
     "image_id",

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from skytext.export.image_json import COLUMNS
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.scan import done_batches
+from skytext.table.rows.scan import done_batches
 from skytext.table.schema import ROW
 from skytext.table.vector_columns import VectorColumn
 

@@ -14,7 +14,7 @@ import numpy as np
 from skytext.archive.suffixes import SHARD_SUFFIXES
 from skytext.export.image_json import rows, variants
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.scan import done_batches
+from skytext.table.rows.scan import done_batches
 
 
 def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:

@@ -18,7 +18,7 @@ from skytext.errors import AddressError, JobError, SourceError
 from skytext.export.image_json import COLUMNS, described, rows, to_line
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.moved_images import moved_row
+from skytext.table.shards.moved_images import moved_row
 
 _PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag", "content_sha256")
 _FETCHED_AT_ONCE = 8

@@ -19,8 +19,7 @@ from skytext.errors import (
     StoreFaultError,
 )
 from skytext.models.checkpoints import ModelIdentity
-from skytext.run.caption_plan import CaptionPlan
-from skytext.run.control.capacity import fit_plan, read_offer
+from skytext.run.cluster.capacity import fit_plan, read_offer
 from skytext.run.control.commit_schedule import check_not_stopped
 from skytext.run.control.committer import RemoteCommitter
 from skytext.run.control.live_count import LiveCount
@@ -28,11 +27,12 @@ from skytext.run.control.prepare_table import Prepared, prepare
 from skytext.run.control.watcher import watching
 from skytext.run.open_run import HeldTable, OpenRun, UnitTaker, open_run
 from skytext.run.passes import datasets_of_run
+from skytext.run.plans.caption_plan import CaptionPlan
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
 from skytext.run.prove_run import prove_headers, prove_rows
 from skytext.run.vector_run import run_vectors
-from skytext.table.store_preflight import check_store
+from skytext.table.store.store_preflight import check_store
 from skytext.table.vector_columns import VectorKind
 
 _MIN_AWAY = 8

@@ -24,7 +24,7 @@ from skytext.evaluation.gallery_texts import Described, described_in_jsonl
 from skytext.models.checkpoints import ModelIdentity, embed_model
 from skytext.models.factory import make_embedder
 from skytext.models.text_embedder import Embedder
-from skytext.run.vector_plan import text_column
+from skytext.run.plans.vector_plan import text_column
 from skytext.table.commits.adoption import settle
 from skytext.table.commits.claim import Claim, hold
 from skytext.table.commits.commit_rows import Committer, check_writable
@@ -33,7 +33,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, record_run
 from skytext.table.schema import RUN_FIELDS, STATUS_OK, embedded
-from skytext.table.store_preflight import check_store
+from skytext.table.store.store_preflight import check_store
 from skytext.table.vector_columns import VectorColumn
 
 COMMAND = "import"

@@ -16,7 +16,7 @@ import ray
 
 from skytext.config.settings import Config
 from skytext.errors import JobError
-from skytext.run.control.cluster import ray_cluster
+from skytext.run.cluster.cluster import ray_cluster
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX
 from skytext.table.indexes.build_indexes import BuildVectorIndex

@@ -16,13 +16,13 @@ import ray.data
 from skytext.archive import Shard
 from skytext.config.settings import Config
 from skytext.models.checkpoints import ModelIdentity
+from skytext.run.cluster.cluster import ray_cluster
+from skytext.run.cluster.shared_paths import check_paths
 from skytext.run.control.budget import NO_BUDGET, Budget
-from skytext.run.control.cluster import ray_cluster
 from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.drain_notice import watch_node
 from skytext.run.control.interruption import Stopping, watch
-from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.progress import Progress
 from skytext.run.ray_dataset import stream

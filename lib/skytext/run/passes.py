@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import ray.data
 
-from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.content_ledger import ContentLedger, LocalLedger, start_ledger
 from skytext.run.control.prepare_table import Prepared
+from skytext.run.plans.caption_plan import CaptionPlan
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress
 from skytext.run.ray_dataset import build_dataset

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from skytext.archive import Shard
 from skytext.errors import IncompleteRunError
-from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.prepare_table import Prepared
+from skytext.run.plans.caption_plan import CaptionPlan
 from skytext.run.progress import Progress
 from skytext.run.proof.compare_rows import Question, ShardMet, prove
 from skytext.run.proof.walk_headers import HeaderWalk, sample_shards, walk_shards

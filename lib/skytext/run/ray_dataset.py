@@ -14,13 +14,14 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.exceptions import RayError
 
 from skytext.pixels.decode import ImageLimits
-from skytext.run.caption_plan import CaptionPlan
+from skytext.run.cluster.cluster import job_error
 from skytext.run.control.backpressure import limit_unstaged
-from skytext.run.control.cluster import job_error
 from skytext.run.control.live_count import LiveCount
 from skytext.run.control.prepare_table import Prepared
 from skytext.run.control.prepare_vectors import PreparedVectors
 from skytext.run.control.stop_flag import StopFlag
+from skytext.run.plans.caption_plan import CaptionPlan
+from skytext.run.plans.vector_plan import VectorPlan
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.decode_images import ImageDecoder
@@ -31,7 +32,6 @@ from skytext.run.stages.read_shards import ShardReader, shard_row
 from skytext.run.stages.stage_vectors import StageVectors
 from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitRecord
-from skytext.run.vector_plan import VectorPlan
 
 # Every unit is one row, and every row is one block: see `skytext.run.units`. The batch size must be
 # set, because Ray Data rejects operators with GPUs that have no batch size.

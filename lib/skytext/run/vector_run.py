@@ -13,14 +13,14 @@ from skytext.errors import (
     Stage,
     StoreFaultError,
 )
-from skytext.run.control.capacity import Offer, check_needed, read_offer
+from skytext.run.cluster.capacity import Offer, check_needed, read_offer
+from skytext.run.cluster.nodes import Resources
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
-from skytext.run.control.nodes import Resources
 from skytext.run.control.prepare_vectors import PreparedVectors, finish_vectors, prepare_vectors
 from skytext.run.open_run import HeldTable, OpenRun, UnitTaker, open_run
+from skytext.run.plans.vector_plan import VectorPlan
 from skytext.run.progress import Progress
 from skytext.run.ray_dataset import build_vector_dataset
-from skytext.run.vector_plan import VectorPlan
 from skytext.table.vector_columns import VectorKind
 
 STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"

@@ -36,8 +36,8 @@ from skytext.errors import StoreFaultError
 from skytext.table.id_sums import ID_BYTES, NO_IDS, IdSum, hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable, RowBatch
 from skytext.table.location import TableLocation
-from skytext.table.manifest import MANIFEST, read_manifest
-from skytext.table.store_retry import again
+from skytext.table.shards.manifest import MANIFEST, read_manifest
+from skytext.table.store.store_retry import again
 
 _THREADS = 16
 # Number of shards whose manifests are in memory at the same time.

@@ -8,9 +8,9 @@ docs/reference/retrieval.md describes how the scores are combined, and why.
 
 from __future__ import annotations
 
-from skytext.search.cursor import cursor_version, cursor_versions
-from skytext.search.hits import Hit, SearchResult
 from skytext.search.request import Example, SearchRequest
+from skytext.search.results.cursor import cursor_version, cursor_versions
+from skytext.search.results.hits import Hit, SearchResult
 from skytext.search.searcher import Searcher
 from skytext_client.search_fields import MAX_K
 

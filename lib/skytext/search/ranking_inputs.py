@@ -28,7 +28,6 @@ from skytext.table.index_facts import (
     index_names,
     uncovered_fragments,
 )
-from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.caption_queries import (
     Floats,
     RowIds,
@@ -40,6 +39,7 @@ from skytext.table.queries.caption_queries import (
 from skytext.table.queries.hit_column import HitRow
 from skytext.table.queries.row_copy import Rows
 from skytext.table.queries.shape_rows import bind, shape_rows
+from skytext.table.rows.missing_vectors import image_column_of
 from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 

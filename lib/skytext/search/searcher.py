@@ -15,22 +15,22 @@ from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters.conditions import Condition
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.text_embedder import Embedder
-from skytext.search.cursor import Cursor
-from skytext.search.hits import SearchResult
 from skytext.search.known_filters import check_filter
-from skytext.search.notes import note_of
-from skytext.search.paging import Page
 from skytext.search.query_vectors import QueryEmbedder, Questioner, find_named
 from skytext.search.ranking_inputs import Ranking, Searched, Served
 from skytext.search.request import IMAGE_MODES, RETRIEVERS, SearchRequest
+from skytext.search.results.cursor import Cursor
+from skytext.search.results.hits import SearchResult
+from skytext.search.results.notes import note_of
+from skytext.search.results.paging import Page
+from skytext.search.results.shown_hits import make_hits
 from skytext.search.several_tables import ServedTables
-from skytext.search.shown_hits import make_hits
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import IMAGE_VECTOR_INDEX, ChanceScore, prewarm
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
+from skytext.table.rows.missing_vectors import image_column_of
 from skytext.table.vector_columns import VectorColumn
 from skytext_client.search_fields import Mode
 

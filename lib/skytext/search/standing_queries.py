@@ -14,7 +14,7 @@ from skytext.search.retrievers.vectors import cosines_of
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import Floats, Pictures, pictures, take_variants
 from skytext.table.queries.shape_rows import bind, shape_rows
-from skytext.table.standing_queries import StandingQuery
+from skytext.table.standing.standing_queries import StandingQuery
 
 _IMAGES_AT_ONCE = 1_024
 

@@ -35,7 +35,7 @@ from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
 from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import Meter, timed
-from skytext.table.moved_images import moved_row
+from skytext.table.shards.moved_images import moved_row
 
 THUMBNAIL_SIZES = (128, 256, 512, 1024)
 _MEDIA_TYPES = {

@@ -24,7 +24,7 @@ from skytext.service.search_query import (
 )
 from skytext.service.served_tables import VersionOfEach
 from skytext.service.telemetry.tracing import Carrier, carrier, span
-from skytext.table.promote_rollback import Promotion
+from skytext.table.versions.promote_rollback import Promotion
 
 _log = logging.getLogger("skytext.service.backend")
 # Every table supports this mode.

@@ -26,8 +26,8 @@ from skytext.service.judge_canary import is_comparable, problem_of
 from skytext.service.problem_details import NOT_LOADED, ProblemError
 from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import Meter
-from skytext.table.canary import Canary, Compared, all_searches, save_searches
-from skytext.table.promote_rollback import Promotion, end_canary, last_promotion, set_tags
+from skytext.table.versions.canary import Canary, Compared, all_searches, save_searches
+from skytext.table.versions.promote_rollback import Promotion, end_canary, last_promotion, set_tags
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)

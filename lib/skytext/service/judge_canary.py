@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from skytext.config.service import CanaryConfig
-from skytext.table.canary import Compared
+from skytext.table.versions.canary import Compared
 
 _DEVIATIONS = 3.0
 """A difference below this number of standard deviations is treated as random. The comparison is

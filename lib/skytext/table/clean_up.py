@@ -21,12 +21,12 @@ from skytext.errors import JobError
 from skytext.table.commits.adoption import NEVER
 from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import staged_unit_ids
-from skytext.table.held_versions import held_versions
 from skytext.table.images_dataset import ImagesTable, open_dataset
 from skytext.table.location import RUNS, TableLocation
 from skytext.table.logged_queries import forget_queries
-from skytext.table.promote_rollback import MAX_KEPT, recent_versions
-from skytext.table.store_retry import again
+from skytext.table.store.store_retry import again
+from skytext.table.versions.held_versions import held_versions
+from skytext.table.versions.promote_rollback import MAX_KEPT, recent_versions
 
 COMMAND = "clean"
 # Recently live versions are kept, because cursors of searches may still refer to them.

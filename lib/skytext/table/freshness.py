@@ -14,10 +14,10 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX, num_segments
 from skytext.table.indexes.build_indexes import num_unindexed_rows
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.reported_matches import files_by_fragment
 from skytext.table.schema import DONE
-from skytext.table.state_files import StateStore, open_store
-from skytext.table.store_retry import again
+from skytext.table.standing.reported_matches import files_by_fragment
+from skytext.table.store.state_files import StateStore, open_store
+from skytext.table.store.store_retry import again
 
 _LAST_SUCCESS = "reindex/last_success.json"
 

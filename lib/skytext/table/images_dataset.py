@@ -28,7 +28,7 @@ from skytext.table.schema import (
     STATUS_OK,
     STATUS_WITHDRAWN,
 )
-from skytext.table.store_retry import again
+from skytext.table.store.store_retry import again
 from skytext.table.vector_columns import Role, VectorColumn, VectorKind, read_metadata
 
 _ROWS_AT_ONCE = 10_000_000

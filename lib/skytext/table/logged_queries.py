@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 MAX_QUERIES = 1000
 """Number of searches that a process may save."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from skytext.table.images_dataset import open_dataset
 from skytext.table.location import RUNS, TableLocation
 from skytext.table.schema import RUNS as RUNS_SCHEMA
-from skytext.table.store_retry import again
+from skytext.table.store.store_retry import again
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ray.core.generated.common_pb2 import JobConfig
 
-from skytext.run.control.cluster import _DriverPath
+from skytext.run.cluster.cluster import _DriverPath
 
 
 def path_of_workers(*added: Path) -> list[str]:

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from skytext.errors import FailureRateError, JobError
-from skytext.run.caption_plan import plan_caption
 from skytext.run.caption_run import run_caption
 from skytext.run.control.drain_notice import seconds_left
 from skytext.run.control.interruption import watch
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.progress import Progress
 from skytext.table.commits.claim import current_holder
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.archives import images, write_archive
 from tests.proof.commands import Command, command
 from tests.run.jobs import (

@@ -9,7 +9,7 @@ from ray.exceptions import RayTaskError
 
 from skytext.config.settings import Config
 from skytext.errors import JobError
-from skytext.run.control.cluster import job_error, local_ray
+from skytext.run.cluster.cluster import job_error, local_ray
 
 
 def failed(cause: Exception) -> RayTaskError:

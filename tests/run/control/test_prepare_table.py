@@ -27,7 +27,7 @@ from skytext.table.commits.stage_rows import (
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, last_runs
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.archives import images, write_archive
 from tests.table.rows import (
     committer,

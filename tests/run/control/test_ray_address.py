@@ -9,7 +9,7 @@ import pytest
 
 from skytext.config.settings import Config
 from skytext.errors import ConfigError
-from skytext.run.control.cluster import ray_cluster
+from skytext.run.cluster.cluster import ray_cluster
 
 
 @pytest.mark.parametrize("given", ["argument", "environment"])

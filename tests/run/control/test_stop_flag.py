@@ -11,7 +11,7 @@ from skytext.errors import JobError
 from skytext.run.control import stop_flag as stop
 from skytext.run.control.stop_flag import StopFlag
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from skytext.run.proof.compare_rows import Proof, Question, ShardMet, _prove, pr
 from skytext.table.id_sums import hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from skytext.table.shards.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from tests.table.rows import (
     failed_row,
     good_row,

@@ -10,7 +10,7 @@ from skytext.errors import StoreFaultError
 from skytext.run.proof.walk_headers import HeaderWalk, sample_shards
 from skytext.run.stages.read_shards import ShardReader
 from skytext.table.location import TableLocation
-from skytext.table.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from skytext.table.shards.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from tests.archives import cut_tar, images, write_archive
 
 SHARDS = [Shard("a", f"file:///{i}.tar", f"{i}.tar", 1, "e") for i in range(1000)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skytext.run.caption_plan import plan_caption
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.reindex.reindex_run import run_reindex
 from tests.archives import images, write_archive
 from tests.run.jobs import config

@@ -11,7 +11,7 @@ from skytext.search import Searcher
 from skytext.search.request import SearchRequest
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.standing_queries import StandingQueries, StandingQuery
+from skytext.table.standing.standing_queries import StandingQueries, StandingQuery
 from tests.table.rows import rows_of
 
 

@@ -22,12 +22,12 @@ from skytext.errors import (
     StoreFaultError,
     TableHeldError,
 )
-from skytext.run.caption_plan import CaptionPlan, plan_caption
+from skytext.run.plans.caption_plan import CaptionPlan, plan_caption
 from skytext.run.progress import Progress
 from skytext.run.reindex.reindex_run import ReindexSummary, run_reindex
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.reported_matches import MatchLog
+from skytext.table.standing.reported_matches import MatchLog
 from tests.faulty_proxy import Faults, FaultyProxy
 from tests.proof.commands import command
 from tests.run.reindex.changing_archive import ChangingArchive

@@ -13,17 +13,17 @@ import pytest
 from skytext.cli import run as main
 from skytext.config.settings import Config, load_config
 from skytext.errors import CommitConflictError, JobError
-from skytext.run.caption_plan import CaptionPlan
+from skytext.run.plans.caption_plan import CaptionPlan
 from skytext.run.reindex import new_matches, notify_run
 from skytext.run.reindex.notify import NotifyError
 from skytext.run.reindex.notify_run import finish_run, notify_on_failure
 from skytext.run.reindex.reindex_run import ReindexSummary
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.promote_rollback import promote, rollback
-from skytext.table.reported_matches import Compared, MatchLog
-from skytext.table.standing_queries import StandingQueries
-from skytext.table.state_files import StateStore
+from skytext.table.standing.reported_matches import Compared, MatchLog
+from skytext.table.standing.standing_queries import StandingQueries
+from skytext.table.store.state_files import StateStore
+from skytext.table.versions.promote_rollback import promote, rollback
 from tests.cli.tables import described_row, make_described_table
 from tests.run.reindex.match_watcher import Watcher
 from tests.table.rows import committer, location, stage

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from skytext.errors import BrokenListingError, TableHeldError
-from skytext.run.caption_plan import plan_caption
+from skytext.run.plans.caption_plan import plan_caption
 from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
 from skytext.table.commits.claim import hold
-from skytext.table.standing_queries import StandingQueries
+from skytext.table.standing.standing_queries import StandingQueries
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.run.jobs import config, open_table, ray, rows, with_ray
 

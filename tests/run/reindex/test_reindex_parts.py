@@ -15,10 +15,11 @@ from skytext.config.settings import Config, load_config
 from skytext.errors import IncompleteRunError, ModelError
 from skytext.evaluation.golden import Golden, GoldenQuery
 from skytext.models.checkpoints import image_model
-from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.control.budget import Budget
 from skytext.run.control.interruption import Stopping
 from skytext.run.open_run import HeldTable
+from skytext.run.plans.caption_plan import CaptionPlan, plan_caption
+from skytext.run.plans.vector_plan import image_column, plan_stale_vectors
 from skytext.run.reindex import change_model, compare_versions, gate, reindex_run
 from skytext.run.reindex.compare_versions import NotComparedError
 from skytext.run.reindex.gate import Check
@@ -34,16 +35,15 @@ from skytext.run.reindex.reindex_run import (
 )
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.sections import checks
-from skytext.run.vector_plan import image_column, plan_stale_vectors
-from skytext.table import canary
 from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.logged_queries import LoggedQuery, save_queries
-from skytext.table.promote_rollback import end_canary, promote, promotions, start_canary
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from skytext.table.vector_columns import Role, VectorColumn
+from skytext.table.versions import canary
+from skytext.table.versions.promote_rollback import end_canary, promote, promotions, start_canary
 from tests.service.tables import embed_again, make_served_table
 from tests.table.image_rows import IMAGE_DIM, embed_numbers
 from tests.table.rows import committer, good_rows, location, make_table, stage

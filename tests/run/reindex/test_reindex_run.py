@@ -17,20 +17,20 @@ from skytext.errors import BrokenListingError, JobError
 from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
 from skytext.run import vector_run
-from skytext.run.caption_plan import plan_caption
 from skytext.run.control.committer import RemoteCommitter
 from skytext.run.control.prepare_vectors import PreparedVectors
+from skytext.run.plans.caption_plan import plan_caption
+from skytext.run.plans.vector_plan import text_column
 from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
-from skytext.run.vector_plan import text_column
 from skytext.table import compaction
 from skytext.table.commits.change_columns import drop_unused_columns, ensure_column
 from skytext.table.commits.stage_rows import has_vectors_for, read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.logged_queries import LoggedQuery, save_queries
-from skytext.table.missing_vectors import num_with_vector
-from skytext.table.promote_rollback import promote, promotions, rollback
+from skytext.table.rows.missing_vectors import num_with_vector
 from skytext.table.vector_columns import Role, VectorColumn
+from skytext.table.versions.promote_rollback import promote, promotions, rollback
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.run.jobs import config, open_table, ray, rows, with_ray
 

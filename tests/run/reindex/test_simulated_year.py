@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skytext.table import promote_rollback
+from skytext.table.versions import promote_rollback
 from tests.faulty_proxy import FaultyProxy
 from tests.run.jobs import ray, with_ray
 from tests.run.reindex.changing_archive import ChangingArchive

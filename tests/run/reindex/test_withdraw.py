@@ -13,7 +13,7 @@ from skytext.run.reindex.withdraw import withdraw_gone
 from skytext.run.worklist import PlanOptions
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from skytext.table.shards.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from tests.table.rows import good_row, location, make_table
 
 OPTIONS = PlanOptions("c" * 32, whole_archives=frozenset({"aerial"}))

@@ -19,8 +19,8 @@ from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
 from skytext.search.request import SearchRequest
 from skytext.search.searcher import Searcher
-from skytext.table.held_versions import hold_versions
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.versions.held_versions import hold_versions
 from tests.table.rows import rows_of
 
 _WORDS = ("river", "forest", "harbour", "runway", "storage tank", "snow", "solar field")

@@ -16,8 +16,8 @@ from skytext.run.stages.read_shards import ShardReader, shard_row
 from skytext.run.units import UnitHead, unpack
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.manifest import read_manifest
 from skytext.table.schema import SAMPLE
+from skytext.table.shards.manifest import read_manifest
 from tests.archive.formats.tars import link, make_tar, write_shard
 from tests.archives import (
     bad_shards,

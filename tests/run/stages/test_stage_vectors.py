@@ -32,7 +32,7 @@ from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.commits.stage_vectors import read_vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import count_without_vector
+from skytext.table.rows.missing_vectors import count_without_vector
 from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.archives import (
     bad_images,

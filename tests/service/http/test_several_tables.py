@@ -11,7 +11,7 @@ import pytest
 from skytext.archive.shards import image_id
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from skytext_client import Client
 from tests.client.test_client import Through
 from tests.service.app import client

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.search.test_image_modes import make_searched
 from tests.service.page.browser import members, open_page, search, serving
 from tests.service.page.table import BULK, DESCRIBED, make_page_table

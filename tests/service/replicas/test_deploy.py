@@ -22,7 +22,7 @@ from skytext.archive.shards import image_id
 from skytext.service.access.api_keys import KeyStore, Right
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, rollback
+from skytext.table.versions.promote_rollback import promote, rollback
 from tests.service.tables import encoded, make_rows, make_served_table, write_table
 from tests.table.rows import location
 

@@ -26,7 +26,7 @@ from skytext.search import Searcher
 from skytext.service.access.api_keys import KeyStore, Right
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, rollback
+from skytext.table.versions.promote_rollback import promote, rollback
 from tests.archives import upload
 from tests.cluster import Nodes
 from tests.faulty_proxy import FaultyProxy

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from skytext.config.settings import Config, load_config
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from skytext_client import Client, ServiceError
 from tests.cli.tables import make_described_table
 from tests.client.test_client import Through

@@ -9,7 +9,7 @@ from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.service.app import make_config
 
 

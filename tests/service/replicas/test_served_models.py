@@ -22,7 +22,7 @@ from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.service.app import client, make_config
 from tests.service.tables import embed_again
 

@@ -24,10 +24,10 @@ from skytext.service.replicas.served_versions import Follower, OtherModelError, 
 from skytext.service.search_query import Embedded, Query
 from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import LocalMeter
-from skytext.table.held_versions import held_versions
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, rollback
+from skytext.table.versions.held_versions import held_versions
+from skytext.table.versions.promote_rollback import promote, rollback
 from tests.service.app import client, make_config
 from tests.service.tables import embed_again
 

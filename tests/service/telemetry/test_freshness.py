@@ -12,7 +12,7 @@ from skytext.service.telemetry.freshness import FreshnessGauges
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.freshness import note_success
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.promote_rollback import promote
+from skytext.table.versions.promote_rollback import promote
 from tests.table.rows import committer, good_rows, location, make_table, stage
 
 

@@ -30,7 +30,7 @@ from skytext.table.commits.claim import (
     hold,
 )
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 # Longer than any test: a run that takes the table within a test did not wait.
 NEVER_S = 600.0

@@ -19,7 +19,7 @@ from skytext.table.commits.stage_rows import (
 )
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from tests.table.rows import committer, good_rows, location, stage
 
 

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 
 from skytext.errors import JobError, TableHeldError
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.table.commits.claim import Claim, check_claim, check_claim_on_error
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.fence import holds_units

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from skytext.errors import JobError
-from skytext.run.control.cluster import ray_logs
+from skytext.run.cluster.cluster import ray_logs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # If the cluster removes the driver's node, this share of the remaining time is reserved for the

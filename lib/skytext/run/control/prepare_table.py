@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.archive import Shard
+from skytext.run.cluster.driver_node import run_and_refer
 from skytext.run.control.content_ledger import Ledger
-from skytext.run.control.driver_node import run_and_refer
 from skytext.run.worklist import PlanOptions, ShardPlan, open_index, plan_shards
 from skytext.table.commits.adoption import Adoption, settle
 from skytext.table.commits.claim import Claim

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.table.commits.adoption import settle
 from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.claim import Claim
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.missing_vectors import count_without_vector, num_with_vector
+from skytext.table.rows.missing_vectors import count_without_vector, num_with_vector
 from skytext.table.vector_columns import VectorColumn
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from skytext.errors import JobError
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 _LOOK_EVERY_S = 2.0
 

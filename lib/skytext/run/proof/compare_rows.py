@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from skytext.archive import Shard
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.table.id_sums import IdSum, hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable, ShardRows
 from skytext.table.location import TableLocation
-from skytext.table.manifest import Manifest, forget_manifest, read_manifest
-from skytext.table.store_retry import again
+from skytext.table.shards.manifest import Manifest, forget_manifest, read_manifest
+from skytext.table.store.store_retry import again
 
 _THREADS = 16
 _Statuses = dict[tuple[str, str], dict[str, list[str]]]

@@ -30,9 +30,9 @@ from skytext.archive import (
     list_members,
 )
 from skytext.errors import StoreFaultError
-from skytext.run.control.cluster import job_error
+from skytext.run.cluster.cluster import job_error
 from skytext.table.location import TableLocation
-from skytext.table.manifest import forget_manifest, read_manifest
+from skytext.table.shards.manifest import forget_manifest, read_manifest
 
 _THREADS = 16
 _SHARE = 0.01

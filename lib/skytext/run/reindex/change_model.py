@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 
 from skytext.models.factory import find_table_embedder, make_embedder
-from skytext.run.caption_plan import CaptionPlan
-from skytext.run.control.driver_node import run_on_driver_node
-from skytext.run.vector_plan import VectorPlan
+from skytext.run.cluster.driver_node import run_on_driver_node
+from skytext.run.plans.caption_plan import CaptionPlan
+from skytext.run.plans.vector_plan import VectorPlan
 from skytext.table.commits.change_columns import drop_unused_columns, ensure_column
 from skytext.table.commits.claim import Claim
 from skytext.table.commits.stage_rows import staged_unit_ids

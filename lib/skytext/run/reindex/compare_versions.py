@@ -20,11 +20,11 @@ from skytext.config.settings import Config
 from skytext.errors import CallError, JobError, ModelError, TableError
 from skytext.evaluation.annotations import file_name
 from skytext.evaluation.golden import Golden
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.run.reindex.gate import Check
 from skytext.search import Searcher
-from skytext.search.hits import Hit
 from skytext.search.request import IMAGE_MODES, SearchRequest
+from skytext.search.results.hits import Hit
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 

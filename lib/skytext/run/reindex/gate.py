@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from skytext.config.settings import Config
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import IMAGE_VECTOR_INDEX, VECTOR_INDEX, read_facts
 from skytext.table.indexes.build_indexes import num_unindexed_rows

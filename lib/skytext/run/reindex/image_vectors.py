@@ -7,10 +7,10 @@ immediately. The change of the model for descriptions works in the same way.
 
 from __future__ import annotations
 
-from skytext.run.caption_plan import CaptionPlan
-from skytext.run.vector_plan import VectorPlan, plan_images
+from skytext.run.plans.caption_plan import CaptionPlan
+from skytext.run.plans.vector_plan import VectorPlan, plan_images
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.missing_vectors import num_with_vector
+from skytext.table.rows.missing_vectors import num_with_vector
 from skytext.table.vector_columns import Role, VectorColumn
 
 

@@ -23,20 +23,20 @@ from skytext.config.embedding import EmbedConfig
 from skytext.export.geojson_file import feature
 from skytext.export.image_json import COLUMNS, described, to_line
 from skytext.models.factory import make_table_embedder
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.search.standing_queries import Matches, matching_pictures, unseen_pictures
 from skytext.table.commits.claim import Claim, check_claim
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.queries.caption_queries import Floats, Pictures, take
-from skytext.table.reported_matches import (
+from skytext.table.standing.reported_matches import (
     Compared,
     Keys,
     MatchLog,
     MatchReport,
     files_by_fragment,
 )
-from skytext.table.standing_queries import KEY, StandingQueries, StandingQuery
+from skytext.table.standing.standing_queries import KEY, StandingQueries, StandingQuery
 
 _ROWS_AT_ONCE = 256
 

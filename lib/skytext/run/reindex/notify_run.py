@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 from skytext.config.settings import Config
 from skytext.errors import BrokenListingError, IncompleteRunError, SkytextError, StoreFaultError
-from skytext.run.caption_plan import CaptionPlan
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
+from skytext.run.plans.caption_plan import CaptionPlan
 from skytext.run.progress import RunSummary, check_all_read
 from skytext.run.reindex.new_matches import find_new_matches
 from skytext.run.reindex.notify import NotifyError, notify
@@ -25,8 +25,8 @@ from skytext.table.commits.claim import Claim
 from skytext.table.freshness import note_success
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promotions
-from skytext.table.reported_matches import MatchLog, MatchReport
+from skytext.table.standing.reported_matches import MatchLog, MatchReport
+from skytext.table.versions.promote_rollback import promotions
 
 _log = logging.getLogger(__name__)
 

@@ -27,12 +27,13 @@ from skytext.errors import (
     TableError,
 )
 from skytext.evaluation.golden import Golden, read_golden
-from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.run.control.budget import Budget
-from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
+from skytext.run.plans.caption_plan import CaptionPlan
+from skytext.run.plans.vector_plan import VectorPlan
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.change_model import drop_unused, write_both
 from skytext.run.reindex.compare_versions import (
@@ -46,19 +47,23 @@ from skytext.run.reindex.image_vectors import missing_image_vectors, wanted_imag
 from skytext.run.reindex.logged_requests import logged_requests
 from skytext.run.reindex.notify_run import finish_run, notify_on_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
-from skytext.run.vector_plan import VectorPlan
 from skytext.run.vector_run import run_vectors
 from skytext.search.unrelated_questions import measure_chance
-from skytext.table.canary import Canary
 from skytext.table.clean_up import CleanUp, clean_held_table
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import BuildVectorIndex, IndexReport
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import end_canary, last_promotion, promote, start_canary
-from skytext.table.reported_matches import MatchReport
-from skytext.table.store_preflight import check_store
+from skytext.table.standing.reported_matches import MatchReport
+from skytext.table.store.store_preflight import check_store
+from skytext.table.versions.canary import Canary
+from skytext.table.versions.promote_rollback import (
+    end_canary,
+    last_promotion,
+    promote,
+    start_canary,
+)
 
 COMMAND = "reindex"
 

@@ -21,13 +21,13 @@ import numpy as np
 
 from skytext.archive import Shard
 from skytext.errors import BrokenListingError
-from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.cluster.driver_node import run_on_driver_node
 from skytext.run.worklist import PlanOptions, RowIndex, open_index, plan_shards
 from skytext.table.commits.claim import Claim, check_claim
 from skytext.table.commits.withdraw_rows import withdraw_rows
 from skytext.table.id_sums import id_texts
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.manifest import forget_manifest
+from skytext.table.shards.manifest import forget_manifest
 
 _REASON = "the archive no longer has it"
 

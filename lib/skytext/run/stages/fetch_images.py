@@ -21,8 +21,8 @@ from skytext.errors import Reason, SampleError, Stage
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import failure_row, pack, unpack
 from skytext.table.location import TableLocation
-from skytext.table.moved_images import moved_row
 from skytext.table.schema import SAMPLE
+from skytext.table.shards.moved_images import moved_row
 
 
 @dataclass(frozen=True, slots=True)

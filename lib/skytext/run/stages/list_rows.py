@@ -1,7 +1,7 @@
 """Read the table rows without a vector, and return them in units.
 
 INPUT    one row per group of fragments, with the group's name and the fragment ids.
-OUTPUT   units of `skytext.table.missing_vectors.LISTED` rows, without image bytes.
+OUTPUT   units of `skytext.table.rows.missing_vectors.LISTED` rows, without image bytes.
 FAN-OUT  one group to many units. A unit's ``shard`` is the name of its group.
 ON ERROR a failed store request ends the job.
 """
@@ -18,7 +18,7 @@ from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import UnitHead, pack
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import LISTED, rows_without_vector
+from skytext.table.rows.missing_vectors import LISTED, rows_without_vector
 from skytext.table.vector_columns import VectorColumn
 
 

@@ -39,7 +39,7 @@ def units_of_rows(
     because the limits of a unit depend only on the rows of the shard.
 
     Args:
-        rows: rows of one shard, from `skytext.table.rows_to_redo`.
+        rows: rows of one shard, from `skytext.table.rows.rows_to_redo`.
         last: head of the last unit. Its ``unit_id`` is the prefix of every unit id.
         unit_images: maximum number of images per unit.
         unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.

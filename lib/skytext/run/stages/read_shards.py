@@ -38,9 +38,9 @@ from skytext.run.stages.read_rows import units_of_rows
 from skytext.run.units import UnitHead, failure_row, pack
 from skytext.table.images_dataset import ImagesTable, RowState
 from skytext.table.location import TableLocation
-from skytext.table.manifest import MANIFEST, Manifest, write_manifest
-from skytext.table.rows_to_redo import rows_to_redo
+from skytext.table.rows.rows_to_redo import rows_to_redo
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
+from skytext.table.shards.manifest import MANIFEST, Manifest, write_manifest
 
 # Arrow stores members in a tenth of the memory that Python objects need.
 _MEMBERS_A_TABLE = 8192
@@ -275,7 +275,7 @@ class _UnitCutter:
         return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))
 
     def members(self) -> pa.Table:
-        """Return all members that were added, with schema `skytext.table.manifest.MANIFEST`."""
+        """Return all added members, with schema `skytext.table.shards.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
     def _pack(

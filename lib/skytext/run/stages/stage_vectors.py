@@ -31,7 +31,7 @@ from skytext.run.stages.embed_text import by_image, vector_lists
 from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import KEY
+from skytext.table.rows.missing_vectors import KEY
 from skytext.table.vector_columns import VectorColumn
 
 _NOT_FINITE = ("embed/embedding_failed", "the model returned no finite vector")

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from skytext.errors import CallError
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 _FOLDER = "keys"
 _PREFIX = "skytext"

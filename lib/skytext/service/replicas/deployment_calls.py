@@ -15,7 +15,7 @@ from skytext.service.replicas.refusals import answer_of
 from skytext.service.search_query import Embedded, ImageModel, ImageQueries, OtherModel, Query
 from skytext.service.served_tables import VersionOfEach
 from skytext.service.telemetry.tracing import Carrier
-from skytext.table.promote_rollback import Promotion
+from skytext.table.versions.promote_rollback import Promotion
 
 _TRIES = 3
 

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 from skytext.config.settings import Config
 from skytext.errors import CallError, ConfigError, JobError
-from skytext.run.control.cluster import local_ray, ray_logs
-from skytext.run.control.ray_temp_dir import short_temp_dir
+from skytext.run.cluster.cluster import local_ray, ray_logs
+from skytext.run.cluster.ray_temp_dir import short_temp_dir
 from skytext.service.access.api_keys import KeyStore
 from skytext.service.archive_images import archive_roots
 from skytext.service.http.web_page import FOLDER

@@ -36,10 +36,10 @@ from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import num_unindexed_rows
-from skytext.table.promote_rollback import Promotion, promote, rollback
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.schema import ROW
 from skytext.table.vector_columns import VectorColumn
+from skytext.table.versions.promote_rollback import Promotion, promote, rollback
 
 _WHY = "requested over HTTP"
 _given: ContextVar[Query] = ContextVar("query")

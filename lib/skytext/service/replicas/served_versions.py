@@ -29,9 +29,9 @@ from skytext.service.served_tables import (
     version_token,
 )
 from skytext.service.telemetry.metrics import Meter
-from skytext.table.held_versions import HOLD_EVERY_S, hold_versions
 from skytext.table.images_dataset import ImagesTable, open_session
-from skytext.table.promote_rollback import recent_versions
+from skytext.table.versions.held_versions import HOLD_EVERY_S, hold_versions
+from skytext.table.versions.promote_rollback import recent_versions
 
 _log = logging.getLogger("skytext.service.replicas.served_versions")
 

@@ -15,8 +15,7 @@ from lance.commit import CommitConflictError as LanceConflict
 from skytext.errors import CommitConflictError, JobError, disk_failure
 from skytext.table.commits.fence import raise_fence, rows_changed
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.promote_rollback import promotions
-from skytext.table.store_retry import again
+from skytext.table.store.store_retry import again
 from skytext.table.vector_columns import (
     FORMAT_VERSION,
     Role,
@@ -24,6 +23,7 @@ from skytext.table.vector_columns import (
     is_vector_name,
     to_metadata,
 )
+from skytext.table.versions.promote_rollback import promotions
 
 _MAINTENANCE_RETRIES = 5
 

@@ -33,7 +33,7 @@ import psutil
 
 from skytext.errors import JobError, TableHeldError
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 _FOLDER = "claim"
 _RELEASED = b"released"

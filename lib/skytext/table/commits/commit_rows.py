@@ -33,7 +33,7 @@ from skytext.table.commits.write_columns import holds_vectors, vectors_update
 from skytext.table.images_dataset import ImagesTable, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import images_schema
-from skytext.table.store_retry import broke_off
+from skytext.table.store.store_retry import broke_off
 from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, VectorKind, to_metadata
 
 # An index build makes only a few commits, so a few retries are enough.

@@ -21,7 +21,7 @@ from skytext.table.commits.fence import raise_fence
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 from skytext.table.vector_columns import FORMAT_VERSION, VectorKind, old_column, to_metadata
 
 COMMAND = "migrate"

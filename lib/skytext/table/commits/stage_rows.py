@@ -27,8 +27,8 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.queries.hit_column import hit_texts
 from skytext.table.schema import FILE_VERSION, HIT, PENDING_VECTORS, images_schema
-from skytext.table.state_files import StateStore, open_store
-from skytext.table.store_retry import again
+from skytext.table.store.state_files import StateStore, open_store
+from skytext.table.store.store_retry import again
 from skytext.table.vector_columns import VectorColumn, is_vector_name
 
 STAGED = "staged"

@@ -2,9 +2,9 @@
 
 The record has the same form as a record of rows (`skytext.table.commits.stage_rows`). The record
 names the vector column and one Lance file. For each image, the file contains the image id, a key of
-the embedded content (`skytext.table.missing_vectors.KEY`), and the vector. The key shows whether
-the content of a row has changed since its vector was computed. So the next run can use the vectors
-of a dead run.
+the embedded content (`skytext.table.rows.missing_vectors.KEY`), and the vector. The key shows
+whether the content of a row has changed since its vector was computed. So the next run can use the
+vectors of a dead run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lance.file import LanceFileReader, LanceFileWriter
 from skytext.table.commits.stage_rows import StagedUnit, keep_record
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import FILE_VERSION
-from skytext.table.store_retry import again
+from skytext.table.store.store_retry import again
 from skytext.table.vector_columns import VectorColumn
 
 
@@ -37,7 +37,7 @@ def stage_vectors(
         unit_id: id of the unit, unique across all runs.
         column: the vector column, with its ``dim``.
         image_ids: ids of the images.
-        keys: keys of the embedded content, see `skytext.table.missing_vectors.KEY`.
+        keys: keys of the embedded content, see `skytext.table.rows.missing_vectors.KEY`.
         vectors: array of the column's type, one entry per image.
 
     Returns:

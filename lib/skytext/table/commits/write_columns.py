@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from skytext.table.commits.fence import with_anchor
 from skytext.table.images_dataset import ImagesTable, sql_text
-from skytext.table.missing_vectors import missing_by_fragment
+from skytext.table.rows.missing_vectors import missing_by_fragment
 from skytext.table.vector_columns import VectorColumn
 
 

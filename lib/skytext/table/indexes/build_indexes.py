@@ -26,8 +26,8 @@ from skytext.table.indexes.build_catalogue import refresh_catalogue
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import VariantVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
-from skytext.table.promote_rollback import promote
 from skytext.table.schema import STATUS_OK
+from skytext.table.versions.promote_rollback import promote
 
 # The bbox has no index. On a million rows, a search in one country took 30 ms without an index. It
 # took 80 ms with an index on each of the four sides, because each index selects too many rows.

@@ -15,7 +15,7 @@ from skytext.table.indexes.build_indexes import drop_vector_index, is_vector_ind
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import ImageVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
-from skytext.table.missing_vectors import image_column_of, num_with_vector
+from skytext.table.rows.missing_vectors import image_column_of, num_with_vector
 
 
 def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:

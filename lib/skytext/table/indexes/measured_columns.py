@@ -15,7 +15,6 @@ from skytext.table.index_facts import (
     Probing,
     is_covered,
 )
-from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.caption_queries import (
     Floats,
     nearest,
@@ -23,6 +22,7 @@ from skytext.table.queries.caption_queries import (
     take_variants,
     variants_of,
 )
+from skytext.table.rows.missing_vectors import image_column_of
 from skytext.table.schema import DONE
 from skytext.table.vector_columns import VectorColumn
 

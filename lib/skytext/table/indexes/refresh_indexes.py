@@ -39,7 +39,7 @@ from skytext.table.indexes.build_indexes import (
 from skytext.table.indexes.image_vector_index import build_image_index
 from skytext.table.indexes.index_recall import Column, exact_scores, judge, sample_queries
 from skytext.table.indexes.measured_columns import ImageVectors, VariantVectors
-from skytext.table.missing_vectors import num_with_vector
+from skytext.table.rows.missing_vectors import num_with_vector
 
 _COLUMNS: dict[str, Callable[[ImagesTable], Column]] = {
     VECTOR_INDEX: VariantVectors,

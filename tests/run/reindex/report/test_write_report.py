@@ -15,7 +15,7 @@ from skytext.run.reindex.report import sections
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.write_report import report_store, write_report
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.reported_matches import MatchReport
+from skytext.table.standing.reported_matches import MatchReport
 from tests.table.rows import committer, failed_row, good_row, location, make_table, stage
 
 NOW = dt.datetime(2026, 5, 4, 2, 0, 0, 123000, dt.UTC)

@@ -10,7 +10,7 @@ from typing import Any
 from skytext.config.settings import Config
 from skytext.run.reindex.report.page import Outcome
 from skytext.table.location import TableLocation
-from skytext.table.reported_matches import MatchReport
+from skytext.table.standing.reported_matches import MatchReport
 
 
 @dataclass(frozen=True, slots=True)

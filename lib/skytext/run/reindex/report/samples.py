@@ -14,7 +14,7 @@ from skytext.run.reindex.report.thumbnails import COLUMNS, thumbnail
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import RowIds, take
 from skytext.table.queries.run_rows import RunRows, withdrawn_since
-from skytext.table.reported_matches import MatchReport
+from skytext.table.standing.reported_matches import MatchReport
 
 _SHOWN = 8
 _COLUMNS = [*COLUMNS, "captions"]

@@ -8,9 +8,9 @@ from typing import Any
 
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.page import Grid, Section
-from skytext.table.canary import Canary
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.run_rows import RunRows
+from skytext.table.versions.canary import Canary
 
 _STEPS = {
     "new": "describe new and changed",

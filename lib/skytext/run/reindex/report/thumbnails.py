@@ -15,7 +15,7 @@ from skytext.config.settings import Config
 from skytext.errors import SkytextError
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.table.location import TableLocation
-from skytext.table.moved_images import moved_row
+from skytext.table.shards.moved_images import moved_row
 
 COLUMNS = (
     "uri",

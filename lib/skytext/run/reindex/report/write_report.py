@@ -13,7 +13,7 @@ from skytext.run.reindex.report.page_markdown import to_markdown
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.queries.run_rows import rows_of_runs
-from skytext.table.state_files import StateStore
+from skytext.table.store.state_files import StateStore
 
 _FOLDER = "reports"
 

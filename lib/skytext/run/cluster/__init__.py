@@ -1,0 +1,1 @@
+"""The Ray cluster: its start, its nodes, and whether a plan fits on them."""

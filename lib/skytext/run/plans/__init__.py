@@ -1,0 +1,1 @@
+"""Plans of runs, checked before Ray starts."""

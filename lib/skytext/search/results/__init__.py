@@ -1,0 +1,1 @@
+"""Hits and pages of hits."""

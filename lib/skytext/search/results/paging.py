@@ -1,0 +1,110 @@
+"""Find one page of hits: the images after a cursor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skytext.config.search import SearchConfig
+from skytext.errors import CallError
+from skytext.search.absolute_scores import absolute_scores, variant_cosines
+from skytext.search.query_vectors import Named, excluded_rows
+from skytext.search.ranker import Ranker
+from skytext.search.ranking_inputs import Question, Ranking, Searched
+from skytext.search.request import SearchRequest
+from skytext.search.results.cursor import Cursor
+from skytext.search.results.near_duplicates import group_duplicates
+
+MAX_DEPTH = 10_000
+"""Maximum number of hits on all pages. A page costs as much as all earlier pages together."""
+_PATIENCE = 50
+"""Minimum number of images to examine after the last image with `SearchRequest.min_score`."""
+
+
+class Page:
+    """Finds the images of one page. The page begins after the cursor.
+
+    Raises:
+        CallError: the page is after the hit `MAX_DEPTH`.
+        ConfigError: a client modified the cursor.
+    """
+
+    def __init__(
+        self,
+        served: Searched,
+        question: Question,
+        request: SearchRequest,
+        cursor: Cursor | None,
+        config: SearchConfig,
+        named: Named,
+    ) -> None:
+        self.offset = 0 if cursor is None else cursor.offset
+        if self.offset + request.k > MAX_DEPTH:
+            raise CallError(
+                f"pages end at {MAX_DEPTH:,} hits (requested: {self.offset + request.k:,}): use a "
+                "filter to find fewer images"
+            )
+        self._served = served
+        self._question = question
+        self._ranker = Ranker(served, question)
+        if cursor is not None:
+            cursor.check_scale(*self._ranker.scale_shape)
+        self._request = request
+        self._cursor = cursor
+        self._config = config
+        self._excluded = excluded_rows(named)
+
+    @property
+    def why_last(self) -> str | None:
+        """Why there is no next page even if more images match. None if a next page is possible."""
+        if self.offset + 2 * self._request.k <= MAX_DEPTH:
+            return None
+        return f"pages end at {MAX_DEPTH:,} hits: use a filter to find fewer images"
+
+    def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
+        """Return a ranking, and for each image of the page its index and those of its duplicates.
+
+        If there is a next page, the result contains the first image of the next page, too.
+        """
+        # Rank one more image to find out whether there is a next page.
+        depth = self.offset + self._request.k + 1 + len(self._excluded)
+        depth += 0 if self._request.min_score is None else _PATIENCE
+        scale = None if self._cursor is None else self._cursor.scale
+        while True:
+            ranking, is_last = self._scoring(self._without_named(self._ranker.rank(depth, scale)))
+            places = [group for group in self._groups(ranking) if self._is_behind(ranking, group)]
+            if len(places) > self._request.k or ranking.complete or is_last:
+                return ranking, places[: self._request.k + 1]
+            depth *= 2
+
+    def _scoring(self, ranking: Ranking) -> tuple[Ranking, bool]:
+        """Return the images with at least `SearchRequest.min_score`, and whether to stop there.
+
+        The ranking is not ordered by this score, so later images can have a sufficient score. The
+        search stops if many images without a sufficient score follow the last image that has one.
+        """
+        least = self._request.min_score
+        if least is None:
+            return ranking, False
+        cosines = variant_cosines(self._served, self._question, ranking)
+        places = np.flatnonzero(absolute_scores(ranking, cosines) >= least)
+        num_until_last = int(places[-1]) + 1 if len(places) else 0
+        num_behind = len(ranking.ids) - num_until_last
+        is_last = num_behind >= max(_PATIENCE, num_until_last) or len(ranking.ids) >= MAX_DEPTH
+        return ranking.at(places), is_last
+
+    def _groups(self, ranking: Ranking) -> list[tuple[int, list[int]]]:
+        if not self._request.group_duplicates:
+            return [(place, []) for place in range(len(ranking.ids))]
+        cosine = self._config.duplicate_cosine
+        return list(group_duplicates(self._served, ranking, cosine))
+
+    def _is_behind(self, ranking: Ranking, group: tuple[int, list[int]]) -> bool:
+        if self._cursor is None:
+            return True
+        score, row_id = float(ranking.scores[group[0]]), int(ranking.ids[group[0]])
+        return (-score, row_id) > (-self._cursor.score, self._cursor.row_id)
+
+    def _without_named(self, ranking: Ranking) -> Ranking:
+        if not len(self._excluded):
+            return ranking
+        return ranking.at(np.flatnonzero(~np.isin(ranking.ids, self._excluded)))

@@ -1,0 +1,1 @@
+"""Find and read rows of the ``images`` data set."""

@@ -1,0 +1,1 @@
+"""The contents of each shard, stored beside the table."""

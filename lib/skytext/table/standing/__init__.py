@@ -1,0 +1,1 @@
+"""Standing queries of a table, and the reports about them."""

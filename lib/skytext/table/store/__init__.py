@@ -1,0 +1,1 @@
+"""The store of a table: the check before a table is made, retries, and small objects."""
