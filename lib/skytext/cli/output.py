@@ -113,7 +113,7 @@ class JobBar:
         self._bar.stop()
 
     def __rich__(self) -> RenderableType:
-        """Return what it shows."""
+        """Return the progress bar for Rich."""
         return self._bar.get_renderable()
 
     def on_described(self, num_images: int) -> None:

@@ -112,7 +112,7 @@ def remove(
 
 
 def _note_unknown(uri: str, condition: Condition) -> None:
-    """Say if no image has what the filter is on: images to come may have it."""
+    """Print a note if no image has the field of the filter; future images may have it."""
     from skytext.cli.output import note
     from skytext.errors import CallError
     from skytext.search.known_filters import check_filter

@@ -1,7 +1,7 @@
 """The standing queries of a table, and the images that each of them does not report.
 
-Two small objects a query under ``T/state/watch``: what it asks for, and the pictures that a search
-could find when it was added. A picture is an image and its bytes: 16 bytes each.
+Each query has two small objects under ``T/state/watch``: its conditions, and the pictures that a
+search could find when it was added. A picture is an image and its bytes: 16 bytes each.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ KEY = f"S{ID_BYTES}"
 
 @dataclass(frozen=True, slots=True)
 class StandingQuery:
-    """What new images are compared with.
+    """A query that is compared with new images.
 
     Attributes:
         query_id: eight hexadecimal digits.
-        text: what to look for, in plain words.
-        min_score: the score that an image needs: a cosine, as searches show it.
-        where: only images that it lets through; None for all.
-        added_at: when.
+        text: the query in plain words.
+        min_score: the minimum score of a match: a cosine, as searches show it.
+        where: the filter; None for all images.
+        added_at: the time when the query was added.
     """
 
     query_id: str
@@ -87,17 +87,17 @@ class StandingQueries:
         """Add a query. It reports images that no search can find yet.
 
         Args:
-            text: what to look for.
-            min_score: the score that an image needs.
-            where: only images that it lets through.
+            text: the query in plain words.
+            min_score: the minimum score of a match.
+            where: the filter.
 
         Raises:
             TableError: there is no such table.
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         known = pictures(ImagesTable.open_served(self.location)).keys
         query = StandingQuery(uuid.uuid4().hex[:8], text, min_score, where, dt.datetime.now(dt.UTC))
-        # First what is known: without it a run would report the whole table.
+        # Write the known pictures first: without them a run would report the whole table.
         self._state.put(_known_path(query.query_id), known.tobytes())
         self._state.put(_path(query.query_id), json.dumps(query.to_json()).encode())
         return query
@@ -106,7 +106,7 @@ class StandingQueries:
         """Return the queries, the oldest first.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         read = (self._state.get(path) for path in list(self._state.list(_QUERIES)))
         found = [StandingQuery.from_json(data) for data in read if data is not None]
@@ -117,7 +117,7 @@ class StandingQueries:
 
         Raises:
             CallError: there is no such query.
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         if self._state.get(_path(query_id)) is None:
             raise CallError(
@@ -131,10 +131,10 @@ class StandingQueries:
         """Return the keys of the pictures that a search could find when a query was added.
 
         Returns:
-            Dtype S16, in no order; None where the query was removed meanwhile.
+            Dtype S16, unordered; None if the query was removed meanwhile.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         data = self._state.get(_known_path(query.query_id))
         return None if data is None else np.frombuffer(data, KEY)

@@ -29,7 +29,7 @@ COLUMNS_KEY = f"{_PREFIX}vector_columns"
 
 
 class VectorKind(StrEnum):
-    """What a vector is made of."""
+    """The source of a vector."""
 
     TEXT = "text"
     """One unit vector for each variant of an image's description."""
@@ -38,7 +38,7 @@ class VectorKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a column is for."""
+    """The use of a column."""
 
     ACTIVE = "active"
     PENDING = "pending"
@@ -56,13 +56,13 @@ class VectorColumn:
     """A column of vectors, and what decides whether a writer or a searcher fits it.
 
     Attributes:
-        kind: what the vectors are made of.
+        kind: the source of the vectors.
         fingerprint: of all that changes them: the model, and the text layout or the pixels.
         model: the model's name, by which a searcher loads it.
         revision: the hub commit, or empty.
         dim: length of a vector; 0 until the first unit sets it.
         dtype: the configured precision.
-        role: what the column is for.
+        role: the use of the column.
         name: of the column in the schema.
     """
 

@@ -102,12 +102,12 @@ def matching_ids(
 def pictures(
     table: ImagesTable, where: Condition | None = None, fragments: Sequence[int] | None = None
 ) -> Pictures:
-    """Return the images that are done and match, each with the identity of its bytes.
+    """Return the described images that match, each with the identity of its bytes.
 
     Args:
         table: the version.
-        where: what they match; None for all.
-        fragments: of these fragments only; None for all.
+        where: the condition; None for all.
+        fragments: only rows of these fragments; None for all.
     """
     ids, keys = [np.empty(0, np.uint64)], [np.empty(0, f"S{ID_BYTES}")]
     scanner = table.dataset.scanner(

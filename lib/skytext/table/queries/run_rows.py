@@ -1,4 +1,4 @@
-"""What some runs have made of a table: which of their rows are new, and which replace others."""
+"""Compare the rows of some runs with an earlier version: new rows, and replaced rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class RunRows(NamedTuple):
     """The row ids, in one version, of rows that some runs have written.
 
     Attributes:
-        new: images that are done and had no row before, or a withdrawn one.
-        changed: images that are done, whose bytes were others before.
-        again: images that are done and were so before, with the same bytes.
-        recovered: images that are done and had failed before.
+        new: described images that had no row before, or a withdrawn one.
+        changed: described images with other bytes than before.
+        again: images that were described before, with the same bytes.
+        recovered: described images that had failed before.
         failed: images that have failed.
     """
 
@@ -46,9 +46,9 @@ def rows_of_runs(before: ImagesTable | None, after: ImagesTable, run_ids: Sequen
     """Compare the rows that runs have written with those of an earlier version.
 
     Args:
-        before: the earlier version; None where there was none.
+        before: the earlier version; None if there was none.
         after: the version with the rows.
-        run_ids: of the runs.
+        run_ids: ids of the runs.
     """
     condition = f"run_id IN ({', '.join(map(sql_text, run_ids))})" if run_ids else "false"
     now = _scan(after, condition)
@@ -68,7 +68,7 @@ def rows_of_runs(before: ImagesTable | None, after: ImagesTable, run_ids: Sequen
 def _earlier(then: _Rows, now: _Rows) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     """Return the earlier status of each row, and whether its bytes were the same.
 
-    An image that had no row counts as one that was withdrawn.
+    An image without an earlier row is treated as a withdrawn one.
     """
     if not len(then.rows):
         return np.full(len(now.rows), STATUS_WITHDRAWN), np.zeros(len(now.rows), bool)
@@ -103,7 +103,7 @@ def _scan(table: ImagesTable, condition: str | None) -> _Rows:
 def withdrawn_since(
     table: ImagesTable, moment: dt.datetime, columns: Sequence[str], limit: int
 ) -> list[dict[str, Any]]:
-    """Return some of the images that were withdrawn from a moment on."""
+    """Return some of the images that were withdrawn since a given time."""
     condition = (pc.field("status") == STATUS_WITHDRAWN) & (
         pc.field("created_at") >= pa.scalar(moment, pa.timestamp("us", tz="UTC"))
     )
