@@ -41,6 +41,14 @@ def test_a_cpu_engine_runs_eagerly_in_small_blocks() -> None:
     assert "gpu_memory_utilization" not in options
 
 
+def test_a_cpu_engine_has_no_further_process_for_a_model_on_one_device() -> None:
+    one, two = (EngineConfig(tensor_parallel_size=number) for number in (1, 2))
+    executor = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+    assert engine_options(one, LOCAL, device="cpu")["distributed_executor_backend"] == executor
+    for config, device in ((two, "cpu"), (one, "cuda")):
+        assert "distributed_executor_backend" not in engine_options(config, LOCAL, device=device)
+
+
 @pytest.mark.parametrize(
     ("capabilities", "precision"),
     [

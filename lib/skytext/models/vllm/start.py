@@ -20,6 +20,9 @@ from skytext.models.vllm.processes import EngineProcesses, start_limit
 # The cache reuses only whole blocks. A block must therefore not be longer than the common beginning
 # of the prompts. vLLM's default on CPUs is 128 tokens, which can be longer than the whole prompt.
 _CPU_BLOCK_SIZE = 32
+# This class runs the model in the core's process. Its short name "uni" has no effect on CPUs: vLLM
+# replaces the name by "mp", which starts one more process for the model.
+_MODEL_IN_CORE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 # The engine reports a partial answer after this many tokens. Each report shows that the engine is
 # not hung, and costs almost no time.
 _TOKENS_PER_SIGN = 32
@@ -92,6 +95,11 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
             # vLLM's own `auto` uses bfloat16 on every processor.
             options["dtype"] = native_precision(device)
         options["block_size"] = _CPU_BLOCK_SIZE
+        if config.tensor_parallel_size == 1:
+            # A further process would import vLLM once more, and each step of the engine would pass
+            # data to it. On two cores, the start takes half the time without it, and the engine
+            # generates 1.3 to 1.9 times as many tokens per second.
+            options["distributed_executor_backend"] = _MODEL_IN_CORE_PROCESS
         # Do not compile. Compilation makes the start slower and needs a C++ compiler on every
         # machine. With torch 2.13, it fails if the path of the environment contains a space.
         options["enforce_eager"] = True
@@ -112,7 +120,6 @@ def start_engine(
     """
     from vllm import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
         args = AsyncEngineArgs(**engine_options(config.engine, model, device=device))
@@ -127,7 +134,7 @@ def start_engine(
         undo.callback(processes.end)
         try:
             with start_limit(processes, config.engine.start_timeout_s):
-                started = AsyncLLM.from_engine_args(args, usage_context=context)
+                started = _make_engine(args, context)
         except (ValueError, OSError, RuntimeError) as error:
             # Kill the processes before the report is read, so that the report is complete.
             processes.end()
@@ -136,6 +143,27 @@ def start_engine(
         undo.pop_all()
     processes.settle()
     return started
+
+
+def _make_engine(args: Any, context: Any) -> Any:
+    """Return vLLM's ``AsyncLLM`` for its AsyncEngineArgs and its UsageContext."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    if args.distributed_executor_backend != _MODEL_IN_CORE_PROCESS:
+        return AsyncLLM.from_engine_args(args, usage_context=context)
+    from vllm.utils.ompmultiprocessing import OMPProcessManager
+
+    config = args.create_engine_config(context)
+    threads = OMPProcessManager(config)
+    # vLLM reserves one core for the scheduler. Here the scheduler and the model are in one process
+    # and work in turn, so the model can use this core, too.
+    threads.cpu_lists[:1] = [sorted(threads.cpu_lists[0] + threads.reserved_cpu_list)]
+    # OpenMP reads its settings when a process starts. vLLM sets them only for a process that runs
+    # nothing but the model, and Ray sets one thread in an actor with one CPU.
+    with threads.configure_omp_envs(rank=0, local_rank=0):
+        return AsyncLLM.from_vllm_config(
+            config, usage_context=context, disable_log_stats=args.disable_log_stats
+        )
 
 
 @contextlib.contextmanager
