@@ -36,7 +36,7 @@ def changes(facts: RunFacts, rows: RunRows | None) -> Section:
     adopted = sum(run["num_adopted"] for run in facts.runs.values())
     if adopted:
         lines.append(
-            ["adopted", "an interrupted run had staged the rows of these images", f"{adopted:,}"]
+            ["committed", "an interrupted run had staged the rows of these images", f"{adopted:,}"]
         )
     for one in facts.vectors:
         what = "images" if one["kind"] == "image" else "descriptions"
