@@ -1,7 +1,7 @@
 """Caption an archive on a cluster: ``ray job submit -- python -m jobs.caption SOURCE… --table T``.
 
-The arguments are those of ``skytext caption``. Ray sets ``RAY_ADDRESS`` for a submitted job, so the
-job connects to the cluster to which it was submitted.
+The arguments are the arguments of ``skytext caption``. Ray sets ``RAY_ADDRESS`` for a submitted
+job. So the job connects to the cluster to which it was submitted.
 """
 
 from __future__ import annotations

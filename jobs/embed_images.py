@@ -1,7 +1,7 @@
 """Embed a table's images on a cluster: ``ray job submit -- python -m jobs.embed_images TABLE``.
 
-The arguments are those of ``skytext embed-images``. Ray sets ``RAY_ADDRESS`` for a submitted job,
-so the job connects to the cluster to which it was submitted.
+The arguments are the arguments of ``skytext embed-images``. Ray sets ``RAY_ADDRESS`` for a
+submitted job. So the job connects to the cluster to which it was submitted.
 """
 
 from __future__ import annotations

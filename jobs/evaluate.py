@@ -1,6 +1,6 @@
 """Measure recall on a cluster: ``ray job submit -- python -m jobs.evaluate …``.
 
-The arguments are those of ``skytext evaluate``.
+The arguments are the arguments of ``skytext evaluate``.
 """
 
 from __future__ import annotations

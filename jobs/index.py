@@ -1,6 +1,6 @@
 """Build a table's indexes on a cluster: ``ray job submit -- python -m jobs.index TABLE``.
 
-The arguments are those of ``skytext index``.
+The arguments are the arguments of ``skytext index``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Re-index on a cluster: ``ray job submit -- python -m jobs.reindex SOURCE… --table T``.
 
-The arguments are those of ``skytext reindex``. Ray sets ``RAY_ADDRESS`` for a submitted job, so the
-job connects to the cluster to which it was submitted.
+The arguments are the arguments of ``skytext reindex``. Ray sets ``RAY_ADDRESS`` for a submitted
+job. So the job connects to the cluster to which it was submitted.
 """
 
 from __future__ import annotations

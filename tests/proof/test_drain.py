@@ -53,7 +53,7 @@ def test_a_node_that_goes_away(tmp_path: Path, cluster: Cluster) -> None:
         wait_for_a_commit(running, table)
         drain(cluster.address, cluster.head_node.node_id)
         assert running.finish(START_S) == 130, running.err
-        assert "the cluster removes this node; " in running.err
+        assert "stopped because the cluster removes this node. " in running.err
     left = num_committed(table)
     assert 0 < left < 120
     assert f"{left} images of this run are committed" in running.err

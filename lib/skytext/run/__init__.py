@@ -1,4 +1,4 @@
-"""Runs on Ray: one streaming Ray Data execution from shards to committed rows.
+"""Runs on Ray. A run is one streaming execution of Ray Data, from shards to committed rows.
 
 plan (driver) → read → decode → caption (vLLM actors) → embed (actors) → write → commit.
 All stages run at the same time. The memory use does not depend on the size of the archive.
@@ -8,5 +8,6 @@ All stages run at the same time. The memory use does not depend on the size of t
 * `skytext.run.plans.preview`: show the work that a run would do.
 * `skytext.run.vector_run`: embed images, or embed descriptions with another model.
 
-This package imports nothing, so that a worker loads only the stage that it runs.
+This ``__init__`` module imports no other module, so that a worker process loads only the modules of
+the stage that it runs.
 """

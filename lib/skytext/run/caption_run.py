@@ -1,4 +1,8 @@
-"""Run a plan: claim the table, prepare it, stream the job, commit, and verify the result."""
+"""Execute a captioning plan.
+
+A run claims the table, prepares the table, streams images through all stages, commits the rows, and
+verifies the result.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +43,8 @@ _MIN_AWAY = 8
 _REPORT_EVERY_S = 1.0
 _OF = {VectorKind.TEXT: "the descriptions", VectorKind.IMAGE: "the images"}
 _ENDS = (InterruptedRunError, FailureRateError, StoreFaultError, IncompleteRunError)
-"""Errors after which the record of a run gets a final state. After any other error, the state stays
-``started``."""
+"""If a run ends with one of these errors, a final state is written to the record of the run. If a
+run ends with another error, the state in the record stays ``started``."""
 
 
 def run_caption(
@@ -53,22 +57,24 @@ def run_caption(
     on_described: Callable[[int], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
-    """Run a plan, and verify that every image has one row.
+    """Execute a plan, and verify that every image has one row.
 
-    If the plan has stale vectors, the call first embeds them again, in one run per kind of vector.
-    The summary reports the shards that the store did not deliver. The next run reads these shards.
+    If the plan has stale vectors, the function first replaces them by vectors of the configured
+    models. There is one run for descriptions and one run for images. If the store did not deliver
+    a shard, the summary contains this shard, and the next run reads it.
 
     Args:
         plan: the result of `plan_caption` or `plan_retry`.
         ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        held: the table, if the caller already holds it; otherwise None.
+        held: the held table, if the caller already holds the table; otherwise None.
         verify_all: whether the headers of all shards are compared with their manifests at the end.
-            By default only a sample is compared: 1 % of the shards that the run read, but at least
-            three shards.
+            If false, only a sample of shards is compared. The sample contains 1 % of the shards
+            that the run read, but at least three shards.
         on_progress: called after every unit.
-        on_described: receives the number of images that the engines have described, including
-            images of units that are not finished. It is called every second from another thread.
-        on_note: receives a message if the run waits, and before stale vectors are embedded.
+        on_described: receives the number of images that the engines have described. The number
+            includes images in units that are not finished. A separate thread calls this function
+            every second.
+        on_note: receives a message if the run waits, and before stale vectors are replaced.
 
     Raises:
         TableError: the store cannot hold a new table.
@@ -149,11 +155,11 @@ def _run(
 
 @contextmanager
 def _described(run: OpenRun, on_described: Callable[[int], None]) -> Iterator[None]:
-    """Report the number of described images every second during the block."""
+    """During the block, call ``on_described`` every second with the number of described images."""
     count = LiveCount(run.record.run_id)
 
     def report(_: threading.Event) -> bool:
-        # If Ray has failed, the main thread raises the error.
+        # Ignore errors of Ray here. If Ray has failed, the main thread raises an error.
         with contextlib.suppress(RayError):
             on_described(count.read())
         return True
@@ -171,7 +177,7 @@ def _prove(
     verify_all: bool,
     num_tasks: int,
 ) -> int:
-    """Verify that every image has one row; return the number of stale rows.
+    """Verify that every image has one row. Return the number of stale rows.
 
     Raises:
         IncompleteRunError: the verification found an error.
@@ -195,16 +201,19 @@ def _summary(run: OpenRun, committer: RemoteCommitter, num_stale: int = 0) -> Ru
 
 
 def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
-    """Count the shards without work; return whether there are shards with work."""
+    """Count the shards that need no work. Return whether at least one shard needs work."""
     for shard in prepared.shards:
-        # A retry processes only failed images, so the other images are not counted.
+        # ``retry-failed`` processes only failed images, so it does not count the other images.
         if not shard.must_read and not plan.retry_failed:
             progress.add_settled(shard)
     return any(shard.must_read for shard in prepared.shards)
 
 
 class _CaptionTaker(UnitTaker):
-    """A taker that ends the run if too many images failed or the store does not respond."""
+    """Commits the units of a captioning run, and ends the run early in two cases.
+
+    The run ends early if too many images failed, or if the store does not respond.
+    """
 
     def __init__(
         self, run: OpenRun, committer: RemoteCommitter, job: JobConfig, num_readers: int
@@ -225,7 +234,7 @@ class _CaptionTaker(UnitTaker):
         self._check_store()
 
     def _check_store(self) -> None:
-        """End the run if the store does not respond, because every further shard would only wait.
+        """End the run if the store does not respond. Otherwise each later shard would also wait.
 
         Raises:
             StoreFaultError: the store did not respond for the last shards.
@@ -234,7 +243,8 @@ class _CaptionTaker(UnitTaker):
             *_, why = self._progress.unread.values()
             raise StoreFaultError(
                 f"the store did not respond for the last {self._progress.num_away_in_a_row} "
-                f"shards ({why}): finished work is committed; run the same command again"
+                f"shards ({why}). Finished work is committed. To continue, run the same command "
+                "again"
             )
 
     def _check_failure_rate(self) -> None:

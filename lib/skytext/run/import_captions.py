@@ -1,4 +1,7 @@
-"""Import existing descriptions into a table, without images, a captioner or Ray."""
+"""Import existing descriptions into a table.
+
+The import does not read the images, and needs no captioner and no Ray.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,10 @@ class ImportReport:
     Attributes:
         num_listed: number of images in the file.
         num_new: number of images that had no row in the table.
-        num_changed: number of images whose descriptions differ from their rows. The rows were
-            replaced.
-        num_same: number of images whose descriptions equal their rows.
+        num_changed: number of images whose descriptions in the file differ from the descriptions in
+            their rows. The import replaced these rows.
+        num_same: number of images whose descriptions in the file equal the descriptions in their
+            rows. The import did not change these rows.
         table_version: the table version after the import; None if the file was empty and there is
             no table.
     """
@@ -76,21 +80,23 @@ def import_descriptions(
 ) -> ImportReport:
     """Import JSON lines in the RSRT format into a table, one row per image.
 
-    An image is identified by the archive, the name of the file, and the image's path in the file.
-    So an interrupted call can be repeated, and a corrected file replaces only changed rows. The
-    file is read twice, because the whole file is checked before anything is written.
+    The id of an image depends on the name of the archive, the name of the file, and the path of the
+    image that the file contains. So an interrupted import can be repeated. If the file was
+    corrected, an import replaces only the changed rows. The file is read twice: the first reading
+    checks all lines before any row is written.
 
     Args:
-        path: file with lines ``{"image", "variants": [{one_sentence, feature, caption}],
-            "model"}``.
+        path: path of the file. Each line has the form ``{"image", "variants": [{one_sentence,
+            feature, caption}], "model"}``.
         location: the table. It is created if it does not exist.
-        embed: settings of the embedding model. An existing table must have the same model.
-        archive: name of the archive; None for the file name without its suffix.
+        embed: settings of the embedding model. If the table exists, it must have this model.
+        archive: name of the archive. If None, the name of the file without its suffix is used.
         root: folder, bucket prefix or web prefix of the images; None if unknown.
 
     Raises:
-        CallError: the file does not exist, a line is malformed, an image occurs twice, the table
-            has another model, the store cannot hold a new table, or ``root`` is not an address.
+        CallError: one of these is true. The file does not exist. A line is malformed. An image
+            occurs twice. The table has another embedding model. The store cannot hold a new table.
+            ``root`` is not an address.
         JobError: a store request failed, or another process holds the table.
     """
     if not path.is_file():
@@ -140,7 +146,8 @@ def _started_run(path: Path, embed: EmbedConfig) -> RunRecord:
 def _root(root: str) -> Location | str:
     """Parse the address of the images.
 
-    A web prefix stays a plain string, because the import reads no images from it.
+    If the address is a web prefix, return it unchanged. The import does not read the images, so it
+    does not parse a web prefix.
     """
     is_web = root.lower().startswith(("https://", "http://"))
     return root if is_web else parse_location(root)
@@ -148,7 +155,7 @@ def _root(root: str) -> Location | str:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The lines of the file, and the fields that all its rows have in common."""
+    """The lines of the file, and the values that are the same in all rows of the import."""
 
     path: Path
     archive: str
@@ -156,7 +163,7 @@ class _Lines:
 
     @property
     def fingerprint(self) -> str:
-        # No captioning run has this fingerprint, so captioning runs treat these rows as stale.
+        # No captioning run has this fingerprint, so imported rows are stale for captioning runs.
         return hashlib.sha256(b"imported").hexdigest()[:32]
 
     def check(self) -> None:
@@ -169,11 +176,11 @@ class _Lines:
             pass
 
     def read(self) -> Iterator[Described]:
-        """Yield the images.
+        """Yield each image with its descriptions.
 
         Raises:
-            CallError: a line is malformed, or an image occurs twice. After `check`, this is
-                possible only if the file has changed.
+            CallError: a line is malformed, or an image occurs twice. After `check` has returned,
+                this error is possible only if the file has changed.
         """
         seen: set[str] = set()
         for described in described_in_jsonl(self.path):
@@ -194,7 +201,7 @@ class _Lines:
 
 
 class _Writer:
-    """Embeds descriptions, stages them in units, and commits several units together."""
+    """Embeds descriptions, stages rows in units, and commits several units together."""
 
     def __init__(
         self,
@@ -218,7 +225,7 @@ class _Writer:
         self._counts = {"num_listed": 0, "num_new": 0, "num_changed": 0, "num_same": 0}
 
     def write(self, described: Iterable[Described]) -> None:
-        """Stage the new and changed images."""
+        """Stage the rows of new and changed images."""
         by_id = {self._lines.id_of(one): one for one in described}
         there = {} if self._table is None else self._present(self._table, list(by_id))
         replaces, wanted = {}, {}

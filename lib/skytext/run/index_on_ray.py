@@ -1,9 +1,10 @@
 """Build the vector index of a large table on a cluster.
 
-INPUT    a table's latest version, and the plan of its index.
+INPUT    the latest version of a table, and the plan of the index.
 OUTPUT   the committed index, in one segment.
 FAN-OUT  the driver trains the partitions. Each task encodes the vectors of some fragments.
-ON ERROR the whole build fails. Its files stay in the store until a clean-up removes them.
+ON ERROR the whole build fails. The files that were written stay in the store until a clean-up
+         deletes them.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from skytext.table.indexes.build_indexes import BuildVectorIndex
 from skytext.table.indexes.vector_index import VectorPlan
 from skytext.table.location import IMAGES
 
-# The tasks of lance-ray request no CPU by default. Ray then places them on random nodes. One node
-# may get two tasks and another node none. A head node may also get tasks, although it was started
-# without CPUs so that it runs no tasks.
+# By default the tasks of lance-ray request no CPU. Ray then starts the tasks on random nodes, so
+# one node may get two tasks and another node may get no task. A head node that was started without
+# CPUs must not run tasks, but may get such tasks.
 _ONE_A_NODE: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
 
 
 def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorIndex:
-    """Return the function with which `build_indexes` builds the vector index on a cluster.
+    """Return a function that builds the vector index on a cluster, for `build_indexes`.
 
-    The function joins or starts Ray only when it is called to build an index.
+    The returned function joins or starts Ray when it is called, and not earlier.
 
     Args:
-        config: contains the number of tasks.
+        config: the settings. They contain the number of tasks.
         ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
     """
 
@@ -51,22 +52,22 @@ def build_vector_index(
 ) -> None:
     """Build the vector index with several tasks.
 
-    Each task writes one segment. The segments are then merged into one segment, because a search
-    reads all segments and each segment adds latency.
+    Each task writes one segment of the index. Then all segments are merged into one segment,
+    because a search reads all segments, and each segment adds latency.
 
     Args:
         table: the latest version of the table.
         plan: the plan of the index.
-        num_workers: number of tasks; None for one task on each node that has a CPU. A task uses all
-            cores of its node.
+        num_workers: number of tasks. If None, there is one task for each node that has a CPU. A
+            task uses all cores of its node.
 
     Raises:
         JobError: a task failed.
     """
     options = plan.options()
-    # lance-ray requires that the number of rows is at least the sample size. But the sample size is
-    # a number of vectors, and a row has several vectors. So lower the sample rate for small tables.
-    # Product quantisation trains 256 centroids.
+    # lance-ray requires that the number of rows is at least the sample size. A small table can have
+    # fewer rows, because the sample size is a number of vectors and a row has several vectors. So
+    # the sample rate is lowered for small tables. Product quantisation trains 256 centroids.
     num_trained = max(plan.num_partitions, 256 if plan.num_sub_vectors else 1)
     fitting = table.dataset.count_rows() // num_trained
     options["sample_rate"] = max(1, min(options["sample_rate"], fitting))
@@ -95,7 +96,7 @@ def _takes_tasks(node: dict[str, Any]) -> bool:
 
 
 def merge_segments(dataset: lance.LanceDataset) -> None:
-    """Merge the segments of the vector index into one, and commit it."""
+    """Merge all segments of the vector index into one segment, and commit this index."""
     num_segments = sum(
         len(index.segments) for index in dataset.describe_indices() if index.name == VECTOR_INDEX
     )

@@ -1,4 +1,7 @@
-"""The common parts of every run: a held table, Ray, a run record, and a watcher for signals."""
+"""The parts that every run needs.
+
+Every run holds its table, is connected to Ray, has a record in the table, and handles signals.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,12 @@ class OpenRun:
     """A run that holds its table and is connected to Ray.
 
     Attributes:
-        location: the table.
+        location: address of the table.
         record: the record of the run in the table.
         table: the held table.
         progress: the progress of the run.
         on_progress: called after every unit.
-        started: start of the run, in seconds of the monotonic clock.
+        started: time at which the run started, in seconds of the monotonic clock.
     """
 
     location: TableLocation
@@ -55,38 +58,40 @@ class OpenRun:
 
     @property
     def claim(self) -> Claim:
-        """The claim on the table."""
+        """The claim that the run holds on the table."""
         return self.table.claim
 
     @property
     def stopping(self) -> Stopping:
-        """The watcher for an early end of the run."""
+        """The object that receives requests to end the run early."""
         return self.table.stopping
 
     @property
     def duration_s(self) -> float:
-        """Seconds since the start of the run."""
+        """Number of seconds since the run started."""
         return time.monotonic() - self.started
 
     @property
     def stop(self) -> StopFlag:
-        """The flag that makes the stages stop."""
+        """The stop flag of the run. When it is raised, the stages stop."""
         return StopFlag(self.location, self.record.run_id)
 
     def end(self, state: str, summary: Summary) -> None:
-        """Write the record of the run with its final state."""
+        """Write the final state and the summary of the run to the table."""
         ended = ended_record(self.record, state, summary)
         record_run_remotely(self.location, ended, is_local=self.stopping.is_node_leaving)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldTable:
-    """A held table and a connected Ray, for one run or several consecutive runs.
+    """A table that this process holds, for one run or for several consecutive runs.
+
+    While this object is in use, Ray is connected.
 
     Attributes:
-        claim: claim on the table.
-        stopping: watcher for an early end of a run.
-        budget: common budget of these runs.
+        claim: the claim that this process holds on the table.
+        stopping: the object that receives requests to end a run early.
+        budget: the budget that these runs share.
     """
 
     claim: Claim
@@ -106,11 +111,11 @@ def hold_table(
     """Hold the table and connect to Ray during the block.
 
     Args:
-        command: name of the command, which is written to the claim.
+        command: name of the command. It is written to the claim.
         location: the table.
         config: the settings.
         ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        budget: the common budget of the runs.
+        budget: the budget that all runs in the block share.
 
     Raises:
         TableHeldError: another running process holds the table.
@@ -140,21 +145,22 @@ def open_run(
     held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[OpenRun]:
-    """Start a run on a table that is held during the block.
+    """Start a run. The table is held during the block.
 
     Args:
-        command: command of the run.
+        command: name of the command that starts the run.
         location: the table.
         config: the settings.
-        models: the models, by their names for error messages.
-        recorded: the settings to write to the run's record.
+        models: the models of the run. The keys are the names of the models in error messages.
+        recorded: the settings to write to the record of the run.
         shards: shards of the sources.
         ray_address: see `hold_table`.
-        held: the table, if the caller already holds it; otherwise None.
+        held: the held table, if the caller already holds the table; otherwise None.
         on_progress: called after every unit.
 
     Raises: the errors of `hold_table`, and
-        ConfigError: a path of the call does not exist on a node of the cluster.
+        ConfigError: the path of the table, of a model or of a shard does not exist on a node of the
+            cluster.
     """
     run = RunRecord(
         run_id=uuid.uuid4().hex,
@@ -176,7 +182,7 @@ def open_run(
 
 
 class UnitTaker:
-    """Takes the records of a run's units, counts the units, and commits them.
+    """Receives the records of a run's units, counts the units, and commits the units.
 
     Args:
         run: the run.
@@ -199,7 +205,7 @@ class UnitTaker:
         self._pending = Pending(self._commit, commit_images, commit_interval_s, groups)
 
     def stream(self, dataset: ray.data.Dataset) -> None:
-        """Execute a data set of unit records, and commit units during the execution.
+        """Execute a data set that yields unit records, and commit units during the execution.
 
         Raises:
             InterruptedRunError: a signal or the cluster ended the run. Finished work is committed.
@@ -231,10 +237,13 @@ class UnitTaker:
         run.on_progress(run.progress)
 
     def _check_budget(self, record: UnitRecord) -> None:
-        """Raise the stop flag if the budget is spent. The stages finish the work that has begun."""
+        """Raise the stop flag if the budget is spent.
+
+        The stages then finish the work that they have started.
+        """
         run = self._run
-        # Count only images without a failure. Otherwise an image that fails in every nightly run
-        # would use the budget of new images.
+        # Count only images without a failure. Otherwise images that fail in every nightly run would
+        # use up the budget for new images.
         run.table.budget.spend(record.num_ok)
         if run.table.budget.is_spent and not run.progress.is_budget_spent:
             run.progress.is_budget_spent = True

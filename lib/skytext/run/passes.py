@@ -1,4 +1,8 @@
-"""The passes of a run: the first pass processes all images, later passes the put-off images."""
+"""The passes of a run.
+
+The first pass processes all images of the run. Each later pass processes the images that the pass
+before it has put off.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +27,22 @@ def datasets_of_run(
     progress: Progress,
     version: Callable[[], int | None],
 ) -> Iterator[ray.data.Dataset]:
-    """Yield a data set for each pass. The caller commits a pass before it requests the next pass.
+    """Yield one data set per pass.
 
-    An image is put off if another engine describes the same bytes at that time. In the next pass,
-    the description of most put-off images is already in the table, so these images need no engine.
-    If the run ends before the next pass, the put-off images have no row, and the next run describes
-    them.
+    The caller must commit all rows of a pass before it requests the data set of the next pass.
+
+    An image is put off if the same bytes belong to another image, and the description of this other
+    image is not ready or not committed. In the next pass, the table already contains the
+    description of most put-off images, so the engine need not describe these images. If the run
+    ends before the next pass, the put-off images have no row. The next run then describes them.
 
     Args:
         plan: plan of the run.
-        prepared: starting point of the run.
+        prepared: the starting point of the run.
         run_id: id of the run.
-        pools: sizes of the stages, and number of GPUs per engine.
-        progress: contains the put-off images.
-        version: returns the latest table version that the run made or saw.
+        pools: the sizes of the stages, and the number of GPUs per engine.
+        progress: the progress of the run. It contains the put-off images.
+        version: a function that returns the latest table version that the run made or saw.
     """
     sizes, gpus = pools
     known = prepared.described
@@ -44,8 +50,8 @@ def datasets_of_run(
     ledger = start_ledger(known) if is_shared else LocalLedger(ContentLedger(), known)
     prepared = dataclasses.replace(prepared, ledger=ledger)
     yield build_dataset(plan, prepared, run_id, sizes, gpus)
-    # With a single engine, all images with the same bytes are sent to this engine. It describes
-    # them once, even if the first of these images fails.
+    # Later passes use a single engine, so all images with the same bytes are sent to the same
+    # engine. If the first of these images fails, the engine does not put off the other images.
     sizes = dataclasses.replace(sizes, num_engines=1, max_engines=1)
     while progress.put_off:
         put_off, progress.put_off = progress.put_off, {}

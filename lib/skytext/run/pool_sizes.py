@@ -1,4 +1,4 @@
-"""Numbers of actors and tasks for the stages of a captioning run (without Ray)."""
+"""Determine how many actors and tasks each stage of a captioning run has. Ray is not needed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ _ENGINES_A_WRITER = 4
 
 @dataclass(frozen=True, slots=True)
 class PoolSizes:
-    """Numbers of concurrent actors and tasks.
+    """The number of concurrent actors or tasks of each stage.
 
     Attributes:
-        num_engines: number of vLLM actors at the start.
+        num_engines: number of vLLM actors when the run starts.
         max_engines: maximum number of vLLM actors.
         num_embedders: number of embedding actors.
-        num_readers: number of tasks that read shards, and also of tasks that decode images.
+        num_readers: number of tasks that read shards. The number of tasks that decode images is the
+            same.
         num_writers: number of tasks that stage units.
     """
 
@@ -47,7 +48,9 @@ class PoolSizes:
 def pool_sizes(
     config: Config, free_cpus: float = math.inf, free_gpus: float = math.inf
 ) -> PoolSizes:
-    """Return the configured sizes. A size that is not set is derived from the number of engines.
+    """Return the sizes of all stages.
+
+    If the settings do not contain the size of a stage, the size depends on the number of engines.
 
     Args:
         config: the settings.

@@ -119,29 +119,29 @@ class Progress:
             count_kind(self.ignored, kind, number)
 
     def is_unread(self, shard: Shard) -> bool:
-        """Return whether the store did not deliver a part of a shard."""
+        """Return whether the shard is unread: the store did not deliver a part of the shard."""
         return (shard.archive, shard.path) in self.unread
 
     def was_read(self, shard: Shard) -> bool:
-        """Return whether this run read a shard to its end."""
+        """Return whether this run has read the shard to its end."""
         return self.met(shard)[1] > 0 and not self.is_unread(shard)
 
     def met(self, shard: Shard) -> tuple[int, int]:
-        """Return the number of received images and the number of received units of a shard."""
+        """Return two numbers for a shard: its images and its units that the driver has received."""
         key = (shard.archive, shard.path)
         return self.listed_by_shard[key], self.units_by_shard[key]
 
     def add_proof(self, proof: Proof) -> None:
-        """Add the counts of the proof for the shards that were read."""
+        """Add the counts of a proof. A proof counts the rows of the shards that the run read."""
         self.totals.update(proof.totals)
         self.num_gone += proof.num_gone
-        # If a shard was not read to its end, its total number of images is unknown. Such shards are
-        # not included in the number of listed images.
+        # If a shard was not read to its end, its total number of images is unknown. The number of
+        # listed images must not include such shards.
         self.num_listed -= sum(self.listed_by_shard[key] for key in self.unread)
 
     def _measure_rate(self) -> None:
-        # Measure from the first finished unit, so that the rate does not include the start of Ray
-        # and of the engine.
+        # Measure the rate from the time of the first finished unit. The rate then does not include
+        # the time in which Ray and the engine start.
         now = time.monotonic()
         if self._first_s is None:
             self._first_s, self._first_images = now, self.num_done
@@ -156,24 +156,25 @@ class Progress:
 class RunSummary:
     """The result of a captioning run. ``to_json`` is the output of the command with ``--json``.
 
-    ``num_unread`` is the number of shards that the store did not deliver completely. ``unread``
-    contains up to ten of these shards, with the reason. The images that are missing from the table
-    because of this are unknown. ``ignored`` is the number of files that are not images in the
-    shards that were read, by the kinds of :mod:`skytext.archive.ignored`.
+    ``num_unread`` is the number of shards that the store did not deliver completely. Some images
+    in these shards may have no row. ``unread`` contains up to ten of these shards and the reasons.
+    ``ignored`` is the number of files that are not images, by file kind, in the shards that were
+    read. The file kinds are defined in :mod:`skytext.archive.ignored`.
 
-    ``unusable`` is the number of unusable source values by field. ``unusable_examples`` is one
-    unusable value by field. ``num_many_bands`` is the number of images with more than three bands,
-    counted only if ``images.bands`` is not set.
+    ``unusable`` is, for each field, the number of source values that could not be used.
+    ``unusable_examples`` contains one such value for each field. ``num_many_bands`` is the number
+    of images with more than three bands. It is counted only if ``images.bands`` is not set.
 
-    ``is_partial`` is true if the run ended because its budget was spent. Such a run finished the
-    work that had begun, and did not verify the table.
+    ``is_partial`` is true if the run ended because its budget was spent. Such a run finishes the
+    work that it has started, and does not verify the table.
 
-    ``stale_vectors`` contains the summaries of the runs that embedded images or descriptions again
-    with another model (`skytext.run.vector_run.VectorSummary`).
+    ``stale_vectors`` contains one `skytext.run.vector_run.VectorSummary` for each run that embedded
+    images or descriptions again with another model.
 
-    ``prepare_s`` is the time to adopt staged units and to plan. ``finish_s`` is the time of the
-    last commit and of the verification. No engine works during these two times. ``commit_s`` is
-    the time of all commits. Engines work during most of this time.
+    ``prepare_s`` is the time to process the staged units of an earlier run and to plan this run.
+    ``finish_s`` is the time of the last commit and of the verification. No engine works during
+    ``prepare_s`` and ``finish_s``. ``commit_s`` is the total time of all commits. Engines work
+    during most commits.
     """
 
     run_id: str
@@ -226,8 +227,8 @@ def check_all_read(summary: RunSummary) -> None:
         shards = "; ".join(f"{shard}: {why}" for shard, why in list(summary.unread.items())[:3])
         number = f"{summary.num_unread:,} shard{'s were' if summary.num_unread != 1 else ' was'}"
         raise StoreFaultError(
-            f"{number} not read to the end ({shards}), so some images may be missing from the "
-            "table: run the same command again"
+            f"{number} not read to the end ({shards}). Some images of these shards may not be in "
+            "the table. To read these shards, run the same command again"
         )
 
 
@@ -243,7 +244,8 @@ def summarise(
     Args:
         run_id: id of the run.
         progress: the final progress of the run.
-        num_stale: number of rows with another caption fingerprint than the run.
+        num_stale: number of rows whose caption fingerprint differs from the caption fingerprint of
+            the run.
         table_version: the last table version that the run made or saw.
         duration_s: duration of the run in seconds.
     """

@@ -1,4 +1,4 @@
-"""Verify the result of a captioning run, and end the run with an error if it is wrong."""
+"""Verify the result of a captioning run. If the result is wrong, raise an error."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from skytext.table.id_sums import IdSum
 def prove_rows(
     plan: CaptionPlan, prepared: Prepared, version: int | None, progress: Progress
 ) -> int:
-    """Verify that every image has one row, in every shard that was read to its end.
+    """Verify that every image has one row.
+
+    Shards that were not read to their ends are not checked.
 
     Returns:
         The number of stale rows.
 
     Raises:
-        IncompleteRunError: an image has no row or several rows, or the counts of a shard disagree.
+        IncompleteRunError: an image has no row or several rows, or the counts of a shard differ
+            from its manifest.
     """
     met: list[ShardMet] = []
     settled: list[tuple[Shard, IdSum]] = []
@@ -68,9 +71,10 @@ def prove_headers(
         plan: plan of the run.
         prepared: the starting point of the run.
         progress: the final progress of the run.
-        seed: seed for a sample of the shards that the run read; None to check all known shards.
+        seed: seed of the random sample. The sample is taken from the shards that the run read. None
+            to check all shards that have a manifest.
         num_tasks: maximum number of concurrent tasks.
-        on_wait: called every second. It may raise an error to end the check.
+        on_wait: called every second. This function may raise an error to end the check.
 
     Raises:
         IncompleteRunError: the headers of a shard differ from its manifest.
@@ -78,8 +82,8 @@ def prove_headers(
     planned = prepared.shards
     read = [one.shard for one in planned if not one.by_rows and progress.was_read(one.shard)]
     if seed is None:
-        # If a retry did not read a shard, the shard may have no manifest. Such a shard is not
-        # checked.
+        # A run of ``retry-failed`` does not read every shard. A shard that it did not read may have
+        # no manifest, and is then not checked.
         left = (one for one in planned if one.is_known and (one.by_rows or not one.must_read))
         shards = read + [one.shard for one in left]
     else:
@@ -93,6 +97,6 @@ def prove_headers(
 def _check(wrong: Sequence[str], num_shards: int) -> None:
     if wrong:
         raise IncompleteRunError(
-            f"{len(wrong)} of {num_shards} shards may be incomplete ({'; '.join(wrong[:3])}): run "
-            "the same command again"
+            f"{len(wrong)} of {num_shards} shards may be incomplete ({'; '.join(wrong[:3])}). To "
+            "process these shards, run the same command again"
         )

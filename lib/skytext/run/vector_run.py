@@ -1,4 +1,8 @@
-"""Fill a vector column: claim and prepare the table, stream the job, commit, verify the result."""
+"""Fill a vector column.
+
+A run claims the table, prepares the table, streams images or descriptions through all stages,
+commits the vectors, and verifies the result.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from skytext.run.ray_dataset import build_vector_dataset
 from skytext.table.vector_columns import VectorKind
 
 STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
-"""Key in ``failures`` for images that the store did not return."""
+"""Key in ``failures``. Its value is the number of images that the store did not return."""
 # A commit rewrites the column of a fragment, so small fragments are committed together.
 _TEXTS_A_GROUP = 20_000
 _SECTIONS = {
@@ -43,8 +47,7 @@ class VectorSummary:
         num_ok: number of captioned images in the table.
         num_with_vector: number of captioned images that have a vector at the end of the run.
         num_embedded: number of images that this run embedded.
-        num_adopted: number of images that an earlier, interrupted run embedded and this run
-            committed.
+        num_adopted: number of images that an interrupted run embedded and this run committed.
         num_skipped: number of images that already had a vector.
         num_failed: number of images that this run could not embed. They have no vector.
         failures: number of failed images by ``stage/reason``.
@@ -54,7 +57,7 @@ class VectorSummary:
         precision: precision of the model; None if the model did not run.
         table_version: the last table version that the run made or saw.
         duration_s: total duration in seconds.
-        embed_s: seconds of work of the model, as a sum over all actors.
+        embed_s: seconds in which the model worked, as a sum over all actors.
         images_per_s: number of embedded images divided by the total duration.
     """
 
@@ -88,15 +91,15 @@ def run_vectors(
     held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> VectorSummary:
-    """Compute the vectors of every captioned image of a table, and verify the result in the table.
+    """Compute the missing vectors of the captioned images in a table, and verify the result.
 
-    Staged units are stored permanently. If the run is killed, only the units in its actors are
-    lost.
+    If the run is killed, staged units are not lost. Only the units that the actors are processing
+    are lost.
 
     Args:
         plan: the result of `plan_images` or `plan_stale_vectors`.
         ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        held: the table, if the caller already holds it; otherwise None.
+        held: the held table, if the caller already holds the table; otherwise None.
         on_progress: called after every unit.
 
     Raises:
@@ -106,15 +109,15 @@ def run_vectors(
         OSError: a disk is full or failed. Staged and committed work is kept, and the next run
             continues.
         InterruptedRunError: a signal or the cluster ended the run. Finished work is committed.
-        IncompleteRunError: an image has neither a vector nor a counted failure, or a description
-            has no finite vector.
+        IncompleteRunError: an image has no vector although its embedding did not fail, or a
+            description has no finite vector.
     """
     with open_run(
         plan.command,
         plan.location,
         plan.config,
         {"the model": plan.model},
-        # Record only the settings that this run uses, without the settings of captioning.
+        # Record only the settings that this run uses. It does not use the captioning settings.
         recorded=plan.config.model_dump(mode="json", include=_SECTIONS[plan.column.kind]),
         ray_address=ray_address,
         held=held,
@@ -125,7 +128,9 @@ def run_vectors(
 
 
 def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
-    """Reject a plan that can never run on the cluster. Ray would wait forever without a message.
+    """Reject a plan that the cluster can never execute.
+
+    Otherwise Ray would wait forever without a message.
 
     Raises:
         CapacityError: the plan needs more resources than the cluster has. The message contains both
@@ -182,11 +187,12 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
 
 
 def _num_without(plan: VectorPlan, progress: Progress) -> int:
-    """Return the number of rows without a vector with which searches may use the column.
+    """Return how many rows may have no vector when the new column becomes active.
 
-    Deleted or damaged images never get a vector. But if the store did not return an image, a later
-    run can embed the image, and searches use the older column until then. For descriptions the
-    number is 0, because every description must have vectors.
+    Deleted or damaged images never get a vector, so these images may have none. If the store did
+    not return an image, a later run can embed it, so the result is 0. Searches then use the older
+    column until that later run. For descriptions the result is also 0, because every description
+    must have a vector.
     """
     if not plan.of_images or STORE_FAULT in progress.failures:
         return 0
@@ -194,20 +200,21 @@ def _num_without(plan: VectorPlan, progress: Progress) -> int:
 
 
 def _prove(plan: VectorPlan, progress: Progress, num_ok: int, num_there: int) -> None:
-    """Compare the counts with the table.
+    """Compare the counts of the run with the table.
 
     Raises:
-        IncompleteRunError: the counts differ from the table, or a description has no vectors.
+        IncompleteRunError: the counts differ from the table, or a description has no finite vector.
     """
     if progress.num_failed and not plan.of_images:
         raise IncompleteRunError(
             f"{plan.model.name!r} returned no finite vector for {progress.num_failed:,} of "
-            f"{num_ok:,} descriptions: searches still use the earlier vectors; use another model"
+            f"{num_ok:,} descriptions. Searches still use the earlier vectors. Use another model"
         )
     if num_there + progress.num_failed != num_ok:
         raise IncompleteRunError(
-            f"{num_ok:,} images are captioned, but only {num_there:,} have a vector and "
-            f"{progress.num_failed:,} failed: run the same command again"
+            f"{num_ok:,} images are captioned. {num_there:,} of them have a vector, and "
+            f"{progress.num_failed:,} could not be embedded. To embed the other images, run the "
+            "same command again"
         )
 
 
@@ -243,7 +250,7 @@ def _summary(
 
 
 def check_store_gave_all(failures: Mapping[str, int], samples: Mapping[str, str]) -> None:
-    """Raise an error if the run did not get all images from the store.
+    """Raise an error if the store did not return all images.
 
     Args:
         failures: ``failures`` of the run's summary.
@@ -255,5 +262,5 @@ def check_store_gave_all(failures: Mapping[str, int], samples: Mapping[str, str]
     if STORE_FAULT in failures:
         raise StoreFaultError(
             f"the store did not return {failures[STORE_FAULT]:,} images "
-            f"({samples[STORE_FAULT]}): run the same command again"
+            f"({samples[STORE_FAULT]}). To embed them, run the same command again"
         )

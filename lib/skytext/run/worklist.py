@@ -1,13 +1,13 @@
-"""Decide the work of a run, shard by shard.
+"""Determine for each shard what a run must do.
 
 INPUT    the shards of the sources, and a version of the table.
 OUTPUT   for each shard, the number of images by `Verdict`, and whether the shard must be read.
 FAN-OUT  one `ShardPlan` per shard. The table is scanned once for all shards.
-ON ERROR a failed store request ends the run before any work.
+ON ERROR a failed store request ends the run before any work starts.
 
-If the manifest of a shard has the shard's current etag, the plan uses the manifest and does not
-open the shard. For all other shards, ``skytext plan`` reads the headers. ``skytext caption`` reads
-these shards completely, so it does not read their headers separately.
+If the etag in the manifest of a shard equals the current etag of the shard, the plan uses the
+manifest, and the shard is not opened. For all other shards, ``skytext plan`` reads the headers.
+``skytext caption`` reads these shards completely, so it does not read their headers before.
 """
 
 from __future__ import annotations
@@ -52,37 +52,40 @@ class Verdict(IntEnum):
     NEW = 0
     """The image has no row. It will be described."""
     CHANGED = 1
-    """The bytes of the image differ from its row. It will be described again."""
+    """The bytes of the image have changed since its row was written. It will be described again."""
     UNSURE = 2
     """The shard of the image has changed. The run must read the image to compare its bytes."""
     STALE = 3
-    """The image was described with other settings. It is described again only on request."""
+    """The image was described with other settings. It is described again only if the user requests
+    this."""
     FAILED = 4
-    """The image has a failed row. ``retry-failed`` tries it again."""
+    """The image has a failed row. ``retry-failed`` tries to describe the image again."""
     DONE = 5
     """The image has a row and needs no work."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """The plan of a shard before it is read.
+    """What a run must do with a shard. The plan is made before the shard is read.
 
     Attributes:
         shard: the shard.
         is_known: whether the members of the shard are known from its manifest or its headers.
-        must_read: whether the shard has any work.
-        by_rows: whether the run fetches only single images of the shard, by the byte ranges in
-            their rows. Otherwise the run reads the whole shard.
-        gone: ids (dtype S16) of rows whose images the shard no longer has.
+        must_read: whether the run must process at least one image of the shard.
+        by_rows: whether the run fetches only single images of the shard. The row of an image
+            contains its byte range. If false, the run reads the whole shard.
+        gone: ids (dtype S16) of the rows whose images are no longer in the shard.
         counts: number of images by `Verdict` value; all 0 if the members are unknown.
-        num_listed_ok: number of the shard's images with an ``ok`` row.
-        num_gone_ok: number of ``ok`` rows whose images the shard no longer has.
-        num_gone_failed: number of failed rows whose images the shard no longer has.
-        ids: count and sum of the ids of all rows of the shard. An id with two rows counts once.
-        fragments: ids of the table fragments with rows of the shard, if the shard must be read;
-            None if unknown.
+        num_listed_ok: number of images in the shard that have an ``ok`` row.
+        num_gone_ok: number of ``ok`` rows whose images are no longer in the shard.
+        num_gone_failed: number of failed rows whose images are no longer in the shard.
+        ids: count and sum of the ids of the shard's rows. If two rows have the same id, the id is
+            counted once.
+        fragments: ids of the table fragments that contain rows of the shard. Empty if the shard
+            need not be read; None if the fragments are unknown.
         fault: the reason why the store did not deliver the headers; empty without an error.
-        ignored: number of files that are not images, by kind; empty if the headers were not read.
+        ignored: number of files that are not images, by file kind; empty if the headers were not
+            read.
     """
 
     shard: Shard
@@ -118,11 +121,12 @@ class PlanOptions:
         caption_fingerprint: caption fingerprint of the run. Rows with another caption fingerprint
             are stale.
         redo_stale: whether stale rows are described again.
-        retry_failed: whether the plan is for ``retry-failed`` and not for ``caption``.
-        max_attempts: failed rows that have had this number of attempts are not tried again.
-        walk_headers: whether to read the headers of a shard whose manifest is missing or has
+        retry_failed: true if the plan is for ``retry-failed``; false if it is for ``caption``.
+        max_attempts: maximum number of attempts to describe an image. A failed row with this number
+            of attempts is not tried again.
+        walk_headers: whether to read the headers of a shard if its manifest is missing or has
             another etag.
-        whole_archives: archives whose shards are all in the sources.
+        whole_archives: names of the archives whose shards are all in the sources.
         limits: limits of the reader.
         reading: options of the reader.
     """
@@ -139,7 +143,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of one shard, sorted by id. All arrays have the same length."""
+    """The rows of one shard, sorted by id. All arrays have one entry per row."""
 
     ids: NDArray[np.bytes_]
     contents: NDArray[np.bytes_]
@@ -157,21 +161,22 @@ class _Rows:
 
 
 class RowIndex:
-    """The rows of all images of some shards, with about 56 bytes per row in memory.
+    """The table rows of the images in some shards. A row needs about 56 bytes of memory.
 
     Attributes:
         described: the first 16 bytes of the content hash of each image that was described with this
-            caption fingerprint, bytes (N,), sorted. The images may be in any shard, and withdrawn
-            images are included.
+            caption fingerprint, dtype S16, shape (N,), sorted. The images may be in any shard.
+            Withdrawn images are included.
         gone_shards: number of rows by archive and shard, for shards that no longer exist. Withdrawn
             rows are not counted.
-        gone_ids: ids of these rows, in the form of `skytext.table.id_sums.hash_bytes`.
+        gone_ids: ids of the rows in ``gone_shards``, in the form of
+            `skytext.table.id_sums.hash_bytes`.
 
     Args:
         table: the table version to read; None if there is no table.
         shards: the shards of the sources.
         caption_fingerprint: rows with another caption fingerprint are stale.
-        whole_archives: archives whose shards are all in ``shards``.
+        whole_archives: names of the archives whose shards are all in ``shards``.
     """
 
     def __init__(
@@ -250,7 +255,7 @@ class RowIndex:
 def open_index(
     location: TableLocation, version: int | None, shards: Sequence[Shard], options: PlanOptions
 ) -> RowIndex:
-    """Read all rows of a table version. If ``version`` is None, there is no table."""
+    """Read all rows of a table version. ``version`` is None if there is no table."""
     table = None if version is None else ImagesTable.open(location, version)
     return RowIndex(table, shards, options.caption_fingerprint, options.whole_archives)
 
@@ -266,11 +271,11 @@ def plan_shards(
 
     Args:
         location: the table.
-        index: rows of the table for these shards and options.
+        index: the result of `open_index` for the same shards and options.
         shards: the current shards of the sources.
         options: options of the plan.
-        on_members: called for each shard whose members are known. It receives the shard, its
-            members (schema `MANIFEST`) and the `Verdict` of each member.
+        on_members: called for each shard whose members are known. This function receives the shard,
+            the members of the shard (schema `MANIFEST`), and the `Verdict` of each member.
     """
     columns = ["image_id", "content_sha256"] if on_members is None else MANIFEST.names
 
@@ -289,12 +294,12 @@ def plan_shards(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known about the members of a shard.
+    """The members of a shard, or the reason why they are unknown.
 
     Attributes:
-        members: the members; None if they are unknown.
+        members: the members of the shard; None if they are unknown.
         fault: the error of the store; empty without an error.
-        ignored: number of files that are not images, by kind.
+        ignored: number of files that are not images, by file kind.
     """
 
     members: pa.Table | None = None
@@ -303,7 +308,7 @@ class _Known:
 
 
 def _walk(shard: Shard, options: PlanOptions) -> _Known:
-    """Read the headers of a shard; return its members, or the error of the store."""
+    """Read the headers of a shard; return the members of the shard, or the error of the store."""
     counts = ShardCounts()
     try:
         members = [
@@ -322,7 +327,8 @@ def _judge(
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
-    # If a withdrawn image is in the shard again, it is new, and its withdrawn row is replaced.
+    # A withdrawn image may be in the shard again. Such an image is processed like a new image, and
+    # its withdrawn row is replaced.
     rows = every_row.at(np.flatnonzero(~every_row.is_withdrawn))
     retryable = ~rows.is_ok & (rows.attempts < options.max_attempts)
     members = known.members
@@ -338,10 +344,10 @@ def _judge(
     has_row[place[place >= 0]] = True
     gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
     if _is_damaged(shard, members):
-        # The content after the damaged part is unknown, so no image is known to be missing.
+        # The content after the damaged part is unknown. It may contain the images of these rows.
         gone[:] = False
     counts = np.bincount(verdicts, minlength=len(Verdict))
-    # If the image of a failed row is missing, it cannot be tried again.
+    # A failed row cannot be tried again if its image is no longer in the shard.
     retryable &= ~gone
     again = retryable if options.retry_failed else _stale(rows, options) & has_row
     is_new = bool(counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE]].any() or markers.any())
@@ -371,16 +377,21 @@ def _is_damaged(shard: Shard, members: pa.Table) -> bool:
 
 
 def _stale(rows: _Rows, options: PlanOptions) -> NDArray[np.bool_]:
-    """Return whether each row must be described again because it is stale, bool (N,)."""
+    """Return for each row whether its image must be described again because the row is stale.
+
+    Returns:
+        A bool array, shape (N,).
+    """
     return rows.is_ok & rows.is_stale if options.redo_stale else np.zeros(len(rows.ids), np.bool_)
 
 
 def _are_where_they_were(shard: Shard, rows: _Rows) -> bool:
-    """Return whether the rows of a shard contain the current byte ranges of their images."""
+    """Return whether the byte ranges in the rows of a shard are still correct."""
     if not rows.has_place.all():
         return False
-    # If a tar file was written again, its images have other offsets, and its etag differs. A folder
-    # needs no such check, because each file of a folder has its own etag.
+    # If a tar file was written again, its images may have other offsets. Its etag is then different
+    # from the etag in the rows. A folder needs no such check, because each file of a folder has its
+    # own etag.
     return shard.path.endswith("/") or bool((rows.etags == _etag_hash(shard.etag)).all())
 
 
@@ -389,7 +400,10 @@ def _fragments(rows: _Rows, must_read: bool) -> tuple[int, ...]:
 
 
 def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Return for each member its verdict and the index of its row; the index is -1 for no row."""
+    """Return two arrays: the verdict of each member, and the index of the row of each member.
+
+    The index is -1 if the member has no row.
+    """
     ids = hash_bytes(members.column("image_id").combine_chunks())
     contents = hash_bytes(members.column("content_sha256").combine_chunks())
     verdicts = np.full(len(ids), Verdict.NEW, np.uint8)
@@ -401,12 +415,13 @@ def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArra
     verdicts[found] = Verdict.DONE
     verdicts[found & row.is_ok & row.is_stale] = Verdict.STALE
     verdicts[found & ~row.is_ok] = Verdict.FAILED
-    # If an image is now unreadable (no hash in the manifest), its row stays. If a failed row has no
-    # hash, the bytes of the image were missing when the row was made.
+    # If an image is now unreadable, the manifest contains no hash, and the row of the image stays.
+    # If a failed row has no hash, the bytes of the image were missing when the row was made.
     comparable = (contents != b"") & ((row.contents != b"") | ~row.is_ok)
     verdicts[found & comparable & (contents != row.contents)] = Verdict.CHANGED
     if "etag" in members.column_names:
-        # The members come from headers, which contain no hashes of the images.
+        # The members were read from the headers. Headers contain no hashes of the images, so the
+        # etags are compared.
         moved = row.etags != _etag_hashes(members.column("etag").combine_chunks())
         verdicts[found & moved & (row.contents != b"")] = Verdict.UNSURE
     return verdicts, np.where(found, place, -1)

@@ -77,7 +77,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
     assert (sizes.num_engines, gpus) == (4, 1.0)
     assert messages == [
         "the plan needs 6.35 CPUs and 4 GPUs to start, but the cluster has 8 CPUs and 0 GPUs now: "
-        "waiting for the autoscaler to add nodes; the run uses each node when it has started"
+        "waiting for the autoscaler to add nodes. The run uses each new node immediately"
     ]
 
 
@@ -94,7 +94,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
         (
             offer_of(HEAD, GPU_NODE, GPU_NODE),
             {"tensor_parallel_size": 2},
-            r"an engine needs 1 CPUs and 2 GPUs on one node, .* have room for 0 of 1",
+            r"an engine needs 1 CPUs and 2 GPUs on one node, but only 0 of 1 engines fit",
         ),
         (
             CPUS_ONLY,

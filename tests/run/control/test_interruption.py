@@ -72,8 +72,9 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
         assert running.finish(START_S) == 130, running.err
         assert time.monotonic() - asked < DRAIN_S + 15
         assert running.out == ""
-        assert running.err.splitlines()[-1].startswith("skytext: stopped on request; ")
-        assert "run the same command again to continue" in running.err
+        last_line = running.err.splitlines()[-1]
+        assert last_line.startswith("skytext: the run was stopped on request. ")
+        assert "To continue, run the same command again" in running.err
         assert "Traceback" not in running.err
     left = num_committed(table)
     assert 0 < left < 80

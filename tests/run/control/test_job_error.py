@@ -24,7 +24,7 @@ def test_a_disk_error_on_a_worker_is_raised_unchanged() -> None:
 def test_another_failure_names_the_logs() -> None:
     error = job_error(failed(OSError("body error\nand more")))
     assert isinstance(error, JobError)
-    assert str(error).startswith("the job stopped: OSError: body error (committed work is kept; ")
+    assert str(error).startswith("the job stopped: OSError: body error (committed work is kept. ")
     assert "the logs under " in str(error)
 
 

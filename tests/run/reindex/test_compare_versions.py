@@ -46,7 +46,7 @@ def test_a_version_that_lost_an_image_fails_and_says_by_how_much(table: ImagesTa
     assert found.found_new is not None
     assert found.found_live - found.found_new == pytest.approx(len(lost) / 3)
     (said,) = failed(found)
-    assert "golden queries that find their image" in said
+    assert "golden queries that find an expected image" in said
     assert "required: at most 0" in said
     assert failed(found, max_golden_drop=1.0) == []
     # Half of what the live version finds is there.
@@ -85,7 +85,7 @@ def test_logged_queries_have_an_overlap_and_no_expected_images(table: ImagesTabl
     long = (SearchRequest(text="a river " * 100),)
     (change,) = _compare(table.location, config(), last, last - 1, long).changes
     assert (len(change.query), change.query[-1]) == (200, "…")
-    with pytest.raises(NotComparedError, match=r"versions \d+ and \d+ refuse all 2"):
+    with pytest.raises(NotComparedError, match=r"versions \d+ and \d+ rejected all 2"):
         _compare(table.location, config(), last, last - 1, asked[3:])
 
 

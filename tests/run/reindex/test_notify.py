@@ -109,7 +109,7 @@ def test_without_a_secret_nothing_is_signed_and_a_refusal_is_final(
 def test_the_time_is_limited(facts: RunFacts) -> None:
     with receiver(500) as there:
         with pytest.raises(
-            NotifyError, match=r"not be notified within 0\.3 s \(\d+ tries\): status 500"
+            NotifyError, match=r"not be notified within 0\.3 s \(\d+ attempts\): HTTP status 500"
         ):
             notify(asked(facts, webhook=there.url, notify_timeout_s=0.3), ADDRESS)
         assert len(there.got) > 1

@@ -62,7 +62,7 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     changes = section(report, "What changed")
     for line in ("| new | .* | 1 |", "| changed | .* | 1 |", "| withdrawn | .* | 2 |"):
         assert re.search(line.replace("|", r"\|"), changes), changes
-    assert re.search(r"\| failed \| see failures \| 1 \|", changes)
+    assert re.search(r"\| failed \| see the section Failures \| 1 \|", changes)
     changed = section(report, "Changed images")
     now = {row["member"]: row["captions"][0]["one_sentence"] for row in described(table)}
     assert f"before: {plain(sentence['0000.jpg'])}\n  - now: {plain(now['0000.jpg'])}" in changed

@@ -233,7 +233,7 @@ def test_logged_queries_are_compared_and_add_a_check_only_without_golden_queries
     assert (summary.shadow.num_queries, summary.shadow.overlap_at_10) == (2, 0.5)
     assert (summary.comparison, summary.gate) == (None, [])
     assert "queries/broken.json is damaged" in notes
-    assert "a logged query was left out: the request is invalid at new" in notes
+    assert "a logged query was skipped: the request is invalid at new" in notes
     lines = "\n".join(_lines(summary))
     assert f"2 logged queries: overlap@10 with version {versions[0]} 0.50" in lines
     assert summary.to_json()["shadow"]["changes"][0]["overlap_at_10"] == 0.5
@@ -292,7 +292,8 @@ def test_a_new_version_is_a_canary_first_if_configured(
     assert "answers 0.05 of the searches until" in checks(facts).texts[0]
 
     summary, said = serve()
-    assert f"no row has changed, and a canary runs: {begun.canary.described}" in said
+    already = "no row has changed, and the latest version is already a canary: "
+    assert f"{already}{begun.canary.described}" in said
     assert promotions(where, 1) == [begun]
 
     # A version that a service has stopped is not tried again each night.

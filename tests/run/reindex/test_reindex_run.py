@@ -351,7 +351,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(
     logged = [LoggedQuery(dt.datetime.now(dt.UTC), {"text": one["query"]}) for one in queries]
     location = TableLocation.parse(str(table))
     save_queries(location, "service", logged)
-    with pytest.raises(GateError, match=r"share lost: 0\.5, required: at most 0") as caught:
+    with pytest.raises(GateError, match=r"new version\): 0\.5, required: at most 0") as caught:
         night(root, table, reindex__golden=str(golden))
     found = caught.value.summary.comparison
     assert found is not None

@@ -1,1 +1,1 @@
-"""The Ray cluster: its start, its nodes, and whether a plan fits on them."""
+"""The Ray cluster. These modules start or join it, and check that a plan fits its nodes."""

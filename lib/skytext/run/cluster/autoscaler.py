@@ -1,4 +1,4 @@
-"""Read the node types that the cluster's autoscaler may add."""
+"""Read the node types that the autoscaler of the cluster may add."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from skytext.run.cluster.nodes import Nodes, Resources
 
 _MANY = 2**31
 _OPTION = "--autoscaling-config="
-# The key of the text that `ray status` prints. On Kubernetes only the autoscaler writes this key.
-# On other platforms every head node writes this key.
+# Ray stores the output of `ray status` with this key. On Kubernetes, the key exists only if there
+# is an autoscaler. On other platforms, every head node writes the key.
 _STATUS_KEY = "__autoscaling_status"
 _ON_KUBERNETES = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 
@@ -26,9 +26,9 @@ _ON_KUBERNETES = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 def find_addable_nodes() -> Nodes | None:
     """Return all nodes that the autoscaler may run at the same time. Ray must be initialised.
 
-    If the provider reports the node types, they come from Ray's state. Otherwise they come from the
-    configuration file of the autoscaler on this machine (`ray up`). KubeRay's autoscaler does not
-    show its limits to jobs. The result then has no node types.
+    Some cluster providers report the node types to Ray. Otherwise the node types are read from the
+    configuration file of an autoscaler on this machine (`ray up`). A job cannot read the limits of
+    KubeRay's autoscaler. In this case the result has no node types.
 
     Returns:
         The nodes; None if the cluster has no autoscaler.

@@ -1,4 +1,4 @@
-"""Check before the start that a plan fits the cluster or its autoscaler's limits."""
+"""Check that a plan fits the cluster or the limits of its autoscaler, before the run starts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Offer:
     Attributes:
         live: the running nodes.
         most: all nodes that the autoscaler may run at the same time. If the cluster has no
-            autoscaler or the limits are unknown, these are the running nodes.
-        has_limits: False if the cluster has an autoscaler whose limits are unknown.
+            autoscaler, or if the limits of the autoscaler are unknown, ``most`` equals ``live``.
+        has_limits: false if the cluster has an autoscaler and the limits of the autoscaler are
+            unknown; otherwise true.
     """
 
     live: Nodes
@@ -67,16 +68,19 @@ def _is_cpu_build() -> bool:
 def fit_plan(
     config: Config, offer: Offer, on_note: Callable[[str], None] = lambda _: None
 ) -> tuple[PoolSizes, float]:
-    """Wait until the cluster has enough resources; return the stage sizes and the GPUs per engine.
+    """Check that a plan fits the cluster. If necessary, wait for nodes.
 
-    An actor keeps its resources as long as it runs. In addition to all actors, the cluster must
-    have resources for one task that reads and one task that writes. Otherwise Ray would wait
-    forever without a message.
+    An actor occupies its resources as long as it runs. So the cluster must have resources for all
+    actors and, in addition, for one task that reads and one task that writes. Otherwise Ray would
+    wait forever without a message.
 
     Args:
         config: the settings.
         offer: the result of `read_offer`.
-        on_note: receives a message if the plan must wait for nodes.
+        on_note: receives a message if the run must wait for nodes.
+
+    Returns:
+        The sizes of the stages, and the number of GPUs per engine.
 
     Raises:
         CapacityError: the plan does not fit the cluster.
@@ -94,7 +98,7 @@ def fit_plan(
     if fits(offer.most) or not offer.has_limits:
         on_note(
             f"the plan needs {needed} to start, but the cluster has {offer.live.total} now: "
-            "waiting for the autoscaler to add nodes; the run uses each node when it has started"
+            "waiting for the autoscaler to add nodes. The run uses each new node immediately"
         )
         return sizes, gpus
     wait_s = config.job.wait_for_nodes_s
@@ -110,13 +114,14 @@ def fit_plan(
             return sizes, gpus
     if needed.fits(offer.most.total):
         raise CapacityError(
-            f"an engine needs {one} on one node, but the nodes of this cluster have room for "
-            f"{offer.most.room_for(one):g} of {sizes.num_engines} engines: lower "
+            f"an engine needs {one} on one node, but only {offer.most.room_for(one):g} of "
+            f"{sizes.num_engines} engines fit on the nodes of this cluster: lower "
             "caption.engine.num_engines, tensor_parallel_size, num_gpus_per_engine or "
             "num_cpus_per_engine, or use larger nodes"
         )
     engine = config.caption.engine
-    without = "" if offer.most.total.num_gpus or not gpus else "; skytext[cpu] needs no GPU"
+    has_gpus = offer.most.total.num_gpus or not gpus
+    without = "" if has_gpus else ". If you install skytext[cpu], the engines need no GPU"
     raise CapacityError(
         f"the plan needs {needed}, but the cluster has {_shown(offer)}: lower "
         f"caption.engine.num_engines ({engine.num_engines}), caption.engine.num_cpus_per_engine "
@@ -156,8 +161,8 @@ def check_needed(needed: Resources, offer: Offer, advice: str) -> None:
         advice: the settings that the user can lower.
 
     Raises:
-        CapacityError: the plan needs more resources than available. The message contains both
-            amounts and the advice.
+        CapacityError: the plan needs more resources than available. The message contains the needed
+            resources, the available resources and the advice.
     """
     if offer.has_limits and not needed.fits(offer.most.total):
         raise CapacityError(

@@ -25,17 +25,18 @@ from skytext.run.cluster.ray_temp_dir import short_temp_dir
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
 KEEP_WORKERS = {"num_workers_soft_limit": 8}
-"""A system setting of Ray: the number of idle workers that Ray keeps. Ray's default is the number
-of CPUs. Ray ends all further idle workers after one second, and the next task must then start a new
-process. With Ray's default on two CPUs, every commit took one to two seconds longer."""
+"""A system setting of Ray: the number of idle worker processes that Ray keeps. The default of Ray
+is the number of CPUs. Ray ends all other idle worker processes after one second, and the next task
+must then start a new process. With the default on a machine with two CPUs, every commit took one to
+two seconds longer."""
 
 
 @contextmanager
 def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``. If neither is set, start a local Ray.
 
-    If Ray is already initialised in this process, the block uses it and leaves it running. A local
-    Ray that this call started ends with the block.
+    If Ray is already initialised in this process, the block uses this Ray, and Ray continues to run
+    after the block. If this function starts a local Ray, the local Ray ends when the block ends.
 
     Raises:
         ConfigError: no Ray cluster responds at the address.
@@ -49,8 +50,8 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
         _check_reachable(address)
     prepare_libraries()
     _quiet_ray_data()
-    # Ray prints messages of the cluster on stdout, such as the last log lines of a lost node. The
-    # output of the command must not contain them.
+    # Ray prints messages of the cluster on stdout, for example the last log lines of a lost node.
+    # Redirect these messages to stderr, because stdout contains the result of the command.
     with (
         contextlib.redirect_stdout(sys.stderr),
         _joined(address) if address else local_ray(config),
@@ -59,10 +60,11 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
 
 
 class _DriverPath(JobConfig):
-    """A job configuration that gives workers the import path of this process.
+    """A job configuration that sets the import path of the workers to the path of this process.
 
-    Ray puts the working directory first on the import path of its workers, even if it is not on the
-    import path of this process. A file ``random.py`` in that directory would crash every worker.
+    Without it, Ray adds the working directory at the start of the workers' import path, even if the
+    working directory is not on the import path of this process. A file ``random.py`` in the working
+    directory would then crash every worker.
     """
 
     def _get_proto_job_config(self) -> Any:
@@ -77,8 +79,8 @@ def _joined(address: str) -> Iterator[None]:
     try:
         ray.init(
             address=address,
-            # For an address with ray://, the Ray client server creates its own configuration. The
-            # server may not have this class.
+            # If the address starts with ray://, the Ray client server creates the configuration.
+            # The server may not have this class.
             job_config=None if "://" in address else _DriverPath(),
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -86,8 +88,8 @@ def _joined(address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         message = " ".join(str(error).split())[:300]
         if "RAY_AUTH_MODE" not in os.environ:
-            # If ~/.ray contains a token, `ray start` requires this token from clients. But a client
-            # sends no token unless RAY_AUTH_MODE is set.
+            # If ~/.ray contains a token, `ray start` requires clients to send this token. But a
+            # client sends the token only if RAY_AUTH_MODE is set.
             message += " (if the cluster requires a token, set RAY_AUTH_MODE=token)"
         raise JobError(f"cannot use the Ray cluster at {address}: {message}") from error
     try:
@@ -97,15 +99,15 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Reject an address at which no process listens. Ray itself would retry for many minutes.
+    """Raise an error if no process listens at the address. Ray itself would retry for many minutes.
 
     Raises:
-        ConfigError: no process listens at the address, or it is an address of the dashboard.
+        ConfigError: no process listens at the address, or the address is a dashboard address.
     """
     if address.startswith(("http://", "https://")):
         raise ConfigError(
-            f"{address} is an address for `ray job submit`: give the cluster as HOST:6379, or "
-            "leave out --ray-address and RAY_ADDRESS to start a local Ray"
+            f"{address} is an address for `ray job submit`: give the address of the cluster as "
+            "HOST:6379, or leave out --ray-address and RAY_ADDRESS to start a local Ray"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # IPv6
@@ -121,9 +123,9 @@ def _check_reachable(address: str) -> None:
 
 
 def _quiet_ray_data() -> None:
-    """Make Ray Data write the details of a failure only to its log files.
+    """Configure Ray Data so that it writes the details of a failure only to its log files.
 
-    The command itself prints one line about the failure.
+    The command prints its own error message about the failure.
     """
     import ray.data  # noqa: F401  (installs the handlers)
 
@@ -134,9 +136,10 @@ def _quiet_ray_data() -> None:
 
 @contextmanager
 def _held_back_stderr() -> Iterator[None]:
-    """Collect the stderr of Ray's C++ code while Ray starts; print it only if the start fails.
+    """Collect the stderr output of the block. Print the output only if the block raises an error.
 
-    If RAY_BACKEND_LOG_LEVEL is set, Ray's C++ code prints a line about this setting.
+    The block starts Ray. If RAY_BACKEND_LOG_LEVEL is set, Ray's C++ code prints a line about this
+    variable, which users do not need.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -156,13 +159,13 @@ def _held_back_stderr() -> Iterator[None]:
 
 @contextmanager
 def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
-    """Start a Ray on this machine without console output, and end it with the block.
+    """Start a local Ray without console output. The local Ray ends when the block ends.
 
-    Ray installs its own signal handlers at its start. A caller must install its own handlers after
-    that.
+    When Ray starts, it installs its own signal handlers. So callers must install their own signal
+    handlers inside the block.
 
     Args:
-        config: contains the size of the object store.
+        config: the settings. They contain the size of the object store.
         num_cpus: number of CPUs that Ray may use; None for all cores of the machine.
 
     Raises:
@@ -179,8 +182,8 @@ def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
 
 def _start_local(config: Config, num_cpus: int | None) -> None:
     with _held_back_stderr(), warnings.catch_warnings():
-        # A fork is a risk for Lance only if the child uses Lance. Ray's child processes immediately
-        # execute another program.
+        # Lance warns about forks. But a fork is a risk only if the child process uses Lance. The
+        # child processes of Ray immediately execute another program.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         try:
             ray.init(
@@ -200,14 +203,15 @@ def _start_local(config: Config, num_cpus: int | None) -> None:
 
 
 def job_error(error: RayError) -> SkytextError | OSError:
-    """Convert an error of the cluster, or of our code on the cluster, to an error for the caller.
+    """Convert an error of Ray to an error for the caller.
 
-    A disk error is returned unchanged, because only the caller can add the path of the table.
+    The cause of the error is Ray itself or the code of skytext on the cluster. A disk error is
+    returned unchanged, because only the caller can add the path of the table to the message.
     """
     cause = getattr(error, "cause", None)
-    # Ray combines our exception and Ray's traceback in one object.
+    # Ray combines the exception of skytext and the traceback of Ray in one object.
     if isinstance(error, RayTaskError) and isinstance(cause, SkytextError):
-        # Our messages have one line. Ray appended the other lines.
+        # A message of skytext has one line. Ray has appended the other lines.
         return type(cause)(str(cause).partition("\n")[0])
     cause = cause or error
     text = str(cause.args[0]) if cause.args else ""
@@ -215,7 +219,8 @@ def job_error(error: RayError) -> SkytextError | OSError:
         return cause
     return JobError(
         f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (committed work is "
-        f"kept; run the same command again to continue; details are in the logs under {ray_logs()})"
+        "kept. To continue, run the same command again. For details, see the logs under "
+        f"{ray_logs()})"
     )
 
 
@@ -224,5 +229,6 @@ def ray_logs() -> str:
     node = ray._private.worker._global_node
     if node is None:
         return "/tmp/ray/session_latest/logs"
-    # Resolve the link in the path, because the link is deleted at the end of the run.
+    # The path contains a symbolic link that is deleted at the end of the run. Resolve the link, so
+    # that the path stays valid.
     return os.path.realpath(str(node.get_logs_dir_path()))

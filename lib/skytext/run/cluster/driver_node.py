@@ -1,12 +1,13 @@
 """Run control functions in a separate process on the driver's node.
 
-The functions that prepare, commit, merge and count read the whole table. They run in a worker
-process and not in the driver, because Lance keeps the metadata of every opened file in memory. The
-driver's memory must not grow with the table. The functions run on the driver's node, so the loss of
-another node does not affect them. The loss of the driver's node ends the run in any case.
+Control functions prepare, commit, merge and count, and they read the whole table. Lance keeps the
+metadata of every opened file in memory. The memory use of the driver must not grow with the table,
+so control functions run in a worker process and not in the driver. They run on the driver's node,
+so the loss of another node does not affect them. If the driver's node is lost, the run ends in any
+case.
 
-All these functions must be idempotent: a worker process can exit after it has done the work and
-before it has sent the result. The function then runs a second time.
+All control functions must be idempotent. A worker process can exit after it has done the work and
+before it has sent the result. The function is then called a second time.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ _TRIES = 3
 def run_on_driver_node(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call an idempotent function in a worker process on this node, and return its result.
 
+    If the worker process exits, the function is called again, but at most three times in total.
+
     Raises:
-        SkytextError: the function raised this error, or the cluster failed (`JobError`). If the
-            worker process exits, the function is called again, up to three times in total.
+        SkytextError: the function raised this error.
+        JobError: the cluster failed.
     """
     return cast("T", _try(lambda: [_task(function, 1).remote(*args, **kwargs)])[0])
 
 
 def run_and_refer(function: Callable[..., tuple[T, Any]], *args: Any) -> tuple[T, Any]:
-    """Call a function that returns two values. The second value stays in Ray's object store.
+    """Call an idempotent function that returns two values. Do not fetch the second value.
+
+    The second value stays in Ray's object store.
 
     Returns:
         The first value, and a reference with which workers can fetch the second value.
@@ -48,7 +53,8 @@ def run_and_refer(function: Callable[..., tuple[T, Any]], *args: Any) -> tuple[T
 
 def _task(function: Callable[..., Any], num_returns: int) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Ray's retries are off, because Ray would also repeat the task when its result is lost later.
+    # Ray's own retries are switched off. Otherwise Ray would also repeat the task if its result is
+    # lost at a later time.
     options = ray.remote(
         num_cpus=0, max_retries=0, num_returns=num_returns, scheduling_strategy=here
     )
@@ -56,7 +62,11 @@ def _task(function: Callable[..., Any], num_returns: int) -> Any:
 
 
 def _try(start: Callable[[], list[Any]]) -> tuple[Any, list[Any]]:
-    """Start the task, up to three times; return its first value and references to all values."""
+    """Start a task, and start it again if its process exits, at most three times in total.
+
+    Returns:
+        The first value that the task returned, and the references to all its values.
+    """
     for tries_left in reversed(range(_TRIES)):
         references = start()
         try:

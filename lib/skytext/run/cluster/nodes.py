@@ -1,4 +1,7 @@
-"""Resources of the nodes of a cluster, and how many actors fit on the nodes (without Ray)."""
+"""Compute the resources of a cluster, and the number of actors that fit on its nodes.
+
+Ray is not needed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Resources:
 
     @classmethod
     def of(cls, found: Mapping[str, float]) -> Resources:
-        """Read resources from Ray's names ``CPU`` and ``GPU``."""
+        """Make resources from a mapping with Ray's names, which are ``CPU`` and ``GPU``."""
         return cls(float(found.get("CPU", 0)), float(found.get("GPU", 0)))
 
     def fits(self, other: Resources) -> bool:
@@ -27,9 +30,10 @@ class Resources:
         return self.num_cpus <= other.num_cpus and self.num_gpus <= other.num_gpus
 
     def room_for(self, one: Resources) -> int:
-        """Return how many actors fit at the same time, if each actor needs the resources ``one``.
+        """Return how many actors fit on these resources at the same time.
 
-        ``one`` must have CPUs.
+        Args:
+            one: the resources that each actor needs. The number of CPUs must be greater than 0.
         """
         room = self.num_cpus / one.num_cpus
         if one.num_gpus:
@@ -42,7 +46,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The nodes of a cluster by node type.
+    """The nodes of a cluster, grouped by node type.
 
     Attributes:
         kinds: for each node type, the resources of one node and the number of nodes.
@@ -52,12 +56,18 @@ class Nodes:
 
     @property
     def total(self) -> Resources:
-        """Resources of all nodes together."""
+        """The sum of the resources of all nodes."""
         return Resources(
             sum(node.num_cpus * count for node, count in self.kinds),
             sum(node.num_gpus * count for node, count in self.kinds),
         )
 
     def room_for(self, one: Resources) -> int:
-        """Return how many actors fit on all nodes. Each actor must fit on a single node."""
+        """Return how many actors fit on all nodes at the same time.
+
+        An actor cannot use the resources of two nodes.
+
+        Args:
+            one: the resources that each actor needs.
+        """
         return sum(count * node.room_for(one) for node, count in self.kinds)

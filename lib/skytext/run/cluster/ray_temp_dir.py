@@ -1,8 +1,9 @@
 """Find a temporary folder in which a local Ray and its workers can create Unix sockets.
 
-Ray uses the folder ``ray`` in ``RAY_TMPDIR``. If ``RAY_TMPDIR`` is not set, Ray uses ``TMPDIR``, or
-else ``/tmp``. The path of a Unix socket may have at most 107 bytes, and the names that Ray appends
-need 68 bytes. Workers (vLLM) create sockets in ``TMPDIR``.
+Ray creates its sockets in the folder ``ray`` in ``RAY_TMPDIR``. If ``RAY_TMPDIR`` is not set, Ray
+uses ``TMPDIR``. If ``TMPDIR`` is also not set, Ray uses ``/tmp``. The path of a Unix socket may
+have at most 107 bytes. The names that Ray appends to the folder need 68 bytes. The workers of vLLM
+create sockets in ``TMPDIR``.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 MAX_BYTES = 107 - len(_SOCKET)
 """Maximum length of the path of the temporary folder."""
 MIN_FREE_BYTES = 64 * 2**20
-"""Minimum free space. With less free space, Ray would fail after half a minute without a clear
-reason."""
+"""Minimum free space in bytes. If less space is free, Ray fails after half a minute, and its error
+message does not contain the reason."""
 _VARIABLES = ("RAY_TMPDIR", "TMPDIR")
 
 
 @contextmanager
 def short_temp_dir() -> Iterator[str]:
-    """Set ``RAY_TMPDIR`` and ``TMPDIR`` to suitable folders for a local Ray, during the block.
+    """During the block, set ``RAY_TMPDIR`` and ``TMPDIR`` to folders that a local Ray can use.
 
-    Suitable folders are not changed. A path that is too long is replaced by a link to the same
-    folder, so files are still written to the user's folder. The link is in a private folder. If
-    ``ray`` in ``TMPDIR`` or ``/tmp`` is not writable, Ray uses the private folder. The private
-    folder is deleted at the end of the block. If the block ends with an error whose message
-    contains the path, the folder is kept, because the user needs the logs in it.
+    If a folder is already suitable, its variable is not changed. If the path of a folder is too
+    long, the variable is set to a symbolic link to this folder, so files are still written to the
+    folder of the user. The link is in a new private folder. If the folder ``ray`` in ``TMPDIR`` or
+    ``/tmp`` is not writable, Ray uses the private folder. The private folder is deleted at the end
+    of the block. But if the block raises an error and the message contains the path of the private
+    folder, this folder is kept, because the user needs the logs in it.
 
     Yields:
         The folder in which Ray creates the folder ``ray``.
@@ -73,7 +75,7 @@ def short_temp_dir() -> Iterator[str]:
 def wanted_temp_dir() -> str:
     """Return the folder in which Ray creates the folder ``ray``.
 
-    Ray also uses a variable that is set to an empty string.
+    If a variable is set to an empty string, Ray also uses this value.
     """
     return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
 
@@ -83,14 +85,14 @@ def _is_short(folder: str) -> bool:
 
 
 def _serves(folder: str) -> bool:
-    """Return whether Ray can create or use the folder ``ray`` in a folder."""
+    """Return whether Ray can create or use a folder ``ray`` inside ``folder``."""
     if not os.path.isabs(folder) or not _is_short(folder):
         return False
     return can_write(existing_part(os.path.join(folder, "ray")))
 
 
 def existing_part(path: str) -> str:
-    """Return the path itself if it exists, or else its nearest parent folder that exists."""
+    """Return the path if it exists. Otherwise return the nearest parent folder that exists."""
     path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -105,8 +107,8 @@ def can_write(folder: str) -> bool:
 def _check_space(folder: str) -> None:
     if shutil.disk_usage(existing_part(folder)).free < MIN_FREE_BYTES:
         raise JobError(
-            f"{os.strerror(errno.ENOSPC)}: {folder}: free some space, or set RAY_TMPDIR to another "
-            "folder, and run the same command again"
+            f"{os.strerror(errno.ENOSPC)}: {folder}: free some space, or set RAY_TMPDIR to a "
+            "folder on another disk. Then run the same command again"
         )
 
 
@@ -143,5 +145,6 @@ def _set(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
-    # Python then determines its temporary folder again.
+    # Python stores the path of its temporary folder here. None makes Python read the variables
+    # again.
     tempfile.tempdir = None

@@ -1,7 +1,7 @@
-"""Reject paths of the driver's machine that do not exist on another node of the cluster.
+"""Raise an error if a path on the driver's machine does not exist on another node of the cluster.
 
-Some folders are on a file system that every node mounts. Other folders exist on one machine only.
-The path does not show this difference, so every node checks that the path exists.
+Some folders are on a file system that every node mounts. Other folders exist only on one machine.
+A path does not show this difference, so every node checks that the path exists.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ def check_paths(
     models: Mapping[str, ModelIdentity],
     shards: Iterable[Shard] = (),
 ) -> None:
-    """Reject a plan with a path that a node of the cluster does not have.
+    """Raise an error if a path of the plan does not exist on a node of the cluster.
 
     Args:
-        location: the table. Its claim must be held, because other nodes check for the claim's file.
-        models: the models, by their names for the error message.
+        location: the table. This process must hold the claim on the table, because other nodes
+            check that the file of the claim exists.
+        models: the models of the run. The keys are the names of the models in error messages.
         shards: shards of the sources.
 
     Raises:
@@ -46,7 +47,8 @@ def check_paths(
         if place.scheme == "file":
             paths[place.path] = "the source"
     for name, model in models.items():
-        # A model in an installed package is not checked, because each node finds its own path.
+        # The path of a model in an installed package may differ on each node, so such a path is not
+        # checked.
         if model.is_local and not model.is_packaged:
             paths[model.source] = name
     _check_everywhere(paths)
@@ -82,8 +84,9 @@ def _check_everywhere(paths: Mapping[str, str]) -> None:
         missing = ray.get(list(asked), timeout=_ANSWER_S)
     except RayError as error:
         raise CapacityError(
-            f"a node of the cluster did not confirm within {_ANSWER_S:g} s that the paths of this "
-            f"call exist on it: {error}"
+            "a node of the cluster did not respond within "
+            f"{_ANSWER_S:g} s to the check that the paths of the table, the models and the sources "
+            f"exist on every node: {error}"
         ) from error
     for path, host in zip(missing, asked.values(), strict=True):
         if path is not None:

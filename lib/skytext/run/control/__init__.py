@@ -1,1 +1,1 @@
-"""Control of a run: the cluster, preparation, commits, and interruption."""
+"""The control of a run: preparation, limits, commits, and interruption."""

@@ -1,14 +1,14 @@
 """Limit the number of unstaged units with a backpressure policy of Ray Data.
 
-If a node or the driver fails, the captions that are not staged yet are lost. Ray Data limits queues
-by bytes, but captions are small. Without this limit, many captions would wait for a slow embedder
-or a slow store.
+If a node or the driver fails, the captions that are not staged yet are lost. Ray Data limits a
+queue by its size in bytes, but captions are small. Without the limit in this module, many captions
+would wait in a queue if the embedder or the store is slow.
 
-The driver checks the limit before it gives a unit to an engine. An actor or a task must not wait
-for the limit. A waiting actor or task would occupy a slot that Ray may need to recompute lost
-blocks, and the run would hang.
+The driver checks the limit before it sends a unit to an engine. No actor and no task waits for the
+limit. A waiting actor or task would occupy a slot that Ray may need to recompute lost blocks, and
+the run would hang.
 
-Ray Data ignores the limit while no operator has a task, because the execution would stop otherwise.
+If no operator has a task, Ray Data ignores the limit, because the execution would stop otherwise.
 So the number of unstaged units may exceed the limit while the first embedder starts.
 """
 
@@ -30,15 +30,15 @@ _SETTING = "skytext.unstaged_units"
 
 
 class UnstagedUnits(BackpressurePolicy):
-    """A policy that gives the captioner no more units while too many units are unstaged.
+    """A policy that sends no units to the captioner while too many units are unstaged.
 
     Ray Data creates one policy per execution, on the driver. The last operator of a run writes one
     row for each unit that the captioner has received. So the number of unstaged units is the number
-    of units that the captioner received, minus the number of rows that the last operator wrote. A
-    unit that Ray recomputes after the loss of a node is counted once.
+    of units that the captioner received, minus the number of rows that the last operator wrote. If
+    Ray computes a unit again after the loss of a node, the unit is counted only once.
 
     Args:
-        data_context: contains the limit; see `limit_unstaged`.
+        data_context: settings of the execution. They contain the limit; see `limit_unstaged`.
         topology: the operators in order.
         resource_manager: not used.
     """
@@ -64,19 +64,20 @@ class UnstagedUnits(BackpressurePolicy):
 
 
 def limit_unstaged(context: DataContext, operator: str, job: JobConfig) -> None:
-    """Limit the number of units that ``operator`` has received and that have no record yet.
+    """Limit the number of unstaged units in a data set.
 
-    The limit is the larger of two numbers: the units of one commit, and the units that keep all
-    actors of the operator busy.
+    Units are counted if ``operator`` has received them and the last operator has not written their
+    records. The limit is the larger of two numbers. The first number is the number of units in one
+    commit. The second number is the number of units that keeps all actors of ``operator`` busy.
 
     Args:
-        context: context of the data set to execute.
-        operator: name of the operator's class.
-        job: the sizes of units and commits.
+        context: context of the data set.
+        operator: class name of the operator.
+        job: settings with the sizes of units and commits.
     """
     min_units = math.ceil(job.commit_images / job.unit_images)
-    # This must be more than the units that the actors process at the same time. Otherwise the units
-    # in progress would reach the limit, and Ray Data would never add an actor.
+    # This number must be larger than the number of units that an actor processes at the same time.
+    # Otherwise the units in progress would reach the limit, and Ray Data would never add an actor.
     units_per_actor = job.units_in_flight + 4
     context.set_config(_SETTING, (operator, min_units, units_per_actor))
     context.set_config(

@@ -1,4 +1,4 @@
-"""The budget of all runs of one command."""
+"""The budget that all runs of one command share."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Budget:
-    """Limits for the number of images and the time, shared by consecutive runs.
+    """A limit for the number of images and a limit for the time. Consecutive runs share both.
 
     Attributes:
         max_images: maximum number of images to describe or embed; None for no limit. When the limit
-            is reached, the engines also finish the images that they have received. Failed images do
-            not count.
-        max_s: maximum seconds since this object was created; None for no limit.
-        num_images: number of images that the runs have finished.
-        reserved: share of both limits that is reserved for later runs of the command, from 0 to 1.
+            is reached, the engines still finish the images that they have received. Failed images
+            are not counted.
+        max_s: maximum number of seconds since this object was created; None for no limit.
+        num_images: number of images that the runs have finished without a failure.
+        reserved: share of both limits that the current run must not use, from 0 to 1. This share is
+            reserved for later runs of the command.
     """
 
     max_images: int | None = None
@@ -26,17 +27,17 @@ class Budget:
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, num_images: int) -> None:
-        """Add to the number of finished images."""
+        """Add ``num_images`` to the number of finished images."""
         self.num_images += num_images
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is any limit."""
+        """Whether the number of images or the time is limited."""
         return self.max_images is not None or self.max_s is not None
 
     @property
     def is_spent(self) -> bool:
-        """Whether no more work may start."""
+        """Whether a limit is reached. No more work may then start."""
         share = 1 - self.reserved
         if self.max_images is not None and self.num_images >= share * self.max_images:
             return True

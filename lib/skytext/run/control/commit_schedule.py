@@ -1,4 +1,4 @@
-"""Decide when staged units are committed, and end a run without losing finished work."""
+"""Commit staged units at the right times, and end a run without losing finished work."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ _SHORTEST_WAIT_S = 0.1
 class Pending:
     """The units that are staged and not yet committed.
 
-    A commit is due when enough images are staged, or when enough seconds have passed since the last
-    commit. A thread checks the time, so a run also commits if no more units arrive.
+    A commit is due when ``commit_images`` images are staged, or when ``commit_interval_s`` seconds
+    have passed since the last commit. A thread checks the time, so a commit also happens if no more
+    units arrive.
 
     Args:
-        commit: a function that commits units. It receives the ids of the units and the number of
-            their images.
-        commit_images: number of staged images after which a commit is due.
-        commit_interval_s: seconds since the last commit after which a commit is due.
-        groups: number of images of each group. The units of a group are committed together. A unit
+        commit: a function that commits units. It receives the ids of the units, and the number of
+            images in these units.
+        commit_images: a commit is due when this number of images is staged.
+        commit_interval_s: a commit is due when this number of seconds has passed since the last
+            commit.
+        groups: number of images in each group. The units of a group are committed together. A unit
             without a group is committed independently.
     """
 
@@ -58,9 +60,10 @@ class Pending:
 
         Args:
             unit_id: id of the unit; None if nothing was staged for the unit.
-            num_images: number of staged images of the unit.
-            group: group of the unit.
-            num_settled: number of images of the group that this unit completes, staged or failed.
+            num_images: number of staged images in the unit.
+            group: name of the unit's group; empty if the unit has no group.
+            num_settled: number of images of the group that are finished with this unit. They are
+                staged or failed.
         """
         with self._lock:
             if unit_id is not None:
@@ -82,7 +85,7 @@ class Pending:
             self._commit(unit_ids, num_images)
 
     def finish(self) -> None:
-        """Commit the pending units, including those of incomplete groups."""
+        """Commit all pending units. Units of incomplete groups are also committed."""
         with self._lock:
             for group in list(self._held):
                 self._release(group)
@@ -95,11 +98,11 @@ class Pending:
 
     @contextlib.contextmanager
     def committing_in_time(self, on_error: Callable[[BaseException], None]) -> Iterator[None]:
-        """Run a thread that commits after each interval, until the block ends.
+        """Run a thread during the block. The thread commits whenever a commit is due.
 
         Args:
-            on_error: receives the error if a commit fails. It is called in that thread. The thread
-                then makes no further commit.
+            on_error: receives the error if a commit in the thread fails. The thread calls this
+                function, and makes no further commit.
         """
 
         def commit_if_due(ended: threading.Event) -> bool:
@@ -107,7 +110,7 @@ class Pending:
                 with self._lock:
                     if not ended.is_set() and self._seconds_left() <= 0:
                         self.commit()
-            # Pass every error to the run, and the run then ends: see `Stopping.fail`.
+            # Pass every error to the run. The error then ends the run; see `Stopping.fail`.
             except BaseException as error:  # noqa: BLE001
                 on_error(error)
                 return False
@@ -130,14 +133,19 @@ def commit_as_staged(
     stop: StopFlag,
     stopping: Stopping,
 ) -> float:
-    """Take every record, and make a last commit; return the seconds that the last commit took.
+    """Process the records of all units, and commit the units.
 
     Args:
         records: records of units, in the order in which the units were staged.
-        take: a function that counts a record and adds its unit to ``pending``.
+        take: a function that counts a record and adds the unit of the record to ``pending``.
         pending: the staged units that are not committed yet.
-        stop: the stop flag of the run. It is raised if the run is requested to stop.
-        stopping: the watcher of the run. After a request to stop, this function returns early.
+        stop: the stop flag of the run. This function raises the flag if the run receives a request
+            to stop.
+        stopping: the object that receives the requests to stop. After such a request, this function
+            returns before all records are processed.
+
+    Returns:
+        The duration of the last commit in seconds.
     """
     stopping.drain_by(stop.raise_)
     try:
@@ -148,12 +156,12 @@ def commit_as_staged(
                 take(record)
     except BaseException as error:
         stopping.settle()
-        # If the cluster or the store has failed, this commit can also fail. The next run then
-        # commits the staged units.
+        # If the cluster or the store has failed, this commit may also fail. In this case, the next
+        # run commits the staged units.
         with contextlib.suppress(JobError):
             pending.finish()
-        # After a request to stop, KeyboardInterrupt means that the time limit has expired or a
-        # second signal has arrived. The run ends without the units in progress.
+        # After a request to stop, KeyboardInterrupt means that the time limit has expired or that a
+        # second signal has arrived. The units in progress are then not finished.
         if not (isinstance(error, KeyboardInterrupt) and stopping.is_requested):
             raise
         return 0.0
@@ -171,14 +179,16 @@ def check_not_stopped(stopping: Stopping, what: str) -> None:
     """Raise an error if the run received a request to stop.
 
     Args:
-        stopping: the watcher of the run.
-        what: description of the committed work.
+        stopping: the object that receives the requests to stop.
+        what: description of the committed work for the error message, such as ``12 images``.
 
     Raises:
         InterruptedRunError: the run received a request to stop.
     """
     if stopping.is_requested:
-        why = "the cluster removes this node" if stopping.is_node_leaving else "stopped on request"
+        is_leaving = stopping.is_node_leaving
+        why = "because the cluster removes this node" if is_leaving else "on request"
         raise InterruptedRunError(
-            f"{why}; {what} of this run are committed: run the same command again to continue"
+            f"the run was stopped {why}. {what} of this run are committed. To continue, run the "
+            "same command again"
         )

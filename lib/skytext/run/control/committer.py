@@ -1,11 +1,11 @@
-"""Commit groups of staged units.
+"""Commit staged units. Several units are committed together.
 
 INPUT    ids of staged units, and the last table version that the driver has seen.
-OUTPUT   the new version.
-FAN-OUT  one task per group. The driver waits for each task.
-ON ERROR a conflict or a failed store request ends the run. The rows of the group are then not
-         visible, and the next run uses the records of the group. If a merge fails, the next merge
-         includes its fragments.
+OUTPUT   the new table version.
+FAN-OUT  one task per commit. The driver waits for each task.
+ON ERROR a conflict or a failed store request ends the run. No row of these units is then visible.
+         The records of the units are still stored, and the next run commits the units. If a merge
+         of fragments fails, the next merge includes the same fragments.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ class RemoteCommitter:
     """An object that commits the units of one run, in a task on the driver's node.
 
     Args:
-        claim: claim of the run. If the claim is lost, nothing more is committed.
+        claim: the claim that the run holds on the table. If the claim is lost, no more units are
+            committed.
         column: vector column of the rows.
-        fills: the column that the run fills; None for a run that writes rows.
-        version: the version that the run started from; None if there is no table.
+        fills: the vector column that the run fills; None if the run writes rows.
+        version: the table version that the run started from; None if there is no table.
 
     Attributes:
-        version: the latest version that this run made or saw.
-        is_local: whether to commit in this process. This is set when the driver's node is removed
-            from the cluster, because such a node accepts no new task.
+        version: the latest table version that this run made or saw.
+        is_local: whether to commit in this process. The run sets this when the cluster will remove
+            the driver's node, because the node then accepts no new tasks.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class RemoteCommitter:
         self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
-        """Commit either all units or no unit.
+        """Commit the units together. After an error, no unit is committed.
 
         Raises:
-            CommitConflictError: another writer has committed after the last version that this run
-                made or saw.
+            CommitConflictError: another process has committed a version after the last version that
+                this run made or saw.
             TableHeldError: another run now holds the table.
             JobError: the commit or the cluster failed.
         """
@@ -93,7 +94,7 @@ class RemoteCommitter:
         except TableHeldError:
             raise
         except JobError as error:
-            logger.warning("small fragments were not merged: %s", error)
+            logger.warning("the small fragments of the table could not be merged: %s", error)
 
 
 def commit_units(
@@ -104,10 +105,10 @@ def commit_units(
     unit_ids: tuple[str, ...],
     fills: VectorColumn | None = None,
 ) -> int:
-    """Commit staged units by their records, then delete the records; return the new version.
+    """Commit staged units, then delete the records of the units; return the new table version.
 
-    The function is idempotent. If the process of an earlier identical call exited after the commit,
-    this call returns a version that contains the rows.
+    The function is idempotent. A worker process may exit after it has committed the units. A second
+    call then returns a version that contains the units.
     """
     with check_claim_on_error(location, claim_number):
         units, missing = find_records(location, unit_ids)
@@ -132,16 +133,19 @@ def _finish(
     committed: list[str],
     fills: VectorColumn | None,
 ) -> int:
-    """Delete the remaining records of a group that an earlier call committed; return the version.
+    """Delete the remaining records of units that an earlier call committed.
+
+    Returns:
+        The latest table version.
 
     Raises:
-        JobError: the group was not committed, although some of its records are missing.
+        JobError: the units were not committed, although some of their records are missing.
     """
     check_claim(location, claim_number)
     table = ImagesTable.find(location)
     if table is None or not _holds(table, units, committed, fills):
         raise JobError(
-            f"unit {committed[0]} has no record in {location.uri}/state and is not in the table: "
+            f"unit {committed[0]} is not in the table and has no record in {location.uri}/state: "
             "run the same command again"
         )
     forget_records(location, units)
@@ -151,22 +155,32 @@ def _finish(
 def _holds(
     table: ImagesTable, units: list[StagedUnit], committed: list[str], fills: VectorColumn | None
 ) -> bool:
-    """Return whether the table contains a group of units whose records are partly missing."""
+    """Return whether the table contains the units that were to be committed together.
+
+    Args:
+        table: the latest version of the table.
+        units: the units that still have a record.
+        committed: ids of the units that have no record.
+        fills: see `RemoteCommitter`.
+    """
     if fills is None:
         return holds_units(table.dataset, committed)
-    # If all records are missing, this run deleted them after its commit. No other run can have
-    # deleted them, because this run holds the claim.
+    # If all records are missing, this run has deleted them after its commit. No other run can have
+    # deleted them, because this run holds the claim on the table.
     return not units or holds_vectors(table, fills, read_vectors(table.location, units[:1]))
 
 
 def merge(location: TableLocation, claim_number: int) -> int:
-    """Merge small fragments; return the new version."""
+    """Merge small fragments; return the new table version."""
     check_claim(location, claim_number)
     return merge_small_fragments(ImagesTable.open(location))
 
 
 def record_run_remotely(location: TableLocation, run: RunRecord, *, is_local: bool = False) -> None:
-    """Append a run's record, on the cluster or in this process."""
+    """Append the record of a run to the table.
+
+    The function runs in a task on the driver's node, or in this process if ``is_local`` is true.
+    """
     if is_local:
         record_run(location, run)
         return

@@ -1,13 +1,14 @@
-"""Ensure that a run describes each distinct content once, even with several engines.
+"""Ensure that a run describes each distinct content only once, even with several engines.
 
-A content is the bytes of an image. The first image that claims a content is described. Until this
-description is ready, other images with the same content are *put off*: a later pass of the run
-describes them. No engine waits for another engine. If an engine is lost, Ray repeats its units. The
-claims stay valid, because a claim belongs to an image and not to an engine.
+A content is the bytes of an image. Several images may have the same content. The first image that
+claims a content is described. Until this description is committed, other images with the same
+content are *put off*. This means that a later pass of the run processes them. No engine waits for
+another engine. If an engine is lost, Ray repeats the units of this engine. The claims stay valid,
+because a claim belongs to an image and not to an engine.
 
-For several engines, the ledger is an actor on the driver's node, and one call contains requests of
-many images. For a single engine, the ledger is part of the engine's actor, so no extra process must
-start.
+If a run has several engines, the ledger is an actor on the driver's node, and one call of the actor
+contains the requests of many images. If a run has a single engine, the ledger is an object in the
+actor of the engine, so Ray does not start an additional process.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Words(NamedTuple):
     made_by: EngineInfo
 
     def copied(self) -> Words:
-        """Return the words for another image of the same content, with all token counts 0.
+        """Return this description for another image with the same content.
 
-        The other image needs no request to the engine.
+        All token counts of the result are 0, because the engine did not describe the other image.
         """
         free = replace(
             self.description,
@@ -53,23 +54,26 @@ class Words(NamedTuple):
 
 
 class Reply(Enum):
-    """The instruction for an image whose description the ledger cannot return."""
+    """The reply to the request of an image if the ledger has no description for the image."""
 
     DESCRIBE = auto()
-    """This image has claimed the content and must be described."""
+    """The image has claimed the content. The caller must describe the image."""
     LOOK_UP = auto()
-    """The table may have a description of the content. The caller must look it up."""
+    """The table may contain a description of the content. The caller must read the table, and send
+    a second request if the table contains no description."""
     PUT_OFF = auto()
-    """Another image has claimed the content, or the content's description is not committed yet."""
+    """The caller must leave the image to a later pass. Another image has claimed the content, or
+    the description of the content is not committed yet."""
 
 
 class Asked(NamedTuple):
-    """The request of one image.
+    """A request to the ledger for the description of one image.
 
     Attributes:
         content_sha256: hash of the image's bytes, hexadecimal.
         image_id: id of the image.
-        is_looked_up: whether the caller has looked up the content in the table without success.
+        is_looked_up: whether the caller has already read the table and found no description of the
+            content.
     """
 
     content_sha256: str
@@ -78,13 +82,13 @@ class Asked(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """The result for a content.
+    """The description of a content, or the information that the content got no description.
 
     Attributes:
         content_sha256: hash of the content, hexadecimal.
-        image_id: id of the image whose request led to this result.
-        words: the description of the content; None if the image got no description. Another image
-            may then claim the content.
+        image_id: id of the image that had claimed the content or that was looked up in the table.
+        words: the description of the content. None if the engine could not describe the image.
+            Another image may then claim the content.
     """
 
     content_sha256: str
@@ -93,13 +97,13 @@ class Settled(NamedTuple):
 
 
 class Ledger(Protocol):
-    """The ledger's interface for an engine's actor."""
+    """The interface of a ledger. The actors of the engines use it."""
 
     async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
-        """Return one reply per request, in order."""
+        """Return one reply per request, in the order of the requests."""
 
     async def settle(self, found: Sequence[Settled]) -> Sequence[None]:
-        """Store the descriptions of contents.
+        """Store the descriptions of contents, and end the claims on these contents.
 
         Returns:
             A list with one None per content.
@@ -107,7 +111,7 @@ class Ledger(Protocol):
 
 
 class ContentLedger:
-    """The ledger in memory."""
+    """A ledger that stores all its data in memory."""
 
     def __init__(self) -> None:
         self._known = _Keys([])
@@ -118,15 +122,18 @@ class ContentLedger:
         self._is_committed = False
 
     def know(self, contents: NDArray[np.bytes_]) -> None:
-        """Set the contents that have a description in the table at the start of the run.
+        """Set the contents that had a description in the table when the run started.
 
         Args:
-            contents: the first 16 bytes of the hash of each content, bytes (N,), sorted.
+            contents: the first 16 bytes of the hash of each content, dtype S16, shape (N,), sorted.
         """
         self._known = _Keys([contents])
 
     def begin_pass(self) -> None:
-        """Delete all claims before the next pass. All earlier descriptions must be committed."""
+        """Delete all claims before the next pass.
+
+        The descriptions of all earlier passes must be committed before this call.
+        """
         self._claims.clear()
         self._is_committed = True
 
@@ -146,8 +153,9 @@ class ContentLedger:
         if content in self._recent:
             self._recent.move_to_end(content)
             owner, words = self._recent[content]
-            # The owner repeats its request if its engine was lost. The tokens were spent for the
-            # owner, so the owner gets the token counts.
+            # The owner is the image that the engine described. If the engine was lost, the owner
+            # requests the description again. The tokens were used for the owner, so the owner gets
+            # the token counts.
             return words if owner == image_id else words.copied()
         is_done = self._done.hold(content)
         may_be_there = self._is_committed or is_done or self._known.hold(content)
@@ -178,7 +186,7 @@ class _Keys:
             return
         chunk = np.array(sorted(self._new), f"S{_KEY_BYTES}")
         self._new = set()
-        # Merge chunks so that each chunk is larger than the next chunk. There are then few chunks,
+        # Merge chunks until each chunk is larger than the next chunk. There are then few chunks,
         # and each key is sorted only a few times.
         while self._chunks and len(self._chunks[-1]) <= len(chunk):
             chunk = np.sort(np.concatenate([self._chunks.pop(), chunk]))
@@ -195,7 +203,7 @@ def _key(content: str) -> bytes:
 
 def _holds(chunk: NDArray[np.bytes_], key: bytes) -> bool:
     place = int(np.searchsorted(chunk, key))
-    # NumPy strips trailing zeros.
+    # NumPy removes zero bytes at the end of a value.
     return place < len(chunk) and bool(chunk[place] == key.rstrip(b"\0"))
 
 
@@ -205,7 +213,8 @@ class LocalLedger:
 
     Attributes:
         ledger: the ledger.
-        known: Ray reference to the argument of `ContentLedger.know`; None after it was fetched.
+        known: Ray reference to the argument of `ContentLedger.know`. The first call of `claim`
+            fetches the argument, and then sets this attribute to None.
     """
 
     ledger: ContentLedger
@@ -249,14 +258,14 @@ class RemoteLedger:
 
 
 def start_ledger(known: Any) -> RemoteLedger:
-    """Start a ledger on this node. The ledger ends when the last reference to it is deleted.
+    """Start a ledger on this node. The ledger ends when no reference to the ledger is left.
 
     Args:
         known: Ray reference to the argument of `ContentLedger.know`.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # If Ray restarts the ledger, the new ledger is empty. A content may then be described twice,
-    # but no image is lost.
+    # If Ray restarts the ledger, the new ledger is empty. A content may then be described a second
+    # time, but every image still gets a description.
     options = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
     actor = options(ContentLedger).remote()
     actor.know.remote(known)

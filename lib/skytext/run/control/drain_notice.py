@@ -1,8 +1,8 @@
-"""Watch for the cluster's notice that it will remove the driver's node.
+"""Watch for the notice that the cluster will remove the driver's node.
 
-A cluster removes a node when a spot instance ends or when the cluster scales down. Ray Data handles
-the other nodes: it gives an actor on a draining node no more work, and starts an actor on another
-node. Ray Data does not handle the removal of the driver's node.
+A cluster removes a node when a spot instance ends or when the cluster scales down. If the cluster
+removes a node without the driver, Ray Data sends no more work to the actors on this node, and
+starts new actors on other nodes. Ray Data does not handle the removal of the driver's node.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
     """Watch for the notice during the block. Ray must be initialised.
 
     Args:
-        on_notice: called once when the notice arrives, in a separate thread. It receives the
-            seconds until the removal; None if the time is unknown.
+        on_notice: called once when the notice arrives, in a separate thread. It receives the number
+            of seconds until the node is removed; None if this time is unknown.
     """
     node_id = str(ray.get_runtime_context().get_node_id())
 
@@ -43,7 +43,7 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
 
 
 def seconds_left(deadline_ms: int) -> float | None:
-    """Return the seconds until a deadline of Ray; None if there is no deadline.
+    """Return the number of seconds until a deadline of Ray; None if there is no deadline.
 
     Args:
         deadline_ms: the deadline in milliseconds since 1970; 0 if there is no deadline.

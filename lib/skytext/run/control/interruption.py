@@ -1,12 +1,13 @@
-"""End a run early: after a signal, after a notice of the cluster, or after a stall.
+"""End a run early, after a signal, after a notice of the cluster, or if the run makes no progress.
 
 After SIGINT or SIGTERM, the stages stop. The engines finish their current images within a time
 limit, and the run commits these images. After a second signal, or when the time limit expires, the
-run ends without the unfinished work. A notice that the cluster removes the driver's node has the
-same effect as a first signal.
+run ends, and the unfinished work is lost. A notice that the cluster will remove the driver's node
+has the same effect as a first signal.
 
-One timer is used for two purposes. Before a request to stop, it detects that the run makes no
-progress (the watchdog). After a request to stop, it ends the run when the time limit expires.
+One timer has two purposes. Before a request to stop, the timer detects that the run makes no
+progress (the watchdog). After a request to stop, the timer ends the run when the time limit
+expires.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from skytext.errors import JobError
 from skytext.run.cluster.cluster import ray_logs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# If the cluster removes the driver's node, this share of the remaining time is reserved for the
-# last commit and the record of the run.
+# If the cluster will remove the driver's node, this share of the remaining time is reserved for the
+# last commit and for writing the record of the run.
 _COMMIT_PART = 0.25
-# A handler of the timer raises an error. The error is lost if it interrupts a destructor, or a
-# callback that ignores errors. So the timer repeats until it is switched off. The repeat interval
-# is long, because the first error makes Ray Data end its execution. A second error during this end
-# would leave actors running.
+# The signal handler of the timer raises an error. Python ignores the error if the signal interrupts
+# a destructor. A callback may also ignore the error. So the timer sends signals again until it is
+# switched off. The interval is long for this reason: after the first error, Ray Data ends its
+# execution. If a second error interrupted Ray Data, some actors would continue to run.
 _RING_AGAIN_S = 20.0
 
 
@@ -36,7 +37,7 @@ class Stopping:
 
     Attributes:
         is_requested: whether the run received a request to stop.
-        is_node_leaving: whether the reason is that the cluster removes the driver's node.
+        is_node_leaving: whether the cluster has given notice that it will remove the driver's node.
     """
 
     def __init__(self, stall_timeout_s: float, drain_s: float, enabled: bool) -> None:
@@ -51,7 +52,7 @@ class Stopping:
     def install(self) -> None:
         """Install the signal handlers.
 
-        Call this also after `ray.init`, because `ray.init` replaces the signal handlers.
+        Call this method again after `ray.init`, because `ray.init` replaces the signal handlers.
         """
         if self._enabled:
             for number in _SIGNALS:
@@ -61,30 +62,30 @@ class Stopping:
     def drain_by(self, ask: Callable[[], None]) -> None:
         """Set the function that the first signal calls.
 
-        After this call, the first signal calls ``ask`` and does not interrupt the run. The run then
-        finishes the work that has started.
+        After this call, the first signal does not interrupt the run. The signal only calls ``ask``,
+        and the run finishes the work that has started.
         """
         self._ask = ask
         self.progressed()
 
     def progressed(self) -> None:
-        """Restart the watchdog's time, because some work was finished."""
+        """Restart the timer of the watchdog. Call this method when some work is finished."""
         if self._enabled and not self.is_requested:
             signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s, _RING_AGAIN_S)
 
     def settle(self) -> None:
-        """Switch the timer off before the last commit."""
+        """Switch the timer off. Call this method before the last commit."""
         self._ask = None
         if self._enabled:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def on_notice(self, seconds_left: float | None) -> None:
-        """Request the end of the run, because the cluster removes the driver's node.
+        """Request the end of the run, because the cluster will remove the driver's node.
 
-        Any thread may call this.
+        Any thread may call this method.
 
         Args:
-            seconds_left: seconds until the node is removed; None if unknown.
+            seconds_left: number of seconds until the node is removed; None if unknown.
         """
         if not self._enabled or self.is_requested:
             return
@@ -103,9 +104,10 @@ class Stopping:
         self._ask()
 
     def fail(self, error: BaseException) -> None:
-        """End the run with an error of another thread.
+        """End the run with an error that occurred in another thread.
 
-        A signal interrupts the main thread, so the run also ends while the main thread waits.
+        This method sends a signal to the main thread, so the run also ends if the main thread is
+        waiting.
         """
         self._failure = error
         if self._enabled:
@@ -113,7 +115,10 @@ class Stopping:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def check(self) -> None:
-        """Raise the error of another thread, for the case that no signal handler raised it."""
+        """Raise the error that `fail` received. Do nothing if there was no such error.
+
+        The signal handler also raises this error, but Python may ignore the error there.
+        """
         if self._failure is not None:
             raise self._failure
 
@@ -121,7 +126,7 @@ class Stopping:
         """End the run when the timer expires.
 
         Raises:
-            BaseException: the error of another thread, if `fail` received one.
+            BaseException: `fail` received this error.
             KeyboardInterrupt: the time limit after a request to stop has expired.
             JobError: no work was finished within the stall timeout.
         """
@@ -129,9 +134,9 @@ class Stopping:
         if self.is_requested:
             raise KeyboardInterrupt
         raise JobError(
-            f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): "
-            f"finished work is committed; see the logs under {ray_logs()}, then run the same "
-            "command again"
+            f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s). "
+            f"Finished work is committed. To find the reason, read the logs in {ray_logs()}. To "
+            "continue, run the same command again"
         )
 
 
@@ -139,12 +144,12 @@ class Stopping:
 def watch(stall_timeout_s: float, drain_s: float) -> Iterator[Stopping]:
     """Handle signals and stalls during the block.
 
-    Python delivers signals only to the main thread. If the block runs in another thread, signals
-    and stalls are not handled.
+    A stall means that the run makes no progress. Python delivers signals only to the main thread.
+    If the block runs in another thread, signals and stalls are not handled.
 
     Args:
-        stall_timeout_s: maximum seconds in which no image is finished.
-        drain_s: maximum seconds to finish the current work after a request to stop.
+        stall_timeout_s: the run ends if no image is finished for this number of seconds.
+        drain_s: time limit, in seconds, to finish the current work after a request to stop.
     """
     enabled = threading.current_thread() is threading.main_thread()
     stopping = Stopping(stall_timeout_s, drain_s, enabled)

@@ -1,8 +1,8 @@
 """The number of images that the engines of a run have described.
 
-The number includes images of units that are not finished, because a unit takes minutes on a slow
-machine. Each engine writes its count to the key-value store of Ray's control service. An actor for
-the sum would need one more process.
+The number includes images in units that are not finished, because a slow machine needs minutes for
+a unit. Each engine writes its own count to the key-value store of Ray's control service. An actor
+that adds the counts would need an additional process.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ _WRITE_EVERY_S = 1.0
 
 @dataclass(slots=True)
 class LiveCount:
-    """The count of a run. Each engine's actor has a copy and counts its own images.
+    """The number of described images. The actor of each engine has a copy of this object.
+
+    Each copy counts only the images of its own engine.
 
     Attributes:
-        run_id: the run.
+        run_id: id of the run.
     """
 
     run_id: str
@@ -37,7 +39,7 @@ class LiveCount:
     _written_at: float = field(default=float("-inf"), init=False)
 
     async def add(self) -> None:
-        """Count an image. The count is written at most once a second."""
+        """Add one image to the count. The count is written at most once a second."""
         self._num_images += 1
         now = time.monotonic()
         if now - self._written_at >= _WRITE_EVERY_S:
@@ -45,12 +47,15 @@ class LiveCount:
             await asyncio.to_thread(self._write)
 
     def read(self) -> int:
-        """Return the sum of the counts of all engines. Each count is about one second old."""
+        """Return the sum of the counts that all engines have written.
+
+        Each count is about one second old.
+        """
         values = [_internal_kv_get(key) for key in _internal_kv_list(self._prefix)]
         return sum(int(value) for value in values if value)
 
     def delete(self) -> None:
-        """Delete the counts at the end of the run."""
+        """Delete the counts of all engines. Call this method at the end of the run."""
         _internal_kv_del(self._prefix, del_by_prefix=True)
 
     def _write(self) -> None:

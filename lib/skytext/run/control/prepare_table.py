@@ -1,9 +1,9 @@
-"""Adopt or delete the staged units of an earlier run, and decide the work of this run.
+"""Commit or delete the staged units of an earlier run, and determine the work of this run.
 
-This is the first task of every run.
+This is the first task of every captioning run.
 
-INPUT    the table, the shards of the sources, and whether the last run released its claim.
-OUTPUT   `Prepared`: the version to start from, and a plan for every shard.
+INPUT    the table, the shards of the sources, and the claim of this run.
+OUTPUT   `Prepared`. It contains the table version to start from, and a plan for every shard.
 FAN-OUT  one task.
 ON ERROR the run ends before any model is loaded.
 """
@@ -33,13 +33,16 @@ class Prepared:
     """The starting point of a run.
 
     Attributes:
-        adoption: what happened to the staged units of an earlier run.
+        adoption: the number of staged rows of an earlier run that were committed or deleted, and
+            the table version after that.
         shards: the plan of every shard.
         num_gone_with_shard: number of rows whose shard is no longer in the sources.
-        described: Ray reference to the first 16 bytes of the hash of each content that has a
-            description, bytes (N,), sorted. Workers fetch it. The driver does not fetch it.
-        ledger: decides which image is described for each content. It is set before the first pass.
-        only: ids of the images of this pass; None for all images.
+        described: Ray reference to an array, dtype S16, shape (N,), sorted. The array contains the
+            first 16 bytes of the hash of each content that has a description. Workers fetch the
+            array. The driver does not fetch it.
+        ledger: the object that decides, for each content, which image is described. It is set
+            before the first pass.
+        only: ids of the images that this pass processes; None for all images.
     """
 
     adoption: Adoption
@@ -51,7 +54,7 @@ class Prepared:
 
     @property
     def version(self) -> int | None:
-        """The version to start from; None if there is no table."""
+        """The table version to start from; None if there is no table."""
         return self.adoption.version
 
 
@@ -62,19 +65,20 @@ def prepare(
     options: PlanOptions,
     run: RunRecord,
 ) -> Prepared:
-    """Adopt the staged units of an earlier run and plan every shard, in a worker process.
+    """Commit or delete the staged units of an earlier run, and plan every shard.
 
-    After this call, a late commit of the earlier run fails.
+    This work is done in a worker process. If the process of the earlier run is still running, its
+    commits fail after this call.
 
     Args:
-        claim: claim of this run.
-        column: vector column of this run's rows.
+        claim: the claim that this run holds on the table.
+        column: vector column of the rows that this run writes.
         shards: shards of the sources.
         options: options of the plan.
-        run: the record of this run. It is written to the table if there is work.
+        run: the record of this run. It is written to the table if this run has work to do.
 
     Raises:
-        TableError: the table has a different model.
+        TableError: the embedding model of the table differs from the embedding model of this run.
         JobError: a store request failed.
     """
     found, described = run_and_refer(_prepare, claim, column, tuple(shards), options, run)

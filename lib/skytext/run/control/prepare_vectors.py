@@ -1,7 +1,8 @@
-"""Adopt or delete the staged units of an earlier run, and find the rows without a vector.
+"""Commit or delete the staged units of an earlier run, and find the rows without a vector.
 
-INPUT    the table, and the model of the vectors.
-OUTPUT   `PreparedVectors`: the version to start from, and the rows without a vector, in groups.
+INPUT    the table, and the vector column to fill.
+OUTPUT   `PreparedVectors`. It contains the table version to start from, and groups of rows without
+         a vector.
 FAN-OUT  one task.
 ON ERROR the run ends before any model is loaded.
 """
@@ -22,12 +23,14 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Fragments whose column is written in one commit, when all their rows are embedded.
+    """Fragments of the table whose new vectors are written in one commit.
+
+    The commit is made when all rows of these fragments are embedded.
 
     Attributes:
         name: name of the group.
-        fragment_ids: fragment ids in the version that the run starts from.
-        num_images: number of rows without a vector.
+        fragment_ids: ids of the fragments in the table version that the run starts from.
+        num_images: number of rows without a vector in these fragments.
     """
 
     name: str
@@ -37,16 +40,16 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class PreparedVectors:
-    """The starting point of a run.
+    """The starting point of a run that fills a vector column.
 
     Attributes:
-        version: the version to start from.
-        text_column: active column of caption vectors.
+        version: the table version to start from.
+        text_column: the active column of caption vectors.
         num_ok: number of described images.
-        num_there: number of described images that already have a vector of this run's model.
-        num_adopted: number of these images whose vectors were staged, but not committed, by an
-            earlier run.
-        groups: the rows without a vector.
+        num_there: number of described images that already have a vector in the column to fill.
+        num_adopted: number of images whose vectors an interrupted run had staged and this run has
+            committed. They are included in ``num_there``.
+        groups: groups of rows without a vector.
     """
 
     version: int
@@ -60,12 +63,12 @@ class PreparedVectors:
 def prepare_vectors(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
     """Commit the staged units of an earlier run, and find the rows without a vector.
 
-    After this call, a late commit of the earlier run fails.
+    If the process of the earlier run is still running, its commits fail after this call.
 
     Args:
-        claim: claim of this run.
-        column: the column to fill. Its ``dim`` is not known yet.
-        group_images: a group is complete when it has at least this number of images.
+        claim: the claim that this run holds on the table.
+        column: the vector column to fill. The ``dim`` of this column is not known yet.
+        group_images: minimum number of images in a group. Only the last group may be smaller.
 
     Raises:
         TableError: the table has an old format.
@@ -91,11 +94,11 @@ def _prepare(claim: Claim, column: VectorColumn, group_images: int) -> PreparedV
 
 
 def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[RowGroup]:
-    """Combine fragments into groups of about ``group_images`` images. A group has one commit.
+    """Combine fragments into groups. The vectors of a group are committed together.
 
     Args:
         num_images: number of images without a vector, by fragment id.
-        group_images: a group is complete when it has at least this number of images.
+        group_images: minimum number of images in a group. Only the last group may be smaller.
     """
     groups: list[RowGroup] = []
     for fragment_id, number in num_images.items():
@@ -108,16 +111,16 @@ def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[Ro
 
 
 def finish_vectors(claim: Claim, column: VectorColumn, num_without: int) -> tuple[int, int, int]:
-    """Count the vectors. Activate the column if exactly ``num_without`` images have no vector.
+    """Count the vectors. If exactly ``num_without`` images have no vector, activate the column.
 
     Args:
-        claim: claim of this run.
-        column: the column that this run fills.
-        num_without: number of described images that are expected to have no vector.
+        claim: the claim that this run holds on the table.
+        column: the vector column that this run fills.
+        num_without: expected number of described images without a vector.
 
     Returns:
-        The version, the number of described images, and the number of described images with a
-        vector.
+        The table version, the number of described images, and the number of described images that
+        have a vector.
     """
     return run_on_driver_node(_finish, claim, column, num_without)
 

@@ -1,4 +1,4 @@
-"""Check a condition repeatedly, in a thread, during a block."""
+"""Call a function repeatedly in a thread during a block."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def watching(
 
     Args:
         name: name of the thread.
-        wait_s: returns the seconds until the next call of ``look``.
-        look: receives an event that is set when the block ends. It returns whether to continue.
+        wait_s: a function that returns the number of seconds until the next call of ``look``.
+        look: the function to call. It receives an event that is set when the block ends. It returns
+            whether it must be called again.
     """
     ended = threading.Event()
 

@@ -31,27 +31,28 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class CaptionPlan:
-    """All checked inputs of a run.
+    """The checked inputs of a captioning run.
 
     Attributes:
         config: the settings.
         location: the table.
-        sources: the addresses of the sources, as the caller gave them.
+        sources: the addresses of the sources, as the user wrote them.
         shards: the shards of the sources.
-        whole_archives: archives that the sources contain completely; see `skytext.archive.survey`.
+        whole_archives: names of the archives that the sources contain completely; see
+            `skytext.archive.survey`.
         caption_model: the caption model.
         prompt: the caption prompt.
         embed_model: the embedding model.
-        stale_vectors: plans for vector columns whose model differs from the model of the table.
-            These columns are filled before this run starts.
-        pending: plan for a second vector column. Rows get its vectors in addition to the vectors of
-            the active column, while the table changes to another embedding model. None if the table
-            does not change its embedding model.
-        redo_stale: whether rows that were described with other settings are described again.
-        retry_failed: whether the run tries only failed rows again, and describes no other images.
+        stale_vectors: one plan for each vector column that is incomplete or not active. These plans
+            are executed before this run starts.
+        pending: the plan for a second vector column. It is set while the embedding model of the
+            table changes. New rows then get vectors in the active column and in the second column.
+            None if the embedding model does not change.
+        redo_stale: whether images that were described with other settings are described again.
+        retry_failed: whether the run processes only images with a failed row.
         is_new_table: whether the run creates the table.
-        make_captioner: the function that starts an engine. A caller can give its own function for
-            another kind of engine. The function must be importable on the workers.
+        make_captioner: the function that starts an engine. To use another kind of engine, a caller
+            can set its own function. The function must be importable on the workers.
     """
 
     config: Config
@@ -76,26 +77,26 @@ class CaptionPlan:
 
     @property
     def total_bytes(self) -> int:
-        """Size of all shards in bytes. The progress display uses it as 100 %."""
+        """Total size of all shards in bytes. In the progress display, this size is 100 %."""
         return sum(shard.size_bytes for shard in self.shards)
 
     @property
     def caption_fingerprint(self) -> str:
-        """Caption fingerprint of this run."""
+        """The caption fingerprint of this run."""
         return caption_fingerprint(
             self.config.caption, self.config.images, self.caption_model, self.prompt
         )
 
     @property
     def column(self) -> VectorColumn:
-        """Column of the caption vectors. Its ``dim`` is set when the first unit is written."""
+        """The column for vectors of captions. Its ``dim`` is set when rows are written."""
         return text_column(self.embed_model, self.config)
 
     @property
     def load_pending(self) -> Callable[[], Embedder] | None:
-        """A function that loads the model of the pending column; None without such a column.
+        """A function that loads the embedding model of the second vector column.
 
-        A worker calls the function on its own node.
+        A worker calls the function on its own node. None if there is no second vector column.
         """
         if self.pending is None:
             return None
@@ -108,11 +109,15 @@ class CaptionPlan:
 
     @property
     def reading(self) -> ReadOptions:
-        """Configured options of the reader."""
+        """Options of the reader, from the settings."""
         return ReadOptions(**self.config.sources.model_dump())
 
     def options(self, *, walk_headers: bool = False) -> PlanOptions:
-        """Return the options that select the images to process."""
+        """Return the options with which `skytext.run.worklist` determines the work of this run.
+
+        Args:
+            walk_headers: see `skytext.run.worklist.PlanOptions`.
+        """
         return PlanOptions(
             caption_fingerprint=self.caption_fingerprint,
             redo_stale=self.redo_stale,
@@ -131,15 +136,17 @@ Stale = Literal["captions", "vectors", "all"]
 def plan_caption(
     sources: Sequence[str], table: str, config: Config, *, stale: Stale | None = None
 ) -> CaptionPlan:
-    """Make all checks that need neither Ray nor an engine.
+    """Make the plan of a captioning run.
+
+    This function makes all checks that need neither Ray nor an engine.
 
     Args:
-        sources: addresses of the images.
+        sources: addresses of the sources.
         table: address of the table.
         config: the settings.
-        stale: which results are made again if their settings have changed. ``captions``: the
-            descriptions. ``vectors``: the vectors of existing descriptions and images. ``all``:
-            descriptions and vectors.
+        stale: what is made again if its settings have changed. ``captions`` means the descriptions.
+            ``vectors`` means the vectors of existing descriptions and images. ``all`` means
+            descriptions and vectors. None means nothing.
 
     Raises:
         CallError: a source, model, prompt, setting or table is not usable.
@@ -150,17 +157,17 @@ def plan_caption(
 
 
 def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:
-    """Plan to process only the failed images.
+    """Make the plan of a run that processes only images with a failed row.
 
     Args:
-        sources: addresses of the images. If empty, the sources of all earlier runs on the table are
-            used.
+        sources: addresses of the sources. If empty, the sources of all earlier runs on the table
+            are used.
         table: address of the table. The table must exist.
         config: the settings.
 
     Raises:
-        CallError: a source, model, prompt, setting or table is not usable. Also raised if no
-            sources are given and no earlier run has recorded its sources.
+        CallError: a source, model, prompt, setting or table is not usable. This is also raised if
+            ``sources`` is empty and the table has no record of earlier sources.
     """
     location = TableLocation.parse(table)
     ImagesTable.open(location)
@@ -174,7 +181,10 @@ def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPla
 
 
 def earlier_sources(location: TableLocation) -> list[str]:
-    """Return the distinct sources of earlier captioning runs on a table, latest first."""
+    """Return the distinct sources of earlier captioning runs on a table.
+
+    The sources of the latest run come first.
+    """
     runs = last_runs(location)
     return list(dict.fromkeys(source for run in runs for source in run.config.get("sources", [])))
 
@@ -209,9 +219,9 @@ def _plan(
 
 
 def _with_template_text(config: Config) -> Config:
-    """Replace the path of the chat template by its text.
+    """Replace the path of the chat template by the text of the chat template.
 
-    Other nodes do not have the file of the chat template.
+    The file of the chat template may not exist on other nodes.
     """
     caption = config.caption
     if caption.chat_template is None:
@@ -221,7 +231,7 @@ def _with_template_text(config: Config) -> Config:
 
 
 def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
-    """Return the caption model, its prompt and the embedding model, after cheap checks.
+    """Check the models cheaply; return the caption model, the prompt and the embedding model.
 
     Raises:
         CallError: a model, prompt, chat template or setting is not usable.
@@ -229,7 +239,7 @@ def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
     model, embedder = caption_model(config.caption), embed_model(config.embed)
     prompt = prompt_of(config.caption)
     check_name(model.name)
-    # Reads all hashed inputs, including the file of a chat template.
+    # Compute the fingerprint only for its errors. It reads all inputs, such as a chat template.
     caption_fingerprint(config.caption, config.images, model, prompt)
     if config.caption.variants_by == "one_request":
         prompt.all_text(config.caption.num_variants)

@@ -1,4 +1,4 @@
-"""Preview the work and the cost of a run, without any change to the table."""
+"""Show the work and the cost of a run before it starts. The table does not change."""
 
 from __future__ import annotations
 
@@ -28,35 +28,39 @@ _TO_DO = (Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE)
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The work of a run.
+    """The work of a run that has not started.
 
     Attributes:
         num_shards: number of shards in the sources.
-        num_shards_to_read: number of shards with any work.
+        num_shards_to_read: number of shards that the run must read.
         num_images: number of images by `Verdict`. The keys are the names of the verdicts in lower
             case.
-        ignored: number of files that are not images, in the shards whose headers were read, by the
-            kinds of :mod:`skytext.archive.ignored`.
+        ignored: number of files that are not images, by file kind, in the shards whose headers were
+            read. The file kinds are defined in :mod:`skytext.archive.ignored`.
         num_gone: number of rows whose image or whose whole shard no longer exists. ``caption``
             keeps these rows, and ``reindex`` withdraws them.
         num_failed_due: number of failed images that ``retry-failed`` and ``reindex`` try again.
-        num_old_versions: number of table versions before the latest version.
-        old_version_bytes: size of the files that only old versions need, in bytes. Files of tagged
+        num_old_versions: number of table versions that are older than the latest version.
+        old_version_bytes: size in bytes of the files that only old versions need. Files of tagged
             versions are not counted.
-        num_shards_gone: number of shards with rows in the table that the sources no longer have.
-            Only archives that the sources contain completely are considered.
+        num_shards_gone: number of shards that have rows in the table and are no longer in the
+            sources. Only archives that the sources contain completely are counted.
         num_unread: number of shards whose headers the store did not deliver. The images in these
             shards are unknown.
-        unread: the store errors for up to ten of these shards.
-        num_staged_units: number of staged units of an earlier run. The next run adopts them first.
+        unread: the errors of the store for up to ten of these shards.
+        num_staged_units: number of staged units of an earlier run. The next run first commits or
+            deletes these units.
         num_to_describe: maximum number of images to describe.
         num_to_embed: number of images to embed again with another model, by kind of vector.
-        images_per_engine_s: images per second of one engine, measured in earlier runs of this
-            model; None if there is no earlier run.
-        time_s: estimated seconds to describe the images with the configured number of engines.
-        engine_hours: estimated hours of work, as a sum over all engines.
-        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None if this setting is not set.
-        pools: numbers of actors and tasks of each stage, on a cluster with enough resources.
+        images_per_engine_s: number of images that one engine describes per second. It was measured
+            in earlier runs with the same model. None if there was no such run.
+        time_s: estimated time in seconds to describe the images with the configured number of
+            engines; None if ``images_per_engine_s`` is None.
+        engine_hours: estimated number of hours, as a sum over all engines; None if
+            ``images_per_engine_s`` is None.
+        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None if one of these values is
+            None.
+        pools: number of actors and tasks of each stage, if the cluster has enough resources.
     """
 
     num_shards: int
@@ -95,9 +99,9 @@ def preview(
 
     Args:
         plan: the result of `plan_caption`.
-        on_members: called for each shard whose members are known. It receives the shard, its
-            members (schema `skytext.table.shards.manifest.MANIFEST`) and the `Verdict` of each
-            member.
+        on_members: called for each shard whose members are known. This function receives the shard,
+            the members of the shard (schema `skytext.table.shards.manifest.MANIFEST`), and the
+            `Verdict` of each member.
 
     Raises:
         CallError: a store request failed.
@@ -160,7 +164,10 @@ def _to_embed(plan: CaptionPlan, table: ImagesTable | None) -> dict[str, int]:
 
 
 def _measured_rate(runs: list[RunRecord], model: str) -> float | None:
-    """Return the images per second of one engine, as the mean over all earlier runs of a model."""
+    """Return how many images one engine describes per second, as the mean over all earlier runs.
+
+    Only runs with the caption model ``model`` are used. None if there is no such run.
+    """
     num_images = engine_s = 0.0
     for run in runs:
         if run.config.get("caption", {}).get("model") == model:

@@ -26,13 +26,13 @@ from skytext.table.vector_columns import Role, VectorColumn, VectorKind
 
 @dataclass(frozen=True, slots=True)
 class VectorPlan:
-    """All checked inputs of a run.
+    """The checked inputs of a run that fills a vector column.
 
     Attributes:
         config: the settings.
         location: the table.
         model: the embedding model.
-        column: the column to fill. Its ``dim`` is set when the model is loaded.
+        column: the vector column to fill. Its ``dim`` is not set in the plan.
     """
 
     config: Config
@@ -42,17 +42,17 @@ class VectorPlan:
 
     @property
     def of_images(self) -> bool:
-        """Whether the run embeds images. Otherwise it embeds descriptions."""
+        """True if the run embeds images; false if the run embeds descriptions."""
         return self.column.kind == VectorKind.IMAGE
 
     @property
     def command(self) -> str:
-        """The command name in the run's record."""
+        """The name of the command in the record of the run."""
         return "embed-images" if self.of_images else "embed-captions"
 
     @property
     def num_actors(self) -> int:
-        """Number of actors, each with one copy of the model."""
+        """Number of actors. Each actor has its own copy of the model."""
         config = self.config
         return config.image_embed.num_actors if self.of_images else config.embed.num_actors or 1
 
@@ -71,13 +71,14 @@ class VectorPlan:
     def limits(self) -> ImageLimits:
         """Limits for accepted images.
 
-        The limits are the same as for the captioner, so that both models receive the same pixels.
+        The captioning run uses the same limits, so the caption model and the image model receive
+        the same pixels.
         """
         return ImageLimits.of(self.config.images)
 
     @property
     def reading(self) -> ReadOptions:
-        """Configured options of the reader."""
+        """Options of the reader, from the settings."""
         return ReadOptions(**self.config.sources.model_dump())
 
 
@@ -89,30 +90,37 @@ def _load(config: Config, model: ModelIdentity, of_images: bool) -> Callable[[pa
 
 
 def text_column(model: ModelIdentity, config: Config) -> VectorColumn:
-    """Return the column for a model's vectors of descriptions. Its ``dim`` is not set."""
+    """Return the vector column in which a model stores the vectors of descriptions.
+
+    The ``dim`` of this column is not set.
+    """
     fingerprint = embedding_fingerprint(model)
     dtype = config.embed.dtype
     return VectorColumn(VectorKind.TEXT, fingerprint, model.name, model.hub_revision, dtype=dtype)
 
 
 def image_column(model: ModelIdentity, config: Config) -> VectorColumn:
-    """Return the column for a model's vectors of images. Its ``dim`` is not set."""
+    """Return the vector column in which a model stores the vectors of images.
+
+    The ``dim`` of this column is not set.
+    """
     fingerprint = image_embedding_fingerprint(model, config.images)
     dtype = config.image_embed.dtype
     return VectorColumn(VectorKind.IMAGE, fingerprint, model.name, model.hub_revision, dtype=dtype)
 
 
 def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorPlan:
-    """Plan to embed the images without a vector.
+    """Make a plan that embeds the images without a vector.
 
-    If no model is configured, the model of the table's image vectors is used.
+    If the settings name no image model, the plan uses the model that made the image vectors in the
+    table.
 
     Args:
         table: address of the table. The table must exist.
         config: the settings.
-        replace: whether to embed all images again if the table has image vectors of another model.
-            When all images have a new vector, searches use the new vectors. The old vectors are
-            kept as long as a roll-back may need them.
+        replace: whether to embed all images again if the image vectors in the table were made with
+            another model. When all images have a new vector, searches use the new vectors. The old
+            vectors are kept as long as a roll-back may need them.
 
     Raises:
         CallError: a model, setting or table is not usable.
@@ -132,19 +140,21 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorP
     plan = VectorPlan(config, location, model, image_column(model, config))
     if there is not None and not replace and not there.fits(plan.column):
         raise TableError(
-            f"the images of {location.uri} were embedded with {there.described}, but this call "
-            f"would use {model.name!r} or other settings of images.*: give the same model and "
-            "settings, or embed all images again with --replace"
+            f"the images of {location.uri} were embedded with {there.described}, but this command "
+            f"would use {model.name!r} or other settings of images.*: give the same model and the "
+            "same settings, or embed all images again with --replace"
         )
     return plan
 
 
 def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
-    """Plan to embed the descriptions and images that have no vector of the configured models.
+    """Make plans that embed all descriptions and images with the configured models.
+
+    A description or image that already has a vector of the configured model is not embedded again.
 
     Args:
         table: address of the table. If the table does not exist, the result is empty.
-        config: the settings. If no image model is configured, images are not embedded again.
+        config: the settings. If the settings name no image model, there is no plan for images.
 
     Returns:
         One plan for each column that is incomplete or not active.
@@ -159,7 +169,8 @@ def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
     check_writable(opened)
     model = embed_model(config.embed)
     if num_with_vector(opened, None)[0] == 0:
-        # The table has no description to embed, so no run can determine the length of the vectors.
+        # The table has no descriptions, so no run can embed them and determine the length of the
+        # vectors. The table cannot change to another model.
         check_writable(opened, text_column(model, config))
     plans = [VectorPlan(config, location, model, text_column(model, config))]
     if config.image_embed.model is not None and opened.image_column is not None:

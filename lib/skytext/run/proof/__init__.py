@@ -1,1 +1,1 @@
-"""The proof at the end of a run: the comparison of the table with independent evidence."""
+"""The proof at the end of a run. The proof compares the table with independent evidence."""

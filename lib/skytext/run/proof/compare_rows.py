@@ -1,15 +1,16 @@
 """Verify at the end of a run that the table has one row for every image.
 
-INPUT    the counts of the run for each shard, and the table's version.
-OUTPUT   `Proof`: the rows by status, and every shard whose evidence disagrees.
-FAN-OUT  one task. It reads one manifest per shard that the run read. It scans the table once. It
-         scans the table a second time if the count and the sum of the ids of a shard are wrong.
+INPUT    the number of images and units that the run received for each shard, and the table version.
+OUTPUT   `Proof`. It contains the number of rows by status, and a line for every contradiction.
+FAN-OUT  one task. It reads the manifest of each shard that the run read, and scans the table once.
+         If the ids of a shard's rows are not the expected ids, the task scans the table again.
 ON ERROR the run ends with a job error, without a proof.
 
-The evidence does not come from the stream of units alone. The listing of the store contains the
-shards. The manifest of a shard contains its size in bytes and its images. A manifest is written
-only by a reader that has reached the end of the shard. The table contains the rows. If a shard's
-evidence disagrees, its manifest is deleted, so that the next run reads the shard again.
+The evidence has four sources: the listing of the store contains the shards, the manifest of a shard
+contains the size of the shard and its images, the table contains the rows, and the driver has
+counted the received units. A reader writes the manifest of a shard only when it has reached the end
+of the shard. If two sources contradict each other for a shard, the manifest of the shard is
+deleted, so that the next run reads the shard again.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ _Statuses = dict[tuple[str, str], dict[str, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class ShardMet:
-    """The counts of a run for a shard that the run read to its end, or whose images it fetched.
+    """The counts of a run for one shard.
+
+    The run has either read the shard to its end, or fetched single images of the shard.
 
     Attributes:
-        shard: the shard in the store's listing.
+        shard: the shard, as the store lists it.
         num_listed: number of images in the units of the shard.
-        num_units: number of received unit records. None if the run fetched only single images of
-            the shard, because the manifest then does not contain the expected number.
+        num_units: number of unit records that the driver has received. None if the run fetched
+            single images, because the manifest does not contain the expected number for this case.
     """
 
     shard: Shard
@@ -51,7 +54,7 @@ class ShardMet:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The input of a proof.
+    """The table and the versions that a proof compares.
 
     Attributes:
         location: the table.
@@ -59,7 +62,8 @@ class Question:
         first_version: the table version that the run started from; None if there was no table.
         caption_fingerprint: caption fingerprint of the run. Rows with another caption fingerprint
             are stale.
-        only_rows: whether the run skipped all images without a row, as ``retry-failed`` does.
+        only_rows: whether the run skipped all images without a row. This is true for
+            ``retry-failed``.
     """
 
     location: TableLocation
@@ -74,11 +78,13 @@ class Proof:
     """The result of a proof.
 
     Attributes:
-        totals: number of rows by status, for images that are now in the shards.
-        num_gone: number of rows whose image is no longer in its shard.
-        num_stale: number of rows with another caption fingerprint than the run.
-        num_double: number of images with more than one row, in the shards of the run.
-        wrong: one line for each disagreement between the pieces of evidence.
+        totals: number of rows by status. Only rows of images that are now in the shards are
+            counted.
+        num_gone: number of rows whose images are no longer in their shards.
+        num_stale: number of rows whose caption fingerprint differs from the caption fingerprint of
+            the run.
+        num_double: number of images that have more than one row, in the shards of the run.
+        wrong: one line for each contradiction that the proof found.
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -94,9 +100,10 @@ def prove(
     """Compare the evidence, in a worker process.
 
     Args:
-        question: the table and its version.
-        met: the shards that the run read to their ends.
-        settled: the shards without work, each with the count and the sum of the ids of its rows.
+        question: the table and the versions.
+        met: the shards that the run processed.
+        settled: the shards that needed no work. For each shard, the count and the sum of the ids of
+            its rows when the run started.
     """
     if question.version is None:
         return Proof(
@@ -145,12 +152,12 @@ def _prove(
 
 @dataclass(slots=True, kw_only=True)
 class _Looked(Proof):
-    """The result for one shard that the run read.
+    """The result of the proof for one shard that the run processed.
 
     Attributes:
         shard: the shard.
-        members: ids of the shard's images from its manifest. Set only if the ids of the shard's
-            rows differ from these ids.
+        members: ids of the images in the manifest of the shard. None if the ids of the shard's rows
+            are the same, or if the shard has no manifest.
     """
 
     shard: Shard
@@ -187,8 +194,8 @@ def _against_stream(question: Question, met: ShardMet, manifest: Manifest) -> It
         yield f"{path}: {manifest.num_units} units were made, but {met.num_units} were received"
     if not question.only_rows and num_members != met.num_listed:
         yield f"{path}: it has {num_members} images, but {met.num_listed} were received"
-    # If a folder changed after the listing, its size in the listing is out of date. Its etag in the
-    # manifest then differs from the listing, and the sizes are not compared.
+    # A folder may change after the store has listed it. The etag in the manifest then differs from
+    # the etag in the listing. The size in the listing is out of date, so it is not compared.
     is_listed = manifest.etag == met.shard.etag
     is_whole = manifest.num_bytes == met.shard.size_bytes
     if is_listed and not is_whole and not manifest.is_damaged:

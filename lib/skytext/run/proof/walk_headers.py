@@ -1,10 +1,10 @@
 """Compare the headers of shards with their manifests. This check is independent of the readers.
 
-INPUT    shards that were read to their ends, and the table with their manifests.
+INPUT    shards that were read to their ends, and the table that contains their manifests.
 OUTPUT   one line per shard whose headers differ from its manifest.
-FAN-OUT  one task for many shards.
-ON ERROR a shard that has changed since the run read it is skipped. If the store does not deliver a
-         shard, the output contains a line with the error.
+FAN-OUT  one task per group of shards.
+ON ERROR if the store does not deliver a shard, the output contains a line with the error. If a
+         shard has changed since the run read it, the shard is skipped.
 
 If the headers of a shard differ from its manifest, the manifest is deleted, so that the next run
 reads the shard again.
@@ -42,7 +42,11 @@ _WAIT_S = 1.0
 
 
 def sample_shards(shards: Sequence[Shard], seed: str) -> list[Shard]:
-    """Return a random sample of 1 % of the shards, but at least three shards if there are three."""
+    """Return a random sample of the shards.
+
+    The sample contains 1 % of the shards, but at least three shards. If there are fewer than three
+    shards, it contains all shards.
+    """
     number = max(_MIN_SHARDS, math.ceil(_SHARE * len(shards)))
     return random.Random(seed).sample(shards, min(number, len(shards)))
 
@@ -101,7 +105,7 @@ def walk_shards(
         shards: the shards to check.
         num_tasks: maximum number of concurrent tasks.
         num_cpus: number of CPUs per task.
-        on_wait: called every second. It may raise an error to end the check.
+        on_wait: called every second. This function may raise an error to end the check.
 
     Raises:
         JobError: the cluster failed.

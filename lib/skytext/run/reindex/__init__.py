@@ -1,1 +1,1 @@
-"""Re-indexing: one command that brings a table up to date with its archive and its settings."""
+"""Re-indexing: one command that updates a table after its archive or its settings changed."""

@@ -1,9 +1,10 @@
-"""Change a table from one embedding model to another, over several calls.
+"""Change the embedding model of a table, over several calls.
 
-Searches use the active vector column, which contains vectors of the old model. The first call adds
-the pending column for vectors of the new model. New rows get vectors of both models, so searches
-find new rows immediately. Each call adds new vectors to old rows until its budget is spent. When
-every row has vectors of the new model, the pending column becomes the active column.
+Searches use the active vector column. During the change, it contains vectors of the old model. The
+first call adds a second column, the pending column, for vectors of the new model. New rows get
+vectors of both models, so searches find new rows immediately. Each call also computes vectors of
+the new model for old rows, until the budget of the call is spent. When every row has vectors of the
+new model, the pending column becomes the active column.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from skytext.table.vector_columns import VectorColumn
 
 
 def write_both(plan: CaptionPlan, vectors: VectorPlan | None, claim: Claim) -> CaptionPlan:
-    """Return a plan that writes vectors of the table's model and vectors of the configured model.
+    """Return a plan in which new rows also get vectors of the configured embedding model.
 
-    If the table already has the configured model, the plan is returned unchanged.
+    If the table already has the configured model, the plan is returned unchanged. Otherwise the
+    rows get vectors of two models: the model of the table and the configured model.
 
     Args:
         plan: plan of a run that writes rows.
-        vectors: plan that embeds the descriptions with the configured model, if the table has
-            another model; None otherwise.
-        claim: claim of the call.
+        vectors: plan that embeds the descriptions with the configured model. None if the table
+            already has the configured model.
+        claim: the claim that this process holds on the table.
 
     Raises:
         TableError: the model of the table has changed since the plan was made.
@@ -53,8 +55,8 @@ def drop_unused(claim: Claim, *columns: VectorColumn) -> None:
     If the table has staged units, no column is dropped.
 
     Args:
-        claim: claim of the call.
-        columns: columns of the configured models. They are kept.
+        claim: the claim that this process holds on the table.
+        columns: the vector columns of the configured models. These columns are not dropped.
     """
     run_on_driver_node(_drop_unused, claim, *columns)
 

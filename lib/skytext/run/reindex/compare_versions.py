@@ -1,11 +1,12 @@
-"""Run golden queries, or the last queries of services, on two versions, and compare the results.
+"""Run the same queries on two versions of a table, and compare the results.
 
-INPUT    the table, the live version, the new one, and the queries.
+INPUT    the table, the live version, the new version, and the queries. The queries are golden
+         queries, or the last queries that services have logged.
 OUTPUT   `Comparison`.
 FAN-OUT  one task.
-ON ERROR the call ends, and the live version does not change.
+ON ERROR the comparison ends with an error. The live version does not change.
 
-Each version is searched as in the service: by its own embedding model, through its index.
+Each version is searched with its own embedding model and its own index, as in the service.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ _NUM_CHANGES = 5
 _MAX_CHARS = 200
 
 Asked: TypeAlias = Golden | tuple[SearchRequest, ...]
-"""Golden queries, or queries that services have logged. The latter have no expected images."""
+"""Golden queries, or logged queries of services. Logged queries have no expected images."""
 
 
 class NotComparedError(JobError):
-    """The live version cannot be searched with its model, or both versions refuse all queries."""
+    """The live version cannot be searched with its model, or both versions rejected all queries."""
 
 
 class _Found(NamedTuple):
-    """A hit: its URI, and the file name that golden queries use."""
+    """A hit: the URI of the image, and its file name. Golden queries contain file names."""
 
     uri: str
     name: str
@@ -52,11 +53,11 @@ class Change:
     """The difference between two results of one query.
 
     Attributes:
-        query: the text of the query, at most 200 characters. A logged query may have other parts;
-            these follow as JSON.
-        overlap_at_10: share of its first ten hits that are in both results.
-        lost: URIs of hits that only the live version has.
-        gained: URIs of hits that only the new version has.
+        query: the text of the query, with at most 200 characters. If a logged query has other parts
+            than its text, these parts follow as JSON.
+        overlap_at_10: share of the first ten hits that are in both results, from 0 to 1.
+        lost: URIs of the images that only the live version found among its first ten hits.
+        gained: URIs of the images that only the new version found among its first ten hits.
     """
 
     query: str
@@ -67,19 +68,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The results of two versions.
+    """The comparison of the search results of two versions.
 
     Attributes:
         live_version: the live version.
         new_version: the version to promote.
-        num_queries: queries that at least one version ran.
-        found_live: share of the queries for which the live version finds an expected image among
-            the first ten hits, or among the number that the query sets; None for logged queries.
-        found_new: the same for the new version.
-        overlap_at_10: mean share of the first ten hits that are in both results.
-        changes: the queries whose results differ most.
-        num_refused: other queries, which both versions refuse. A query that one of them refuses has
-            no hits there.
+        num_queries: number of queries that at least one of the two versions could run. If a version
+            rejected such a query, the query has no hits in this version.
+        found_live: share of these queries for which the live version finds an expected image among
+            the first ten hits. A query can set another number of hits. None for logged queries.
+        found_new: share of these queries for which the new version finds an expected image, with
+            the same number of hits. None for logged queries.
+        overlap_at_10: share of the first ten hits that are in both results, as the mean over these
+            queries.
+        changes: up to five queries whose results differ most.
+        num_refused: number of queries that both versions rejected.
     """
 
     live_version: int
@@ -96,14 +99,15 @@ class Comparison:
         return asdict(self)
 
     def checks(self, limits: ReindexConfig) -> Iterator[Check]:
-        """Yield the conditions for a promotion of the new version."""
+        """Check the conditions for a promotion of the new version; yield the results."""
         kind = "logged"
         if self.found_live is not None and self.found_new is not None:
             kind = "golden"
             drop, most = self.found_live - self.found_new, limits.max_golden_drop
             yield Check(
-                f"golden queries that find their image: {self.found_live:.4g} live, "
-                f"{self.found_new:.4g} new; share lost",
+                "decrease of the share of golden queries that find an expected image (from "
+                f"{self.found_live:.4g} in the live version to {self.found_new:.4g} in the new "
+                "version)",
                 round(drop, 4),
                 f"at most {most:g}",
                 drop <= most + 1e-9,
@@ -125,13 +129,13 @@ def compare_versions(
         config: settings of the models and of the ranking.
         live: the live version.
         new: the version to promote.
-        asked: the queries, at least one.
+        asked: the queries. There must be at least one query.
 
     Raises:
-        NotComparedError: the live version cannot be searched, for example without its model; or
-            both versions refuse all queries.
+        NotComparedError: the live version cannot be searched, for example because its model is
+            missing. This is also raised if both versions rejected all queries.
         TableError: the model of the new version is missing.
-        ModelError: it cannot be loaded.
+        ModelError: the model of the new version cannot be loaded.
     """
     return run_on_driver_node(_compare, location, config, live, new, asked)
 
@@ -145,7 +149,8 @@ def _compare(
         before = _answers(location, config, live, requests)
     except (TableError, ModelError) as error:
         raise NotComparedError(
-            f"the queries were not compared: the live version {live} cannot be searched: {error}"
+            f"the queries were not compared, because the live version {live} cannot be searched: "
+            f"{error}"
         ) from error
     changes = [
         _change(_described(request), old or (), now or ())
@@ -154,7 +159,8 @@ def _compare(
     ]
     if not changes:
         raise NotComparedError(
-            f"the queries were not compared: versions {live} and {new} refuse all {len(requests):,}"
+            f"the queries were not compared, because versions {live} and {new} rejected all "
+            f"{len(requests):,} queries"
         )
     changed = sorted((one for one in changes if one.lost or one.gained), key=_by_overlap)
     golden = asked if isinstance(asked, Golden) else None
@@ -181,7 +187,7 @@ def _requests(asked: Asked) -> tuple[SearchRequest, ...]:
 def _answers(
     location: TableLocation, config: Config, version: int, requests: Sequence[SearchRequest]
 ) -> list[list[_Found] | None]:
-    """Return the hits of each query; None for one that the version refuses."""
+    """Return the hits of each query. A query has None if the version rejected the query."""
     table = ImagesTable.open(location, version)
     has_images = any(one.mode in IMAGE_MODES for one in requests) and table.image_column is not None
     searcher = Searcher.open(
@@ -206,7 +212,12 @@ def _answers(
 
 
 def _hits(searcher: Searcher, request: SearchRequest) -> Sequence[Hit] | None:
-    """Run a query; None if the version lacks an image, a field or an index that it needs."""
+    """Run a query; return its hits.
+
+    Returns:
+        The hits; None if the version does not have an image, a field or an index that the query
+        needs.
+    """
     try:
         return searcher.search(request).hits
     except CallError:
@@ -232,7 +243,7 @@ def _change(query: str, before: Sequence[_Found], after: Sequence[_Found]) -> Ch
 def _described(request: SearchRequest) -> str:
     other = request.model_dump(mode="json", exclude_defaults=True, exclude={"text", "k"})
     parts = (request.text, json.dumps(other, ensure_ascii=False) if other else None)
-    # Users of services write logged queries, and terminals show them.
+    # Terminals show the text, and users of services wrote it. So replace control characters.
     said = "".join(c if c.isprintable() else " " for c in " ".join(filter(None, parts)))
     return said if len(said) <= _MAX_CHARS else f"{said[: _MAX_CHARS - 1]}…"
 

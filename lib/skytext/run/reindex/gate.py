@@ -1,4 +1,4 @@
-"""The conditions that a version must meet before it is promoted."""
+"""Check the conditions that a version must meet before it is promoted."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Check:
     Attributes:
         name: name of the condition.
         found: the measured value.
-        wanted: the required value, as a string such as ``at most 0.05``.
-        passed: whether the measured value meets the condition.
+        wanted: the requirement as a string, such as ``at most 0.05``.
+        passed: whether the measured value meets the requirement.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Check:
 
 
 def check_version(location: TableLocation, version: int, config: Config) -> list[Check]:
-    """Check the conditions for the promotion of a version, in a worker process.
+    """Check the conditions for a promotion, in a worker process; return the results.
 
     Args:
         location: the table.
         version: the version to promote.
-        config: the settings, which contain the limits.
+        config: the settings. They contain the limits.
     """
     return run_on_driver_node(_check_version, location, version, config)
 

@@ -1,12 +1,12 @@
 """Find the new images that match standing queries.
 
-INPUT    the claim, and the settings of the table's model.
-OUTPUT   the reports that were not yet delivered, including the report of this run.
+INPUT    the claim of this run, and the settings of the table's embedding model.
+OUTPUT   the match reports that were not yet delivered, including the report of this run.
 FAN-OUT  one task.
-ON ERROR nothing is reported. The next run compares the same images again.
+ON ERROR no match is reported. The next run compares the same images again.
 
-Only fragments whose files have changed since the last comparison are read. Only the vectors of
-images that are new for a query are compared with the query.
+The comparison reads only fragments whose files have changed since the last comparison. A query is
+compared only with images that are new for this query.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ _ROWS_AT_ONCE = 256
 
 
 def find_new_matches(claim: Claim, embed: EmbedConfig) -> tuple[MatchReport, ...]:
-    """Compare the live version with the standing queries. Each image is compared only once.
+    """Compare the images of the live version with the standing queries.
+
+    Each image is reported at most once for each query.
 
     Args:
-        claim: claim of this run.
-        embed: settings of the table's model.
+        claim: the claim that this run holds on the table.
+        embed: settings of the table's embedding model.
 
     Returns:
         All reports that were not yet delivered, the oldest report first.
@@ -86,7 +88,10 @@ def _live_table(location: TableLocation) -> ImagesTable | None:
 
 
 def _is_due(before: Compared, table: ImagesTable, queries: list[StandingQuery]) -> bool:
-    """Return whether there may be images or queries that were not yet compared."""
+    """Return whether a new comparison may find new matches.
+
+    This is the case if the live version has changed, or if there is a new query.
+    """
     if not queries:
         return False
     are_known = all(query.query_id in before.reported for query in queries)
@@ -95,7 +100,7 @@ def _is_due(before: Compared, table: ImagesTable, queries: list[StandingQuery]) 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The matches of a query in this run."""
+    """The matches of a query that this run found."""
 
     query: StandingQuery
     matches: Matches
@@ -111,7 +116,8 @@ def _all_matches(
         texts = embedder.embed_queries([query.text for query in queries])
         return {query.query_id: text for query, text in zip(queries, texts, strict=True)}
 
-    # Process one query at a time, because all images of the table may be candidates of a query.
+    # Compare one query at a time to save memory, because a query may have all images of the table
+    # as candidates.
     for query in queries:
         some = _candidates(table, query, before)
         if some is None:
@@ -123,7 +129,7 @@ def _all_matches(
 
 
 def _candidates(table: ImagesTable, query: StandingQuery, before: Compared) -> Pictures | None:
-    """Return the images to compare with a query; None if the query was just deleted."""
+    """Return the images to compare with a query; None if the query has been deleted."""
     known = StandingQueries(table.location).known(query)
     if known is None:
         return None
@@ -137,7 +143,7 @@ def _candidates(table: ImagesTable, query: StandingQuery, before: Compared) -> P
 
 
 def _reported(before: Compared, found: list[_Found]) -> Iterator[tuple[str, Keys]]:
-    """Yield the id of each query, and the keys of all images that were reported for the query."""
+    """Yield for each query its id and the keys of all images that were reported for the query."""
     for one in found:
         known = before.reported.get(one.query.query_id, np.empty(0, KEY))
         yield one.query.query_id, np.concatenate([known, one.matches.pictures.keys])
@@ -146,7 +152,7 @@ def _reported(before: Compared, found: list[_Found]) -> Iterator[tuple[str, Keys
 def _report(
     log: MatchLog, table: ImagesTable, before: Compared, found: list[_Found]
 ) -> MatchReport | None:
-    """Write the matches to the store; return their report, or None if there are no matches."""
+    """Write the matches to the store; return the match report. Without a match, return None."""
     some = [one for one in found if len(one.matches.scores)]
     if not some:
         return None

@@ -1,8 +1,8 @@
-"""Notify other programs about the end of a run, by a webhook and a command.
+"""Notify other programs that a run has ended, by a webhook and by a command.
 
-Both receive the same JSON object. If the environment contains a secret, the webhook's request is
-signed with HMAC-SHA256. A failed delivery is repeated for a limited time, with the same delivery
-id.
+The webhook and the command receive the same JSON object. If the environment contains a secret, the
+request to the webhook is signed with HMAC-SHA256. A failed delivery is repeated for a limited time.
+The repeated delivery has the same delivery id.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from skytext.errors import JobError
 from skytext.run.reindex.report.facts import RunFacts
 
 SECRET = "SKYTEXT_WEBHOOK_SECRET"
-"""The environment variable with the secret that signs webhooks."""
+"""The environment variable that contains the secret. Requests to the webhook are signed with it."""
 _TRY_S = 10.0
 _MOST_IMAGES = 100
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -49,14 +49,15 @@ class _NotYetError(Exception):
 
 
 def notify(facts: RunFacts, report: str) -> None:
-    """Call the configured webhook and command.
+    """Call the configured webhook, and run the configured command.
 
     Args:
         facts: the facts about the run.
         report: address of the run's report.
 
     Raises:
-        NotifyError: at least one delivery failed. Both deliveries were attempted.
+        NotifyError: the webhook or the command failed. If the webhook failed, the command was still
+            run.
     """
     settings = facts.config.reindex
     body = json.dumps(message(facts, report), ensure_ascii=False).encode()
@@ -104,7 +105,7 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
     Args:
         secret: the shared secret.
-        timestamp: value of the header ``X-Skytext-Timestamp``: seconds since 1970.
+        timestamp: value of the header ``X-Skytext-Timestamp``, in seconds since 1970.
         body: body of the request. The signed bytes are the timestamp, a full stop, and the body.
     """
     signed = timestamp.encode() + b"." + body
@@ -128,9 +129,9 @@ def _call_webhook(settings: ReindexConfig, body: bytes) -> None:
         except httpx.TransportError as error:
             raise _NotYetError(str(error) or type(error).__name__) from error
         if answer.status_code in _AGAIN:
-            raise _NotYetError(f"status {answer.status_code}")
+            raise _NotYetError(f"HTTP status {answer.status_code}")
         if not answer.is_success:
-            raise NotifyError(f"{_named(url)} responded with status {answer.status_code}")
+            raise NotifyError(f"{_named(url)} responded with HTTP status {answer.status_code}")
 
     _try(post, settings.notify_timeout_s, _named(url))
 
@@ -156,12 +157,12 @@ def _run_command(settings: ReindexConfig, body: bytes) -> None:
             left = max(end - time.monotonic(), 1.0)
             done = subprocess.run(words, input=body, capture_output=True, timeout=left, check=False)
         except subprocess.TimeoutExpired as error:
-            raise _NotYetError("it did not end in time") from error
+            raise _NotYetError("the command did not end in time") from error
         except OSError as error:
             raise NotifyError(f"{name} cannot be run: {error.strerror or error}") from error
         if done.returncode:
             output = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-            raise _NotYetError(f"status {done.returncode}{f': {output}' if output else ''}")
+            raise _NotYetError(f"exit status {done.returncode}{f': {output}' if output else ''}")
 
     _try(call, settings.notify_timeout_s, name)
 
@@ -183,5 +184,5 @@ def _try(call: Callable[[], None], limit_s: float, name: str) -> None:
         last = error.last_attempt.exception()
         tries = error.last_attempt.attempt_number
         raise NotifyError(
-            f"{name} could not be notified within {limit_s:g} s ({tries} tries): {last}"
+            f"{name} could not be notified within {limit_s:g} s ({tries} attempts): {last}"
         ) from error

@@ -1,4 +1,4 @@
-"""Report the result of a run: an HTML report, notifications, and matches of standing queries."""
+"""Write the report of a run, report new matches of standing queries, and send notifications."""
 
 from __future__ import annotations
 
@@ -60,9 +60,10 @@ def check_outcome(table: str, summary: Done) -> None:
         summary: result of the run.
 
     Raises:
-        BrokenListingError: so many images are missing that they were not withdrawn.
-        IncompleteRunError: the configured model returned no vector for some descriptions.
-        StoreFaultError: the store did not deliver some images, or the table has no captioned image.
+        BrokenListingError: too many images are missing from the archive, so no image was withdrawn.
+        IncompleteRunError: the configured model returned no finite vector for some descriptions.
+        StoreFaultError: the store did not return some images. This is also raised if the table has
+            no captioned image.
     """
     if summary.broken_listing:
         raise BrokenListingError(summary.broken_listing)
@@ -79,16 +80,16 @@ def check_outcome(table: str, summary: Done) -> None:
 def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
     """Report the result of a run and the new matches of standing queries, at the end of the run.
 
-    The call also delivers the match reports that earlier runs could not deliver. The file of such a
-    report keeps its name and its content.
+    The function also delivers the match reports that earlier runs could not deliver. The files of
+    these reports keep their names and their contents.
 
     Args:
         plan: plan of the run.
-        claim: claim of the run.
-        summary: result of the run. This call sets its ``report`` and ``matches``.
+        claim: the claim that the run holds on the table.
+        summary: result of the run. This function sets the attributes ``report`` and ``matches``.
 
     Raises: the errors of `find_new_matches` and `write_report`, and
-        NotifyError: a notification failed. The next run delivers the matches again.
+        NotifyError: a notification failed. The next run delivers the match reports again.
     """
     log, folder = MatchLog(claim.location), report_store(claim.location, plan.config)
     matches = []
@@ -130,7 +131,7 @@ def _outcome(plan: CaptionPlan, summary: Done) -> tuple[Outcome, str]:
 
 
 def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
-    """Return the version that was live before the run."""
+    """Return the version that was live before the run; None if no version was live."""
     if was_promoted:
         return promotions(plan.location, 1)[0].previous_version
     table = ImagesTable.find(plan.location)
@@ -138,7 +139,10 @@ def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
 
 
 def notify_on_failure(run: Callable[..., D]) -> Callable[..., D]:
-    """Wrap a run function, so that a failed run also writes a report and sends notifications."""
+    """Wrap a function that executes a run.
+
+    If the function raises an error, the wrapper writes a report and sends notifications.
+    """
 
     @functools.wraps(run)
     def run_and_notify(plan: CaptionPlan, **options: Any) -> D:
@@ -153,13 +157,13 @@ def notify_on_failure(run: Callable[..., D]) -> Callable[..., D]:
 def notifying_on_failure(
     location: TableLocation, config: Config, on_note: Callable[[str], None] = _log.warning
 ) -> Iterator[None]:
-    """Write a report and notify other programs if the block raises an error.
+    """If the block raises an error, write a report and send notifications.
 
     Args:
         location: the table.
         config: the settings.
-        on_note: receives a message if the failure cannot be reported. The error of the block is
-            raised in any case.
+        on_note: receives a message if the failure cannot be reported. The error that the block
+            raised is always raised again.
     """
     started_at = dt.datetime.now(dt.UTC)
     try:
@@ -169,7 +173,7 @@ def notifying_on_failure(
     except Exception as error:
         try:
             _notify_failure(location, config, started_at, error)
-        # The first error, which ended the run, is raised below. A second error must not replace it.
+        # The error that ended the run is raised below. An error of the report must not replace it.
         except Exception as second:  # noqa: BLE001
             on_note(f"the failure could not be reported: {second}")
         raise
@@ -203,10 +207,10 @@ def _notify_failure(
 
 
 def _report_failure(facts: RunFacts) -> str:
-    """Write the report of a failed run; return its address, or an empty string without a report.
+    """Write the report of a failed run; return its address.
 
-    If the table does not exist and no report folder is set, no report is written, because the
-    address of the table may be wrong.
+    If the table does not exist and ``reindex.report`` is not set, no report is written, because the
+    address of the table may be wrong. The result is then an empty string.
     """
     table = ImagesTable.find(facts.location)
     if table is None and facts.config.reindex.report is None:

@@ -1,11 +1,16 @@
-"""Bring a table up to date with its archive and its settings, and promote the result.
+"""Update a table after its archive or its settings changed, and promote the new version.
 
-The most valuable work is done first. The order is: new and changed images, failed images, vectors
-of descriptions for a new model, stale descriptions, vectors of images. Each step is a run like a
-run of `skytext caption` or `skytext embed-images`. All steps share one claim.
+The most useful work is done first. These are the steps, in this order:
 
-After these steps, missing images are withdrawn and indexes are refreshed. The new version is
-checked and promoted, and unused data are deleted.
+1. Describe new and changed images.
+2. Describe failed images again.
+3. If the embedding model has changed, embed all descriptions with the new model.
+4. Describe images again if their descriptions are stale.
+5. Embed the images that have no image vector.
+
+Each step is a run like a run of `skytext caption` or `skytext embed-images`. All steps use one
+claim on the table. After these steps, missing images are withdrawn and the indexes are updated.
+Then the new version is checked and promoted. At the end, unused data are deleted.
 """
 
 from __future__ import annotations
@@ -70,33 +75,35 @@ COMMAND = "reindex"
 
 @dataclass
 class ReindexSummary:
-    """The result of a call. ``to_json`` is the output of the command with ``--json``.
+    """The result of a re-indexing. ``to_json`` is the output of the command with ``--json``.
 
     Attributes:
-        vectors: summaries of the runs that embedded descriptions or images.
-        runs: summaries of the captioning runs by reason: ``new`` (new and changed images),
-            ``failed``, ``stale``.
-        num_withdrawn: number of images that this call withdrew, because their archive no longer has
-            them.
+        vectors: one summary for each run that embedded descriptions or images.
+        runs: one summary for each captioning run. The key is the reason for the run: ``new`` (new
+            and changed images), ``failed`` or ``stale``.
+        num_withdrawn: number of images that the re-indexing withdrew, because the archive no longer
+            has these images.
         incomplete: the reason why some descriptions have no vector of the configured model; empty
-            if all descriptions have one.
+            if all descriptions have a vector.
         broken_listing: the reason why missing images were not withdrawn; empty if they were
             withdrawn or if no image is missing.
-        index: the changes of the indexes; None if the indexes were not refreshed.
-        gate: the results of the conditions for a promotion; empty if there was no new version.
-        comparison: results of the golden queries in the live version and in the new version; None
-            if they were not compared.
+        index: the changes of the indexes; None if the indexes were not updated.
+        gate: the result of each check before the promotion; empty if there was no new version.
+        comparison: the comparison of the live version and the new version with golden queries; None
+            if the golden queries were not compared.
         not_compared: the reason why the golden queries could not be compared; otherwise empty.
-        shadow: results of the last queries that services have logged, in the live version and in
-            the new version; None if there are no such queries or if they were not compared.
+        shadow: the comparison of the live version and the new version with the last queries that
+            services have logged; None if these queries were not compared.
         no_shadow: the reason why the logged queries could not be compared; otherwise empty.
-        live_version: the version that is live after this call; None if no version is live.
-        was_promoted: whether this call promoted the live version.
-        canary: the canary that this call started; None if it started no canary.
-        cleaned: the data that this call deleted; None if it did not try to delete data.
+        live_version: the version that is live at the end; None if no version is live.
+        was_promoted: whether the re-indexing promoted the live version.
+        canary: the canary that the re-indexing started; None if it started no canary.
+        cleaned: the data that the re-indexing deleted; None if it did not try to delete data.
         report: address of the HTML report; empty if no report was written.
-        matches: reports of new matches of standing queries, which this call delivered.
-        is_partial: whether the budget was spent before all work was done. The next call continues.
+        matches: the match reports that were delivered. A match report lists new images that match
+            standing queries.
+        is_partial: whether the budget was spent before all work was done. The next re-indexing then
+            continues the work.
         duration_s: total duration in seconds.
     """
 
@@ -146,7 +153,7 @@ class ReindexSummary:
 
     @property
     def has_changed(self) -> bool:
-        """Whether this call changed any row."""
+        """Whether the re-indexing changed any row."""
         runs = (r.num_captioned + r.num_newly_failed + r.num_adopted for r in self.runs.values())
         vectors = (one["num_embedded"] + one["num_adopted"] for one in self.vectors)
         return bool(self.num_withdrawn or sum(runs) or sum(vectors))
@@ -156,12 +163,12 @@ class GateError(JobError):
     """The new version does not meet the conditions for a promotion. The live version stays live.
 
     Attributes:
-        summary: the result of the call until the error.
+        summary: the result of the re-indexing until the error.
 
     Args:
-        summary: the result of the call until the error.
-        live_model: the embedding model of the live version, if the new version has another
-            embedding model; otherwise empty.
+        summary: the result of the re-indexing until the error.
+        live_model: name of the live version's embedding model. It is empty if the new version has
+            the same embedding model.
     """
 
     def __init__(self, summary: ReindexSummary, live_model: str = "") -> None:
@@ -172,8 +179,8 @@ class GateError(JobError):
             f"model, run the same command with --embedding-model {shlex.quote(live_model)}"
         )
         super().__init__(
-            f"the new version was not promoted (live version: {summary.live_version}): "
-            f"{failed}{advice if live_model else ''}"
+            f"the new version was not promoted (live version: {summary.live_version}). These "
+            f"checks failed: {failed}{advice if live_model else ''}"
         )
 
 
@@ -185,17 +192,19 @@ def run_reindex(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> ReindexSummary:
-    """Do all necessary work within the budget, and promote the result if it meets the conditions.
+    """Do all necessary work until the budget is spent, and promote the new version.
+
+    The new version is promoted only if it meets the conditions for a promotion.
 
     Args:
         plan: the result of `plan_caption` with ``stale="all"``.
         ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
         on_progress: called after every unit.
-        on_note: receives a message before each step, and when the run waits.
+        on_note: receives a message before each step. It also receives a message if the run waits.
 
     Raises:
         GateError: the new version does not meet the conditions for a promotion.
-        BrokenListingError: too many images are missing in the listing. The table was not changed.
+        BrokenListingError: too many images are missing from the sources. The table was not changed.
         CallError: the file of golden queries is not usable.
         SkytextError: `run_caption`, `run_vectors` or `refresh_indexes` raised this error.
     """
@@ -204,8 +213,8 @@ def run_reindex(
     summary = ReindexSummary()
     if plan.is_new_table:
         check_store(plan.location)
-    # This raises an error if the model of the image vectors cannot be found. The error must not
-    # come after hours of other work.
+    # Call this function only for its error: it raises an error if the image model cannot be found.
+    # Otherwise the command would fail only after hours of other work.
     missing_image_vectors(plan, is_limited=budget.is_limited)
     golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
@@ -237,8 +246,8 @@ def _compute(
         except IncompleteRunError as error:
             if vectors.of_images:
                 raise
-            # The new column stays incomplete, but searches still use the active column. So the
-            # other steps continue, and new images can be promoted.
+            # The new column is incomplete, but searches still use the active column. So the other
+            # steps can continue, and a version with new images can be promoted.
             summary.incomplete = str(error)
             on_note(summary.incomplete)
             return
@@ -254,8 +263,8 @@ def _compute(
     ]
     num_before = 2
     if not held.budget.is_limited:
-        # Without a budget, process failed images before new images. Images that fail in this call
-        # are then tried only once.
+        # Without a budget, process failed images before new images. The command then does not try
+        # again the images that fail in its own runs.
         plans[:2] = reversed(plans[:2])
         # Embed the existing descriptions with the new model first. New rows then need no vectors of
         # the old model.
@@ -285,10 +294,10 @@ def _withdraw(
     summary: ReindexSummary,
     on_note: Callable[[str], None],
 ) -> None:
-    """Withdraw missing images, if every image in the archive has a row.
+    """Withdraw missing images. Do nothing if an image in the archive has no row yet.
 
-    A missing image may have been renamed. Its old row stays until the image is described under its
-    new name.
+    A missing image may have been renamed. The old row of a renamed image must stay until the image
+    has been described under its new name.
     """
     new = summary.runs.get("new")
     if new is None or new.is_partial or any(run.num_unread for run in summary.runs.values()):
@@ -298,7 +307,7 @@ def _withdraw(
     try:
         done = withdraw_gone(held.claim, plan.shards, plan.options(), max_share, uuid.uuid4().hex)
     except BrokenListingError as error:
-        # Continue after this error, so that new descriptions are still promoted.
+        # Continue after this error, so that a version with the new descriptions is promoted.
         summary.broken_listing = str(error)
         return
     summary.num_withdrawn = done.num_images
@@ -323,7 +332,9 @@ def _serve(
     ray_address: str | None,
     golden: Golden | None,
 ) -> None:
-    """Index, check and promote the latest version if it is not live, then delete unused data.
+    """Promote the latest version if it is not live, then delete unused data.
+
+    Before the promotion, the indexes are updated and the version is checked.
 
     Raises:
         GateError: the version does not meet the conditions for a promotion.
@@ -336,11 +347,17 @@ def _serve(
     summary.live_version = table.live_version()
     last = last_promotion(location)
     if last is not None and last.action in ("rollback", "stop") and not summary.has_changed:
-        on_note("the table was rolled back, and no row has changed: the live version stays live")
+        on_note(
+            "the live version stays live, because the table was rolled back and no row has changed "
+            "since then"
+        )
     elif last is not None and last.canary is not None and last.canary.version == table.version:
-        on_note(f"no row has changed, and a canary runs: {last.canary.described}")
+        on_note(
+            "no row has changed, and the latest version is already a canary: "
+            f"{last.canary.described}"
+        )
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
-        on_note("refreshing the indexes")
+        on_note("updating the indexes")
         of_images = wanted_image_vectors(plan)
         drop_unused(held.claim, plan.column, *([] if of_images is None else [of_images.column]))
         summary.index = _refresh(location, plan, ray_address, on_note)
@@ -365,10 +382,10 @@ def _compare(
     golden: Golden | None,
     on_note: Callable[[str], None],
 ) -> None:
-    """Run the golden queries and the logged ones on both versions; add conditions to the gate.
+    """Run the golden queries and the logged queries on both versions. Add checks to the gate.
 
-    The logged ones are information. Only without golden queries they add a condition, and only if
-    the settings have a minimum overlap.
+    If there are golden queries, only the golden queries add checks. Otherwise the logged queries
+    add a check, if the settings have a minimum overlap.
     """
 
     def compare(asked: Asked, *harmless: type[Exception]) -> tuple[Comparison | None, str]:
@@ -381,12 +398,14 @@ def _compare(
     limits = plan.config.reindex
     if golden is not None:
         on_note("running the golden queries")
-        # If this error ended the run, no later version could ever be promoted.
+        # A NotComparedError must not end the run. Otherwise no version could be promoted as long as
+        # the live version cannot be searched.
         summary.comparison, summary.not_compared = compare(golden, NotComparedError)
     logged = logged_requests(plan.location, limits.shadow_queries, on_note)
     if logged:
         on_note("running the last queries of services")
-        # Anyone who may search can log a query that needs a model. It must not end the run.
+        # Every user of a service can add a logged query, and the query may need a model that cannot
+        # be loaded. Such a query must not end the run.
         harmless = (NotComparedError, TableError, ModelError)
         summary.shadow, summary.no_shadow = compare(logged, *harmless)
     decisive = summary.shadow if golden is None else summary.comparison
@@ -395,7 +414,10 @@ def _compare(
 
 
 def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
-    """Return the embedding model of the live version; empty if the latest version has it too."""
+    """Return the name of the live version's embedding model.
+
+    The name is empty if the latest version has the same embedding model.
+    """
     if summary.live_version is None:
         return ""
     live = ImagesTable.open(location, summary.live_version).text_column
@@ -403,9 +425,9 @@ def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
 
 
 def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSummary) -> None:
-    """Promote the indexed version, or start it as a canary.
+    """Promote the indexed version, or start a canary with it.
 
-    It becomes a canary if the settings contain a share for a canary and another version is live.
+    A canary is started if ``reindex.canary`` is set and another version is live.
     """
     version = None if summary.index is None else summary.index.table_version
     if limits.canary is None or summary.live_version is None:
@@ -417,15 +439,18 @@ def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSum
 
 
 def _end_overdue_canary(location: TableLocation, on_note: Callable[[str], None]) -> None:
-    """Promote a canary whose time is over, if no service has promoted or stopped it.
+    """Promote a canary after its time limit, if no service has promoted or stopped the canary.
 
-    Such a canary has passed the gate. If it stayed a canary, each nightly call would replace it by
-    a new canary, and no version would become live.
+    The version of the canary has passed the gate. If the canary continued, each nightly re-indexing
+    would replace it by a new canary, and no version would become live.
     """
     last = last_promotion(location)
     if last is None or last.canary is None or not last.canary.is_overdue:
         return
-    why = f"{COMMAND}: the time of the canary is over, and no service has promoted or stopped it"
+    why = (
+        f"{COMMAND}: the time limit of the canary has expired, and no service has promoted or "
+        "stopped the canary"
+    )
     if end_canary(location, last.number, passed=True, why=why):
         on_note(f"version {last.canary.version} is live: {why}")
 

@@ -1,13 +1,13 @@
-"""Withdraw the images that their archives no longer have.
+"""Withdraw the images that are no longer in their archives.
 
-INPUT    the claim, the shards that the sources list, and the options of the plan.
+INPUT    the claim of the run, the current shards of the sources, and the options of the plan.
 OUTPUT   `Withdrawn`.
 FAN-OUT  one task.
-ON ERROR nothing is withdrawn, or only a committed part. The next run withdraws the remaining
-         images.
+ON ERROR no image is withdrawn, or only some images are withdrawn. The next run withdraws the
+         remaining images.
 
-Only archives that were listed completely are considered. The images of an unreadable shard are not
-withdrawn, because its content is unknown.
+Images are withdrawn only from archives that were listed completely. If a shard is unreadable, its
+images are not withdrawn, because the content of the shard is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from skytext.table.id_sums import id_texts
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.shards.manifest import forget_manifest
 
-_REASON = "the archive no longer has it"
+_REASON = "the archive no longer has this image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Withdrawn:
 def check_listing(
     claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float
 ) -> None:
-    """Reject a listing in which too many images are missing, before the table is changed.
+    """Raise an error if too many images are missing from the sources. Do not change the table.
 
     Args:
-        claim: claim of this run.
-        shards: the shards that the sources list.
+        claim: the claim that this run holds on the table.
+        shards: the current shards of the sources.
         options: options of the plan. They contain the archives that were listed completely.
         max_share: maximum share of missing images in each of these archives, from 0 to 1.
 
@@ -65,14 +65,14 @@ def check_listing(
 def withdraw_gone(
     claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float, run_id: str
 ) -> Withdrawn:
-    """Withdraw the missing images.
+    """Withdraw the images that are no longer in their archives.
 
     Args:
-        claim: claim of this run.
-        shards: the shards that the sources list.
+        claim: the claim that this run holds on the table.
+        shards: the current shards of the sources.
         options: options of the plan. They contain the archives that were listed completely.
         max_share: see `check_listing`.
-        run_id: id that is written to the withdrawn rows.
+        run_id: the run id that is written to the rows of the withdrawn images.
 
     Raises:
         BrokenListingError: too many images are missing. No image was withdrawn.
@@ -89,8 +89,8 @@ def _withdraw(
     if table is None or not gone:
         return Withdrawn(version=None if table is None else table.version)
     check = partial(check_claim, claim.location, claim.number)
-    # Delete the manifests before the rows are withdrawn. Without these rows, a repeated call could
-    # not find the missing shards.
+    # Delete the manifests before the rows are withdrawn. A repeated call finds the missing shards
+    # only by rows that are not withdrawn.
     for archive, shard in gone_shards:
         forget_manifest(claim.location, archive, shard)
     return Withdrawn(len(gone), withdraw_rows(table, gone, run_id, _REASON, check))
@@ -99,7 +99,14 @@ def _withdraw(
 def _check(
     claim: Claim, shards: tuple[Shard, ...], options: PlanOptions, max_share: float
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the ids of the missing images, and the archives and paths of missing shards."""
+    """Find the missing images, and check their number.
+
+    Returns:
+        The ids of the missing images, and the archive and the path of each missing shard.
+
+    Raises:
+        BrokenListingError: too many images are missing.
+    """
     table = ImagesTable.find(claim.location)
     if table is None:
         return [], []
@@ -120,7 +127,7 @@ def _check(
 def _gone(
     claim: Claim, index: RowIndex, shards: tuple[Shard, ...], options: PlanOptions
 ) -> tuple[Counter[str], list[str]]:
-    """Return the number of missing images by archive, and their ids."""
+    """Return the number of missing images by archive, and the ids of all missing images."""
     gone: Counter[str] = Counter()
     for (archive, _), number in index.gone_shards.items():
         gone[archive] += number

@@ -1,1 +1,1 @@
-"""The operators of the job, one per file."""
+"""The stages of a run. Each module contains one operator for Ray Data."""

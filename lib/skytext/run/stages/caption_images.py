@@ -2,10 +2,11 @@
 
 INPUT    units of decoded `skytext.table.schema.SAMPLE` rows.
 OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the bytes of the images.
-FAN-OUT  one unit to one unit. The actor is asynchronous and processes several units at the same
-         time. The engine's batch then contains requests of many units and stays full.
-ON ERROR an image becomes a failed row if it has no valid variant, if the engine rejects it, or if
-         it crashes the engine. If a captioner cannot start or fails permanently, the job ends.
+FAN-OUT  one input unit gives one output unit. The actor is asynchronous and processes several units
+         at the same time. So the engine always has enough requests for a full batch.
+ON ERROR an image becomes a failed row in three cases: the engine returned no valid variant, the
+         engine rejected the image, or the image crashed the engine. If a captioner cannot start or
+         fails permanently, the job ends.
 """
 
 from __future__ import annotations
@@ -39,35 +40,40 @@ from skytext.table.location import TableLocation
 from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 
 ENGINE_COLUMN = "engine_clock"
-"""Column added to a unit: a JSON string with the engine's id, ``span_s`` and ``idle_s`` of
-`skytext.captions.captioner.BusyClock`, and the number of engine restarts until now."""
+"""Name of a column that this stage adds to a unit. The column contains a JSON string with the id of
+the engine, the values ``span_s`` and ``idle_s`` of `skytext.captions.captioner.BusyClock`, and the
+number of times that the engine has been restarted."""
 
 PUT_OFF_COLUMN = "put_off"
-"""Column added to a unit: the ids of the images that the unit leaves to a later pass of the run."""
+"""Name of a column that this stage adds to a unit. The column contains the ids of the images that a
+later pass of the run must process."""
 
 _STOP_LOOK_S = 2.0
 
 
 class _StoppedError(Exception):
-    """The run is stopping, so an image that waits for the engine is not described."""
+    """The run is stopping, so an image that is waiting for the engine is not described."""
 
 
 class CaptionUnits:
-    """One captioner, shared by all units of its actor.
+    """A stage with one captioner. All units of an actor share the captioner.
 
     The captioner starts when the first image arrives, so a run without images starts no captioner.
     The captioner ends when this object is deleted or closed.
 
     Args:
         config: the caption settings.
-        images: the pixel settings; they are part of the fingerprint.
-        model: the checkpoint.
+        images: the pixel settings. They are used only to compute the caption fingerprint.
+        model: the checkpoint of the caption model.
         prompt: the caption prompt.
-        stop: the stop flag of the run. When the flag is raised, the units leave out all images that
-            the engine has not started. These images get no row, so the next run describes them.
-        location: the table. It may contain descriptions of identical bytes from earlier runs.
-        ledger: decides which image is described for each content; None for a single engine.
-        live_count: counts the images that have a result; None to count nothing.
+        stop: the stop flag of the run. If the flag is raised, an image is not described if the
+            engine has not started to describe it. The image then gets no row, and the next run
+            describes the image.
+        location: the table. An earlier run may have described an image with the same bytes. The
+            description of this image is then in the table.
+        ledger: the object that decides, for each content, which image is described; None if the run
+            has a single engine.
+        live_count: counts the images that have a result; None if the images must not be counted.
         make_captioner: a function like `skytext.models.factory.make_captioner`.
     """
 
@@ -95,12 +101,12 @@ class CaptionUnits:
         self._duplicates = Duplicates(location, fingerprint, ledger)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
         self._captioner = make_captioner(config, model, prompt)
-        # Ray releases this object when the actor ends normally. If the actor is killed instead, the
-        # processes of the engine detect this and exit.
+        # If the actor ends normally, Ray deletes this object, and the captioner is closed. If the
+        # actor is killed, the processes of the engine detect this and exit.
         weakref.finalize(self, self._captioner.close)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with a description for each image."""
+        """Describe the images of a unit; return the unit with the descriptions."""
         head, samples = unpack(batch)
         put_off: list[str] = []
         found = await asyncio.gather(*(self._counted(row, put_off) for row in samples.to_pylist()))
@@ -112,7 +118,7 @@ class CaptionUnits:
     def close(self) -> None:
         """End the captioner and wait until it has ended.
 
-        Any thread may call this at any time. Units that are being processed fail with a JobError.
+        Any thread may call this method at any time. Units in progress then fail with a JobError.
         """
         self._captioner.close()
 
@@ -143,7 +149,7 @@ class CaptionUnits:
         return row | self._made_by(words.made_by) | _caption_columns(words.description)
 
     async def _started(self) -> EngineInfo:
-        """Wait until the engine has started; return the engine's properties.
+        """Start the engine if it has not started, wait for it, and return its properties.
 
         Raises:
             _StoppedError: the run is stopping.
@@ -155,8 +161,9 @@ class CaptionUnits:
         start = asyncio.ensure_future(self._captioner.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():
-                # Other images may also wait for this start, so the start is not cancelled. Read its
-                # later error here, or asyncio would log that nothing handled the error.
+                # Other images may also wait for the engine, so the start is not cancelled. If the
+                # start fails later, read the error here. Otherwise asyncio would log that the error
+                # was not handled.
                 start.add_done_callback(lambda done: done.cancelled() or done.exception())
                 raise _StoppedError
         return start.result()
@@ -194,10 +201,11 @@ class CaptionUnits:
 
 
 def max_images_in_flight(config: CaptionConfig) -> int:
-    """Return how many images may be decoded and sent to the engine at the same time.
+    """Return the maximum number of images that are decoded and sent to the engine at the same time.
 
-    The number is twice the engine's batch size, so that the next image is always ready. The other
-    images of the units stay encoded, which takes about a fiftieth of the memory.
+    These images give twice as many requests as the engine's batch size, so the next request is
+    always ready. The other images of the units stay encoded. An encoded image needs about 2 % of
+    the memory of a decoded image.
     """
     samples = config.num_variants if config.variants_by == "samples" else 1
     return max(1, math.ceil(2 * config.engine.max_num_seqs / samples))

@@ -1,12 +1,12 @@
 """Check every image and convert it to the captioner's input format.
 
 INPUT    units of `skytext.table.schema.SAMPLE` rows with bytes.
-OUTPUT   the same units with content_sha256, width_px, height_px and format. ``data`` stays encoded:
-         decoded arrays are never passed on. ``data`` is encoded again only if a decoder would
-         misread the original bytes.
-FAN-OUT  one unit to one unit.
-ON ERROR an image gets a ``failure`` and loses its ``data`` if the image cannot be decoded, or if
-         the hash of its bytes differs from the hash in its row.
+OUTPUT   the same units with content_sha256, width_px, height_px and format. The output contains no
+         decoded arrays, because ``data`` stays encoded. ``data`` is encoded again only if a decoder
+         would read the original bytes incorrectly.
+FAN-OUT  one input unit gives one output unit.
+ON ERROR an image cannot be decoded, or the hash of its bytes differs from the hash in its row. The
+         image then gets a ``failure``, and its ``data`` becomes null.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ImageDecoder:
     limits: ImageLimits
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit after a check of its images."""
+        """Check and convert the images of a unit; return the unit."""
         head, samples = unpack(batch)
         decoded = [self._decode(row) for row in samples.to_pylist()]
         rows = [row for row, _ in decoded]
@@ -44,7 +44,10 @@ class ImageDecoder:
         return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
 
     def _decode(self, row: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """Return the row, and the image's number of bands if bands had to be chosen."""
+        """Return the row, and the number of bands of the image.
+
+        The number of bands is None if the decoder did not have to choose bands.
+        """
         if row["failure"] is not None:
             return row, None
         try:
@@ -66,7 +69,7 @@ def _check_same(row: dict[str, Any], content: str) -> None:
     """Check that the hash of the image's bytes equals the hash in the row.
 
     Raises:
-        SampleError: the row has a hash, and the two hashes differ.
+        SampleError: the row has a hash, and this hash differs from the hash of the bytes.
     """
     if row["content_sha256"] not in (None, content):
         detail = f"{row['uri']} has changed since its table row was written"

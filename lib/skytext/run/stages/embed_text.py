@@ -1,14 +1,16 @@
 """Embed the variants of a unit. Each actor has one or two sentence-transformers models.
 
-While a table changes from one embedding model to another, new rows get vectors from both models.
+While the embedding model of a table changes, new rows get vectors of the old model and vectors of
+the new model.
 
 INPUT    units of `skytext.table.schema.CAPTIONED` rows.
-OUTPUT   units of `skytext.table.schema.embedded` rows. ``vectors[i]`` is the vector of
-         ``captions[i]``. ``pending_vectors[i]`` is the second model's vector of ``captions[i]``.
-FAN-OUT  one unit to one unit.
-ON ERROR if a model cannot load, the job ends. Failed rows keep null vectors. If the first model
-         returns no finite vector for a variant, the image becomes a failed row. If the second model
-         returns no finite vector for a variant, the image's pending vectors are null.
+OUTPUT   units of `skytext.table.schema.embedded` rows. ``vectors[i]`` is the vector that the first
+         model computes for ``captions[i]``. ``pending_vectors[i]`` is the vector that the second
+         model computes for ``captions[i]``.
+FAN-OUT  one input unit gives one output unit.
+ON ERROR if a model cannot be loaded, the job ends. The vectors of failed rows are null. If the
+         first model returns no finite vector for a variant, the image becomes a failed row. If the
+         second model returns no finite vector for a variant, the image's pending vectors are null.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ _NICENESS = 19
 
 
 class EmbedUnits:
-    """One or two embedding models. They are loaded when the first unit with rows arrives.
+    """A stage with one or two embedding models.
+
+    The models are loaded when the first unit with rows arrives.
 
     Args:
         config: the embedding settings.
@@ -60,13 +64,14 @@ class EmbedUnits:
         }
         self._embedder: Embedder | None = None
         self._pending: Embedder | None = None
-        # With few CPUs, the engine's front end needs priority. An embedder can catch up after a
-        # delay, but an engine that waits for its next batch loses time.
+        # If there are few CPUs, the front end of the engine must have priority over this actor.
+        # This actor can process its units later. But if the engine has to wait for its next batch,
+        # the whole run needs more time.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with the vectors of its descriptions."""
+        """Embed the descriptions of a unit; return the unit with the vectors."""
         head, samples = unpack(batch)
         if samples.num_rows == 0:
             none = embedded(1, None if self._load_pending is None else 1).empty_table()
@@ -103,9 +108,11 @@ class EmbedUnits:
 def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, list[bool]]:
     """Embed the variants of images.
 
+    An image is *lost* if at least one of its variants has no finite vector.
+
     Returns:
-        The vectors of all images that are not lost, and one flag per image: whether it is lost. An
-        image is lost if the model returned no finite vector for at least one of its variants.
+        The vectors of all images that are not lost, and one flag per image. The flag is true if the
+        image is lost.
     """
     texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
     found = embedder.embed_documents(texts)
@@ -115,9 +122,9 @@ def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, lis
 
 
 def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
-    """Return the vectors of the variants of images, one list per image.
+    """Embed the variants of images. Return one list of vectors per image.
 
-    The list is null if the image has no variants, or if one of its vectors is not finite.
+    The list of an image is null if the image has no variants, or if a vector is not finite.
     """
     found, lost = _embed_all(embedder, captions)
     left = [None if is_lost else v for is_lost, v in zip(lost, captions, strict=True)]
@@ -125,7 +132,10 @@ def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
 
 
 def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
-    """Return list<fixed_size_list<float32, dim>>: one list per image, null for no variants."""
+    """Convert vectors to an array of type list<fixed_size_list<float32, dim>>.
+
+    The array has one entry per image. The entry is null if the image has no variants.
+    """
     lengths = [len(variants) if variants else 0 for variants in captions]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dim)
@@ -134,7 +144,10 @@ def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) ->
 
 
 def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
-    """Return for each image how many of its variants have a true flag; None for no variants."""
+    """Return for each image the number of its variants whose flag is true.
+
+    The result has None for an image without variants.
+    """
     counts: list[int | None] = []
     start = 0
     for variants in captions:
@@ -147,7 +160,7 @@ def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
 
 
 def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
-    """Return the rows, where each row of a lost image is a failed row without captions."""
+    """Replace each row of a lost image by a failed row without captions; return all rows."""
     failure = failure_row(
         SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model returned no finite vector")
     )

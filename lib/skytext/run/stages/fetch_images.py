@@ -1,9 +1,9 @@
-"""Fetch the bytes of images that have a row, by byte ranges.
+"""Fetch the bytes of images that have a row. Each row contains the byte range of its image.
 
-INPUT    units of listed `skytext.table.schema.SAMPLE` rows, with the location of each image.
+INPUT    units of `skytext.table.schema.SAMPLE` rows. Each row contains the address of its image.
 OUTPUT   the same units with ``data``.
-FAN-OUT  one unit to one unit. When the run is stopping, the unit is returned without rows, and the
-         next run processes these rows.
+FAN-OUT  one input unit gives one output unit. If the run is stopping, the output unit has no rows,
+         and the next run processes the rows of the input unit.
 ON ERROR an image that cannot be read gets a ``failure``.
 """
 
@@ -33,7 +33,8 @@ class ImageFetcher:
         reading: options with which the sources were read.
         num_threads: number of concurrent requests.
         stop: the stop flag of the run.
-        location: the table. Its manifests give the new location of an image in a changed shard.
+        location: the table. If a shard has changed, its manifest in the table contains the new
+            place of each image.
     """
 
     reading: ReadOptions
@@ -42,7 +43,7 @@ class ImageFetcher:
     location: TableLocation
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with the bytes of all its images. All bytes are in memory together."""
+        """Fetch the bytes of all images in a unit into memory; return the unit with the bytes."""
         head, samples = unpack(batch)
         rows = [] if self.stop.is_raised() else samples.to_pylist()
         found = fetch_rows(

@@ -1,8 +1,8 @@
 """Read the table rows without a vector, and return them in units.
 
-INPUT    one row per group of fragments, with the group's name and the fragment ids.
+INPUT    one row per group of fragments, with the name of the group and the ids of its fragments.
 OUTPUT   units of `skytext.table.rows.missing_vectors.LISTED` rows, without image bytes.
-FAN-OUT  one group to many units. A unit's ``shard`` is the name of its group.
+FAN-OUT  one group gives many units. The ``shard`` of a unit is the name of its group.
 ON ERROR a failed store request ends the job.
 """
 
@@ -28,11 +28,11 @@ class RowLister:
 
     Attributes:
         location: the table.
-        version: version of the table.
-        column: column of the model's vectors.
+        version: the version of the table to read.
+        column: the vector column of the model.
         unit_images: maximum number of images per unit.
-        unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.
-        stop: the stop flag of the run. Its run id is the prefix of every unit id.
+        unit_bytes: maximum encoded bytes per unit. An image that is larger gets its own unit.
+        stop: the stop flag of the run. The run id in this object is the prefix of every unit id.
     """
 
     location: TableLocation
@@ -65,12 +65,13 @@ class RowLister:
 def cut_rows(
     rows: Iterable[dict[str, Any]], unit_images: int, unit_bytes: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Split rows into the lists of rows of consecutive units.
+    """Split rows into consecutive units. Yield the list of rows of each unit.
 
     Args:
-        rows: the rows. If they have columns for the size of an image, these columns are used.
+        rows: the rows. The size of an image is read from the columns ``byte_length``, ``width_px``
+            and ``height_px``, if the rows have these columns.
         unit_images: maximum number of images per unit.
-        unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.
+        unit_bytes: maximum encoded bytes per unit. An image that is larger gets its own unit.
     """
     held: list[dict[str, Any]] = []
     held_bytes = 0
@@ -88,7 +89,8 @@ def cut_rows(
 def _bytes_of(row: dict[str, Any]) -> int:
     """Return the encoded size of an image in bytes.
 
-    The size of an image in a Parquet file is not in its row. The estimate is one byte per pixel.
+    If the image is in a Parquet file, its row does not contain the size. The result is then an
+    estimate of one byte per pixel.
     """
     if row.get("byte_length") is not None:
         return int(row["byte_length"])

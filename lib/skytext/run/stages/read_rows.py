@@ -1,10 +1,11 @@
-"""Read images that have a row, from the byte ranges in their rows.
+"""Read images that have a row. Each row contains the byte range of its image.
 
 INPUT    rows of the table.
-OUTPUT   units of the same form as the units of `skytext.run.stages.read_shards`.
-FAN-OUT  one shard to many units. The last unit has no samples. It has the number of skipped images.
-ON ERROR a missing image becomes a failed sample. If the store does not deliver an image, the units
-         do not contain the image. The last unit then records that the shard is *unread*.
+OUTPUT   units with the same form as the units of `skytext.run.stages.read_shards`.
+FAN-OUT  one shard gives many units. The last unit has no samples, but contains the number of
+         skipped images.
+ON ERROR a missing image becomes a failed sample. If the store does not deliver an image, no unit
+         contains the image. The last unit then records that the shard is *unread*.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ def units_of_rows(
     reading: ReadOptions,
     is_stopped: Callable[[], bool],
 ) -> Iterator[pa.Table]:
-    """Fetch the images of rows by byte ranges, and yield the images in units.
+    """Fetch the images of rows, and yield the images in units.
 
-    If a node is lost, Ray reads the shard again. The units are then the same as before the loss,
-    because the limits of a unit depend only on the rows of the shard.
+    If a node is lost, Ray calls this function again. The second call yields the same units, because
+    the division into units depends only on the rows.
 
     Args:
         rows: rows of one shard, from `skytext.table.rows.rows_to_redo`.
-        last: head of the last unit. Its ``unit_id`` is the prefix of every unit id.
+        last: head of the last unit. The ``unit_id`` in this head is the prefix of every unit id.
         unit_images: maximum number of images per unit.
-        unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.
+        unit_bytes: maximum encoded bytes per unit. An image that is larger gets its own unit.
         reading: options with which the shard was read.
-        is_stopped: returns whether the run must stop.
+        is_stopped: a function that returns whether the run must stop.
     """
     num_units = num_met = 0
     for some in cut_rows(rows, unit_images, unit_bytes):
@@ -54,7 +55,7 @@ def units_of_rows(
         if fault is not None and not last.fault:
             last = replace(last, fault=f"images were not read: {fault}")
         if isinstance(fault, UnavailableError):
-            # The store does not respond. Every further image would wait as long and also fail.
+            # The store does not respond. A request for another image would also fail after a wait.
             last = replace(last, is_store_away=True)
             if not samples:
                 break
@@ -82,10 +83,16 @@ def units_of_rows(
 def _fetched(
     rows: list[dict[str, Any]], reading: ReadOptions, *, is_folder: bool
 ) -> tuple[list[dict[str, Any]], Exception | None]:
-    """Return the samples, and the last store error if the store did not deliver some images."""
+    """Fetch the images of rows.
+
+    Returns:
+        The samples, and the last error of the store. The error is None if the store delivered all
+        images.
+    """
     samples, fault = [], None
-    # A file in a folder may have a new modification time but the same bytes. Its etag then differs
-    # from the row, so the etag is not compared. The decoder compares the hash of the bytes instead.
+    # The modification time of a file in a folder may change although the bytes stay the same. The
+    # etag of the file then differs from the etag in the row, so the etags are not compared. The
+    # decoder compares the hash of the bytes instead.
     places = [row | {"shard_etag": None} for row in rows] if is_folder else rows
     fetched = fetch_rows(places, options=reading, num_threads=_READS_AT_ONCE)
     for row, found in zip(rows, fetched, strict=True):

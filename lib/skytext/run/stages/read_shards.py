@@ -1,15 +1,15 @@
 """Read shards into units of samples.
 
-INPUT    one row per shard, see `shard_row`.
+INPUT    one row per shard; see `shard_row`.
 OUTPUT   units of `skytext.table.schema.SAMPLE` rows with encoded bytes. If a shard has no new
-         image, only the images that must be described again are read.
-FAN-OUT  one shard to many units. The last unit of a shard may have no samples. Every shard has a
-         last unit, so every shard reports the number of listed images.
-ON ERROR a damaged shard, or the damaged end of a shard, becomes one failed sample whose stage is
-         ``read``. If the store does not deliver a shard, its last unit records that the shard is
-         *unread*.
+         images, only the images that must be described again are read.
+FAN-OUT  one shard gives many units. Every shard has a last unit, which may have no samples. So the
+         units of every shard contain the number of listed images.
+ON ERROR a damaged shard becomes one failed sample with the stage ``read``. If only the end of a
+         shard is damaged, the end becomes such a sample. If the store does not deliver a shard, the
+         last unit of the shard records that the shard is *unread*.
 
-When the reader has reached the end of a shard, it also writes the manifest of the shard.
+When the reader reaches the end of a shard, it also writes the manifest of the shard.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from skytext.table.rows.rows_to_redo import rows_to_redo
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 from skytext.table.shards.manifest import MANIFEST, Manifest, write_manifest
 
-# Arrow stores members in a tenth of the memory that Python objects need.
+# Convert members to an Arrow table after this number. Arrow needs a tenth of the memory that Python
+# objects need.
 _MEMBERS_A_TABLE = 8192
 
 
@@ -52,13 +53,14 @@ _OF_SHARD = ("archive", "uri", "path", "size_bytes", "etag")
 def shard_row(
     shard: Shard, fragments: Sequence[int] | None, num_known: int | None = None
 ) -> dict[str, Any]:
-    """Return the row of a shard for the reader.
+    """Return a row that describes a shard. The row is an input of `ShardReader`.
 
     Args:
         shard: the shard.
-        fragments: ids of the table fragments with rows of the shard; None for all fragments.
-        num_known: number of the shard's images that have a row, if the reader fetches only single
-            images of the shard; None if the reader reads the whole shard.
+        fragments: ids of the table fragments that contain rows of the shard; None if any fragment
+            may contain such rows.
+        num_known: number of images in the shard that have a row. It is set only if the reader must
+            fetch single images of the shard. None if the reader must read the whole shard.
     """
     fields = {name: getattr(shard, name) for name in _OF_SHARD}
     return fields | {"fragments": fragments, "num_known": num_known}
@@ -73,16 +75,21 @@ class ShardReader:
         unit_bytes: maximum encoded bytes per unit.
         limits: memory limits of the reader.
         location: the table with the existing rows.
-        table_version: the table version that this run started from; None if there is no table.
-        run_id: id of the run, the prefix of every unit id.
-        select: which images to process. ``new``: images that have no row, and images whose bytes
-            differ from the bytes of their row. ``failed``: images with a failed row.
-        described_with: the caption fingerprint of the run. With ``new``, rows with a different
-            fingerprint are also described again. An empty string keeps such rows.
-        max_attempts: with ``failed``, rows that have had this number of attempts are skipped.
+        table_version: the table version that this pass of the run started from; None if there is no
+            table.
+        run_id: id of the run. It is the prefix of every unit id.
+        select: which images to process. If ``new``, process images without a row, and images whose
+            bytes have changed since their row was written. If ``failed``, process images with a
+            failed row.
+        described_with: the caption fingerprint of the run, or an empty string. If it is not empty
+            and ``select`` is ``new``, images that were described with another fingerprint are also
+            described again.
+        max_attempts: maximum number of attempts to describe an image. If ``select`` is ``failed``,
+            rows with this number of attempts are skipped.
         reading: configured options of the reader.
-        stop: the stop flag of the run. When the flag is raised, the reader stops.
-        only: ids of the images that an earlier pass put off; None for all images.
+        stop: the stop flag of the run. If the flag is raised, the reader stops.
+        only: ids of the images that an earlier pass has put off. Only these images are processed.
+            None to process all images.
     """
 
     unit_images: int
@@ -99,7 +106,7 @@ class ShardReader:
     only: frozenset[str] | None = None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yield the units of the batch's shards."""
+        """Read the shards in a batch, and yield their units."""
         for row in batch.to_pylist():
             fragments, num_known = row.pop("fragments"), row.pop("num_known")
             if num_known is None:
@@ -108,7 +115,10 @@ class ShardReader:
                 yield from self._known_units(Shard(**row), fragments, num_known)
 
     def units(self, shard: Shard, fragments: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """Yield the units of a shard, at least one. See `shard_row` for the arguments."""
+        """Yield the units of a shard. There is at least one unit.
+
+        The arguments are explained in `shard_row`.
+        """
         found = self._rows(shard, fragments)
         cut = _UnitCutter(self, shard, found)
         counts = ShardCounts()
@@ -132,7 +142,7 @@ class ShardReader:
     def _known_units(
         self, shard: Shard, fragments: Sequence[int] | None, num_known: int
     ) -> Iterator[pa.Table]:
-        """Yield units that contain only the images whose rows must be made again."""
+        """Yield units with only those images of a shard that must be described again."""
         rows = rows_to_redo(
             ImagesTable.open(self.location, self.table_version),
             shard.archive,
@@ -160,7 +170,7 @@ class ShardReader:
     def unit_prefix(self, shard: Shard) -> str:
         """Return the prefix of each unit id of a shard."""
         prefix = f"{self.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
-        # Each pass starts from a later table version, so the prefix differs in each pass.
+        # Each pass of a run starts from another table version, so each pass has another prefix.
         return prefix if self.only is None else f"{prefix}-v{self.table_version}"
 
     def _rows(self, shard: Shard, fragments: Sequence[int] | None) -> dict[str, RowState]:
@@ -173,11 +183,11 @@ class ShardReader:
 class _UnitCutter:
     """Collects the samples of a shard into units, and counts the skipped samples.
 
-    If a node is lost, Ray reads the shard again. The units are then the same as before the loss,
-    because the limits of a unit depend only on the headers of the shard.
+    If a node is lost, Ray reads the shard again. The second reading gives the same units, because
+    the division into units depends only on the headers of the shard.
 
     Attributes:
-        num_units: number of units made until now.
+        num_units: number of units that have been made.
         fault: the reason why the store did not deliver the whole shard; otherwise empty.
         is_store_away: whether the reading ended because the store did not respond.
     """
@@ -185,8 +195,8 @@ class _UnitCutter:
     def __init__(self, reader: ShardReader, shard: Shard, found: dict[str, RowState]) -> None:
         self._reader = reader
         self._shard = shard
-        # `add` removes the row of each sample. At the end of the shard, the remaining rows belong
-        # to images that the shard no longer has.
+        # `add` removes the row of each sample from this dictionary. At the end of the shard, the
+        # dictionary contains the rows whose images are no longer in the shard.
         self._found = found
         self._wanted: Callable[[RowState | None, str | None], bool] = (
             self._is_new if reader.select == "new" else self._is_retryable
@@ -215,8 +225,8 @@ class _UnitCutter:
     def is_known(self, member: Member) -> bool:
         """Return whether the reader can skip a file of a folder.
 
-        The reader skips a file that is not in ``only``. It also skips a file whose row has the same
-        etag, unless the image must be described again.
+        The reader skips a file that is not in ``only``. If the etag of a file equals the etag in
+        its row, the reader also skips this file, but not if the image must be described again.
         """
         if self._is_left_out(member.image_id):
             return True
@@ -226,7 +236,7 @@ class _UnitCutter:
         return not self._wanted(row, row.content_sha256)
 
     def add(self, sample: Sample) -> bool:
-        """Add a sample; return whether the unit is full."""
+        """Add a sample to the current unit; return whether the unit is full."""
         self._advance(sample)
         row = self._found.pop(sample.image_id, None)
         if self._is_left_out(sample.image_id):
@@ -259,7 +269,7 @@ class _UnitCutter:
     def _content(sample: Sample, row: RowState | None) -> str | None:
         if sample.data is not None:
             return hashlib.sha256(sample.data).hexdigest()
-        # A sample without bytes and without a failure was not read, because its row is up to date.
+        # If a sample has no bytes and no failure, the reader skipped it, and its row is up to date.
         return row.content_sha256 if row is not None and sample.failure is None else None
 
     def unit(self) -> pa.Table:
@@ -267,15 +277,20 @@ class _UnitCutter:
         return self._pack(self._position - self._cut_at)
 
     def last_unit(self, counts: ShardCounts) -> pa.Table:
-        """Return the last unit: the remaining samples, the ignored files, and a store fault."""
+        """Return the last unit of the shard.
+
+        The unit contains the remaining samples, the number of ignored files, and the store error if
+        there was one.
+        """
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
-        # If the shard was read to its end, a row that records the shard as unreadable is obsolete.
+        # An earlier run may have made a row because the shard was unreadable. If the shard was now
+        # read to its end, this row must be removed.
         is_whole = not self.fault and self._reader.only is None
         removes = tuple(i for i, row in self._found.items() if row.is_shard and is_whole)
         return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))
 
     def members(self) -> pa.Table:
-        """Return all added members, with schema `skytext.table.shards.manifest.MANIFEST`."""
+        """Return the members of the shard, with schema `skytext.table.shards.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
     def _pack(
@@ -330,12 +345,17 @@ class _UnitCutter:
 
 
 def _num_bytes(sample: Sample) -> int:
-    """Return the size of an image in bytes, from its header if the header has the size."""
+    """Return the size of an image in bytes. If the header contains the size, use this value."""
     return len(sample.data or b"") if sample.byte_length is None else sample.byte_length
 
 
 def _has_other_bytes(row: RowState, content: str | None) -> bool:
-    """Return whether the bytes that were read differ from the bytes of the row."""
+    """Return whether the bytes of an image have changed since its row was written.
+
+    Args:
+        row: the row of the image.
+        content: hash of the bytes that were read; None if the image was unreadable.
+    """
     if row.content_sha256 is None:
         # If a failed row has no hash, the bytes of the image were missing when the row was made.
         return content is not None and row.status == STATUS_FAILED
@@ -349,7 +369,7 @@ def _replacing(fields: dict[str, Any], row: RowState | None, content: str | None
     return fields | {
         "content_sha256": content,
         "replaces_unit": row.unit_id,
-        # The earlier attempts were made with other bytes.
+        # If the bytes have changed, the attempts with the earlier bytes do not count.
         "earlier_attempts": 0 if _has_other_bytes(row, content) else row.attempts,
         "keeps_row": row.status == STATUS_OK and not _has_other_bytes(row, content),
     }

@@ -1,9 +1,10 @@
-"""Describe identical bytes once and reuse the description.
+"""Describe images with identical bytes only once, and reuse the description.
 
-Within an engine's actor, other images with the same bytes wait for the first image. For all engines
-of a run, a ledger (`skytext.run.control.content_ledger`) decides which image is described for each
-content, and no engine waits for another engine. Descriptions of earlier runs are read from the
-table.
+A content is the bytes of an image. If several images with the same content are in the actor of one
+engine, the first image is described, and the other images wait for this description. A ledger
+(`skytext.run.control.content_ledger`) decides, for all engines of a run, which image is described
+for each content. No engine waits for another engine. Descriptions that earlier runs made are read
+from the table.
 """
 
 from __future__ import annotations
@@ -33,16 +34,21 @@ AnswerT = TypeVar("AnswerT")
 
 
 class PutOffError(Exception):
-    """Another engine describes this content, or its description is not committed yet."""
+    """The image must be processed in a later pass.
+
+    Another engine describes the same content, or the description of the content is not committed
+    yet.
+    """
 
 
 class Duplicates:
-    """The descriptions of contents that one engine's actor can reuse.
+    """The descriptions that the actor of one engine can reuse.
 
     Args:
-        location: the table with earlier descriptions; None if there is no table.
-        caption_fingerprint: only descriptions with this caption fingerprint are reused.
-        ledger: the ledger that the engines of a run share; None to use a ledger of this actor only.
+        location: the table that contains earlier descriptions; None if there is no table.
+        caption_fingerprint: a description is reused only if it has this caption fingerprint.
+        ledger: the ledger that all engines of a run share. If None, this actor makes its own
+            ledger.
     """
 
     def __init__(
@@ -60,18 +66,21 @@ class Duplicates:
         self._pending: dict[str, asyncio.Future[Words]] = {}
 
     async def describe(self, content_sha256: str, image_id: str, describe: Describe) -> Words:
-        """Return the description of a content. Call ``describe`` only if no description exists.
+        """Return the description of a content.
+
+        If no description of the content exists, call ``describe``.
 
         Raises:
             PutOffError: the ledger replied `Reply.PUT_OFF`.
-            SampleError: ``describe`` raised this error. Every image that waits for this content
-                gets the same error.
+            SampleError: ``describe`` raised this error. Every image that is waiting for the
+                description of this content gets the same error.
         """
         pending = self._pending.get(content_sha256)
         if pending is not None:
             return (await asyncio.shield(pending)).copied()
         future = asyncio.get_running_loop().create_future()
-        # Read the future's error even if no caller waits, or asyncio logs that it was not handled.
+        # Read the error of the future even if no caller is waiting. Otherwise asyncio would log
+        # that the error was not handled.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[content_sha256] = future
         try:
@@ -130,12 +139,13 @@ class Duplicates:
 
 
 class Batched(Generic[QuestionT, AnswerT]):
-    """A function that combines many requests into few calls.
+    """Combines many requests into few calls of a function.
 
-    All requests that arrive during one call are sent together in the next call.
+    All requests that arrive during a call are sent together in the next call.
 
     Args:
-        call: takes a list of requests and returns one result per request, in the same order.
+        call: the function. It receives a list of requests, and returns one result per request, in
+            the order of the requests.
     """
 
     def __init__(self, call: Callable[[Sequence[QuestionT]], Awaitable[Sequence[AnswerT]]]) -> None:
@@ -144,7 +154,10 @@ class Batched(Generic[QuestionT, AnswerT]):
         self._work: asyncio.Task[None] | None = None
 
     async def __call__(self, question: QuestionT) -> AnswerT:
-        """Return the result of one request, or raise the error of the call that sent it."""
+        """Send one request, and return its result.
+
+        If the call of the function fails, this method raises the same error.
+        """
         future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._work is None:
@@ -165,7 +178,7 @@ class Batched(Generic[QuestionT, AnswerT]):
         questions = [question for question, _ in waiting]
         (answers,) = await asyncio.gather(self._call(questions), return_exceptions=True)
         if isinstance(answers, BaseException):
-            # Each waiting caller raises the error.
+            # The call failed, so every caller that is waiting for a result gets the error.
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(answers)

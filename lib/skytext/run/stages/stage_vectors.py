@@ -1,11 +1,11 @@
 """Embed the images or descriptions of a unit, and stage the vectors. Each actor has one model.
 
-INPUT    units of listed rows. Rows of images have ``data`` or a ``failure``. Rows of descriptions
-         have ``captions``.
-OUTPUT   one row per unit: `skytext.run.units.UnitRecord`. The vectors are written to the store.
-FAN-OUT  one unit to one record.
-ON ERROR if a model cannot load, the job ends. A row gets no vector and is counted as failed if an
-         earlier stage failed for the row, or if its vector is not finite.
+INPUT    units of table rows. If images are embedded, a row has ``data`` or a ``failure``. If
+         descriptions are embedded, a row has ``captions``.
+OUTPUT   one `skytext.run.units.UnitRecord` per unit. The vectors are written to the store.
+FAN-OUT  one unit gives one record.
+ON ERROR if a model cannot be loaded, the job ends. A row gets no vector and is counted as failed in
+         two cases: an earlier stage failed for this row, or the vector is not finite.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ class Vectors:
     """The vectors of some rows.
 
     Attributes:
-        entries: array of the column's type, with one entry per row.
-        finite: bool, shape (rows,): whether the entry of each row is finite. Only finite entries
-            are written.
+        entries: the vectors of each row. The array has the type of the vector column, and one entry
+            per row.
+        finite: whether the vectors of each row are finite, dtype bool, shape (rows,). Only finite
+            vectors are written.
         dim: length of a vector.
         device: device of the model.
         precision: precision of the model.
@@ -70,7 +71,7 @@ class ImageModel:
         self._batch_size = batch_size
 
     def __call__(self, rows: pa.Table) -> Vectors:
-        """Return the vectors of encoded images in the column ``data``."""
+        """Embed the encoded images in the column ``data``."""
         parts, data = [], rows.column("data")
         for first in range(0, len(data), self._batch_size):
             encoded = data.slice(first, self._batch_size).to_pylist()
@@ -93,7 +94,7 @@ class TextModel:
         self._embedder = embedder
 
     def __call__(self, rows: pa.Table) -> Vectors:
-        """Return the vectors of the variants in the column ``captions``."""
+        """Embed the variants in the column ``captions``."""
         captions = rows.column("captions").to_pylist()
         texts = [document_text(Variant(**v)) for variants in captions for v in variants]
         found, dim, info = (
@@ -110,11 +111,11 @@ class StageVectors:
     """A stage with one model. The model is loaded when the first unit with rows arrives.
 
     Args:
-        load: loads the model.
-        column: column of the vectors. Its ``dim`` is set when the model is loaded.
+        load: a function that loads the model.
+        column: the vector column. Its ``dim`` is set when the vectors are staged.
         location: the table.
-        stop: the stop flag of the run. When the flag is raised, the next run processes the
-            remaining units.
+        stop: the stop flag of the run. If the flag is raised, the remaining units are not embedded.
+            The next run processes these units.
     """
 
     def __init__(
@@ -131,7 +132,11 @@ class StageVectors:
         self._model: Callable[[pa.Table], Vectors] | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Stage the unit's vectors; return its record as a table with one JSON string."""
+        """Embed a unit and stage its vectors.
+
+        Returns:
+            A table with one JSON string, which is the record of the unit.
+        """
         head, rows = unpack(batch)
         failures: list[tuple[str, str]] = []
         if "failure" in rows.column_names:

@@ -1,10 +1,10 @@
 """Stage the rows of a unit as Lance fragments. The driver commits the fragments later.
 
 INPUT    units of `skytext.table.schema.embedded` rows.
-OUTPUT   one row per unit: `skytext.run.units.UnitRecord`. The fragments are written to the store.
-FAN-OUT  one unit to one record.
+OUTPUT   one `skytext.run.units.UnitRecord` per unit. The fragments are written to the store.
+FAN-OUT  one unit gives one record.
 ON ERROR a failed store request ends the job. No row of the unit is then visible, and the next run
-         processes the unit again.
+         processes the images of the unit again.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class UnitWriter:
     Attributes:
         location: the table.
         run_id: id of the run. It is written to every row.
-        column: column of the vectors. Its ``dim`` is set when the rows are written.
-        pending: column of the second model's vectors; None if there is no second model.
-        caption_fingerprint: caption fingerprint of the run. It is written to every record, so that
-            a later run does not adopt units that were staged with other settings.
+        column: the column for vectors of the first embedding model. Its ``dim`` is set when the
+            rows are written.
+        pending: the column for vectors of the second embedding model; None if there is no second
+            model.
+        caption_fingerprint: caption fingerprint of the run. It is written to every record. If a
+            staged unit has another fingerprint than a later run, the later run does not commit this
+            unit.
     """
 
     location: TableLocation
@@ -56,7 +59,11 @@ class UnitWriter:
     pending: VectorColumn | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Stage the unit; return its record as a table with one JSON string."""
+        """Stage the rows of a unit.
+
+        Returns:
+            A table with one JSON string, which is the record of the unit.
+        """
         head, samples = unpack(batch)
         clock = batch.column(ENGINE_COLUMN)[0].as_py()
         record = self._write(head, samples, None if clock is None else json.loads(clock))
@@ -88,7 +95,7 @@ class UnitWriter:
         return replace(record, num_rows=self._stage(head, samples))
 
     def _stage(self, head: UnitHead, samples: pa.Table) -> int:
-        """Stage the rows of a unit; return their number."""
+        """Stage the rows of a unit; return the number of rows."""
         now = pa.scalar(dt.datetime.now(dt.UTC), TIMESTAMP)
         constants = {"unit_id": pa.scalar(head.unit_id), "run_id": pa.scalar(self.run_id)}
         rows = samples.set_column(
@@ -117,7 +124,7 @@ def _dim(schema: pa.Schema, name: str) -> int:
 
 
 def _without_kept(samples: pa.Table) -> pa.Table:
-    """Leave out a failed row if the table has a row without failure for the same bytes."""
+    """Remove failed rows of images that already have a row without a failure for the same bytes."""
     failed = pc.equal(samples.column("status"), STATUS_FAILED)
     kept = samples.column("keeps_row").fill_null(False)
     return samples.filter(pc.invert(pc.and_(failed, kept)))
@@ -133,7 +140,10 @@ def _replaces(samples: pa.Table) -> dict[str, str]:
 
 
 def _with_earlier_attempts(samples: pa.Table) -> pa.Array:
-    """Return the failures with attempts: one more than the attempts of the replaced row."""
+    """Set the number of attempts in each failure; return the failures.
+
+    The number is one more than the number of attempts in the row that is replaced.
+    """
     failures = samples.column("failure").to_pylist()
     earlier = samples.column("earlier_attempts").to_pylist()
     for failure, attempts in zip(failures, earlier, strict=True):

@@ -119,20 +119,22 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
     assert address == f"{tmp_path}/table/reports/2026-05-04T02-00-00.123Z.html"
     html, text = Path(address).read_text(), Path(address).with_suffix(".md").read_text()
     for said in (
-        "| new | the archive has them, but the table had no row | 2 |",
-        "| changed | their bytes have changed | 1 |",
+        "| new | the table had no row for these images | 2 |",
+        "| changed | the bytes of these images have changed | 1 |",
         "| described again | the model, the prompt or the sampling has changed | 1 |",
-        "| withdrawn | the archive no longer has them | 1 |",
+        "| withdrawn | the archive no longer has these images | 1 |",
         "before: An industrial area.",
         f"now: {SENTENCES['0003.jpg']}",
         "| decode/empty | file:///x/a.tar\\#bad.jpg: nothing in it | 1 | 1 |",
         "| FAILED | recall@10 of the vector index | 0.95 at least | 0.91 |",
-        "have 93.0% of their first ten hits in common",
-        "expected image for 90.0% and 87.5% of them",
+        "93.0% of the first ten hits are the same in both versions",
+        "an expected image for 90.0% of the queries",
+        "finds one for 87.5% of the queries",
         "| a harbour | 40% | old.jpg | new.jpg |",
         "## Last queries of services, live and new version",
-        "answered 7 queries, and have 81.0% of their first ten hits in common",
-        "Both versions refuse 3 further queries",
+        "7 queries were run on the live version 1 and on the new version 2",
+        "81.0% of the first ten hits are the same in both versions",
+        "Both versions rejected 3 other queries",
         "| \\<b\\>a port | 30% | x.jpg |  |",
         "| describe new and changed | 4 | 41.5 s | 0 | 44,424 | 1,234 | 5.0% | 0.03 |",
         "new solar farm (0.51): Rows of solar panels",
@@ -142,7 +144,7 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
     assert "&lt;b&gt;a port" in html
     # Three pictures of changes and one of a match; of one the file is gone.
     assert html.count("data:image/webp;base64,") == 4
-    assert "no picture: " in html
+    assert "the image cannot be shown: " in html
     assert len(html) < 200_000
 
 

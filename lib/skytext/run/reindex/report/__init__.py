@@ -1,1 +1,1 @@
-"""The report of a run, as Markdown and as one HTML file."""
+"""The report of a run. It is written as a Markdown file and as one HTML file."""

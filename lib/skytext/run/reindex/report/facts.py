@@ -1,4 +1,4 @@
-"""The facts about a run for its report."""
+"""The facts about a run that its report shows."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from skytext.table.standing.reported_matches import MatchReport
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """The facts about a run.
+    """The facts about a run that its report shows.
 
     Attributes:
         location: the table.
         config: the settings.
-        started_at: when it began, UTC.
-        outcome: how it ended.
-        problem: the problem in one line; empty without one.
-        summary: its result, from `skytext.run.reindex.reindex_run.ReindexSummary.to_json`; empty
-            if unknown.
-        version_before: the live version when it began; None without one.
-        matches: reports of new images for standing queries, with their GeoJSON.
+        started_at: time at which the run started, UTC.
+        outcome: outcome of the run.
+        problem: error message in one line; empty if the run had no error.
+        summary: result of the run, from `skytext.run.reindex.reindex_run.ReindexSummary.to_json`;
+            empty if the result is unknown.
+        version_before: the version that was live when the run started; None if no version was live.
+        matches: pairs of a match report and its GeoJSON file. A match report lists new images that
+            match standing queries.
     """
 
     location: TableLocation
@@ -40,16 +41,19 @@ class RunFacts:
 
     @property
     def name(self) -> str:
-        """The base name of its files."""
+        """The base name of the report's files. It contains the start time of the run."""
         return f"{self.started_at:%Y-%m-%dT%H-%M-%S}.{self.started_at.microsecond // 1000:03d}Z"
 
     @property
     def runs(self) -> Mapping[str, Mapping[str, Any]]:
-        """Summaries of the captioning runs, by the reason of their work."""
+        """The summary of each captioning run. The key is the reason for the run, such as ``new``.
+
+        A re-indexing contains up to three captioning runs.
+        """
         found: Mapping[str, Mapping[str, Any]] = self.summary.get("runs", {})
         return found
 
     @property
     def vectors(self) -> list[Mapping[str, Any]]:
-        """Summaries of the runs that embedded images or descriptions."""
+        """The summary of each run that embedded images or descriptions."""
         return list(self.summary.get("vectors", ()))

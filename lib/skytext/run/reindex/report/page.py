@@ -1,4 +1,4 @@
-"""The content of a report in any format: sections of text, tables and images."""
+"""The content of a report, independent of its file format."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Grid:
 
     Attributes:
         head: names of the columns.
-        rows: cells as texts; numbers are aligned right.
-        num_texts: the first columns, so many, are texts; the others are numbers.
+        rows: the cells of each row, as strings.
+        num_texts: number of text columns. The text columns come first and are aligned left. All
+            other columns contain numbers and are aligned right.
     """
 
     head: Sequence[str]
@@ -26,13 +27,13 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An image with its texts.
+    """An image and the texts that are shown below the image.
 
     Attributes:
-        name: of the image.
-        lines: pairs of a label, which may be empty, and a text.
-        picture: a WebP file; None if the image cannot be shown.
-        note: why it cannot be shown.
+        name: name of the image.
+        lines: pairs of a label and a text. The label may be empty.
+        picture: the image as a WebP file; None if the image cannot be shown.
+        note: the reason why the image cannot be shown; otherwise empty.
     """
 
     name: str
@@ -46,11 +47,12 @@ class Section:
     """A part of a report.
 
     Attributes:
-        title: of the part.
-        texts: paragraphs.
-        grid: a table; None for none.
-        cards: images.
-        link: the name of a file in the report's folder; empty for none.
+        title: title of the section.
+        texts: paragraphs of the section.
+        grid: table of the section; None if the section has no table.
+        cards: images of the section.
+        link: name of a file in the folder of the report. The section contains a link to this file.
+            The name is empty if the section has no link.
     """
 
     title: str
@@ -70,11 +72,11 @@ class Page:
     """A report.
 
     Attributes:
-        title: of the report.
-        outcome: how the run ended.
-        facts: the most important figures: labels and values.
-        problem: the problem in one line; empty without one.
-        sections: in order; empty ones are left out.
+        title: title of the report.
+        outcome: outcome of the run.
+        facts: the most important figures, as pairs of a label and a value.
+        problem: error message in one line; empty if the run had no error.
+        sections: all sections in order. Sections without content are not shown.
     """
 
     title: str
@@ -85,5 +87,5 @@ class Page:
 
     @property
     def shown(self) -> list[Section]:
-        """The sections with content."""
+        """The sections that have content."""
         return [section for section in self.sections if not section.is_empty]

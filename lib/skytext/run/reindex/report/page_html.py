@@ -1,4 +1,7 @@
-"""A report as one HTML file: pictures are embedded, without scripts or external resources."""
+"""Write a report as one HTML file.
+
+The file contains its images. It has no scripts and needs no other files.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,7 @@ def _grid(grid: Grid) -> Iterator[str]:
 
 
 def _card(card: Card) -> str:
-    shown = f'<div class="none">{escape(card.note or "no picture")}</div>'
+    shown = f'<div class="none">{escape(card.note or "no image")}</div>'
     if card.picture is not None:
         data = base64.b64encode(card.picture).decode()
         shown = f'<img alt="" src="data:image/webp;base64,{data}">'

@@ -1,4 +1,4 @@
-"""A report as Markdown, without pictures."""
+"""Write a report as Markdown, without images."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line, with Markdown characters escaped."""
+    """Return a text as one line, and escape the special characters of Markdown."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

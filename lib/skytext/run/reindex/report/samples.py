@@ -1,4 +1,4 @@
-"""Some images of a run, with their descriptions before and after it."""
+"""Show a sample of the images that a run changed, with the old and the new descriptions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TITLES = {
     "new": "New images",
     "changed": "Changed images, before and after",
     "again": "Described again, before and after",
-    "recovered": "Described now, failed before",
+    "recovered": "Images that failed before and are described now",
 }
 
 
 def samples(
     facts: RunFacts, before: ImagesTable | None, after: ImagesTable, rows: RunRows
 ) -> Iterator[Section]:
-    """Yield a section for each kind of change, with some of its images."""
+    """Yield one section for each kind of change. A section shows up to eight images."""
     for kind, title in _TITLES.items():
         ids: RowIds = getattr(rows, kind)
         shown = list(_cards(_spread(ids), before, after, facts))
@@ -38,7 +38,7 @@ def samples(
 
 
 def _spread(ids: RowIds) -> RowIds:
-    """Return some rows from all parts of the table."""
+    """Return up to eight row ids at equal distances in ``ids``."""
     places = np.linspace(0, len(ids) - 1, min(len(ids), _SHOWN)).astype(int)
     some: RowIds = ids[places]
     return some
@@ -68,7 +68,7 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 
 def withdrawn(facts: RunFacts, after: ImagesTable) -> Section:
-    """Name some of the images that this run withdrew."""
+    """Return a section that lists up to eight of the images that this run withdrew."""
     number = facts.summary.get("num_withdrawn", 0)
     if not number:
         return Section("Withdrawn images")
@@ -80,7 +80,10 @@ def withdrawn(facts: RunFacts, after: ImagesTable) -> Section:
 
 
 def match_sections(facts: RunFacts, after: ImagesTable) -> Iterator[Section]:
-    """Yield a section for each report of new images for standing queries."""
+    """Yield one section for each match report.
+
+    A match report lists new images that match standing queries.
+    """
     for report, geojson in facts.matches:
         features = json.loads(geojson)["features"]
         lines = [[one["query_id"], one["text"], f"{one['num_matches']:,}"] for one in report.counts]

@@ -1,4 +1,7 @@
-"""The figures in the report of a run: changes, failures, checks, time and cost."""
+"""The sections with figures in the report of a run.
+
+The figures are the changes, the failures, the checks, the time and the cost.
+"""
 
 from __future__ import annotations
 
@@ -18,40 +21,40 @@ _STEPS = {
     "stale": "describe again",
 }
 _WHY = {
-    "new": ("new", "the archive has them, but the table had no row"),
-    "changed": ("changed", "their bytes have changed"),
+    "new": ("new", "the table had no row for these images"),
+    "changed": ("changed", "the bytes of these images have changed"),
     "again": ("described again", "the model, the prompt or the sampling has changed"),
-    "recovered": ("recovered", "they failed before"),
-    "failed": ("failed", "see failures"),
+    "recovered": ("recovered", "these images failed in an earlier run"),
+    "failed": ("failed", "see the section Failures"),
 }
 
 
 def changes(facts: RunFacts, rows: RunRows | None) -> Section:
-    """Report the numbers and reasons of changes."""
+    """Return a section with the number of changed images for each reason."""
     counted = [] if rows is None else [(name, len(ids)) for name, ids in rows._asdict().items()]
     lines = [[*_WHY[name], f"{number:,}"] for name, number in counted if number]
     adopted = sum(run["num_adopted"] for run in facts.runs.values())
     if adopted:
         lines.append(
-            ["adopted", "an earlier run that was interrupted had staged them", f"{adopted:,}"]
+            ["committed", "an interrupted run had staged the rows of these images", f"{adopted:,}"]
         )
     for one in facts.vectors:
         what = "images" if one["kind"] == "image" else "descriptions"
-        why = f"{what} had no vector by {one['model']}"
+        why = f"these {what} had no vector of the model {one['model']}"
         lines.append(["embedded", why, f"{one['num_embedded']:,}"])
     if facts.summary.get("num_withdrawn"):
         number = f"{facts.summary['num_withdrawn']:,}"
-        lines.append(["withdrawn", "the archive no longer has them", number])
+        lines.append(["withdrawn", "the archive no longer has these images", number])
     texts = [] if lines else ["Nothing has changed."]
     if facts.summary.get("broken_listing"):
         texts.append(facts.summary["broken_listing"])
     if facts.summary.get("is_partial"):
-        texts.append("The budget is spent: the next run continues.")
-    return Section("What changed", texts, Grid(["images", "why", "number"], lines, 2))
+        texts.append("The budget was spent before all work was done. The next run continues.")
+    return Section("What changed", texts, Grid(["images", "reason", "number"], lines, 2))
 
 
 def failures(facts: RunFacts, table: ImagesTable | None) -> Section:
-    """Report the failures of this run and of the whole table, by reason."""
+    """Return a section that lists, for each reason, the failures of this run and of the table."""
     in_run: Counter[str] = Counter()
     for run in (*facts.runs.values(), *facts.vectors):
         in_run.update(run["failures"])
@@ -63,16 +66,16 @@ def failures(facts: RunFacts, table: ImagesTable | None) -> Section:
         example = "".join(f"{one['uri']}: {one['detail']}" for one in group["samples"])
         lines.append([reason, example, f"{in_run[reason]:,}", f"{group['rows']:,}"])
     unread = [
-        f"Not read to the end: {shard}: {why}"
+        f"The shard {shard} was not read to its end: {why}"
         for run in facts.runs.values()
         for shard, why in run["unread"].items()
     ]
-    grid = Grid(["reason", "one of them", "this run", "in the table"], lines, 2)
+    grid = Grid(["reason", "example", "this run", "in the table"], lines, 2)
     return Section("Failures", list(dict.fromkeys(unread)), grid)
 
 
 def checks(facts: RunFacts) -> Section:
-    """Report the checks before the promotion."""
+    """Return a section with the results of the checks that a version must pass to be promoted."""
     lines = [
         ["passed" if one["passed"] else "FAILED", one["name"], one["wanted"], f"{one['found']:g}"]
         for one in facts.summary.get("gate", ())
@@ -80,17 +83,20 @@ def checks(facts: RunFacts) -> Section:
     canary = facts.summary.get("canary")
     if canary is not None:
         described = Canary.from_row(canary).described
-        texts = [f"{described[0].upper()}{described[1:]}, and is compared with the live version."]
+        texts = [
+            f"{described[0].upper()}{described[1:]}.",
+            "The services compare the canary with the live version.",
+        ]
     elif facts.summary.get("was_promoted"):
         texts = [f"Version {facts.summary['live_version']} was promoted."]
     else:
         live = facts.summary.get("live_version")
-        texts = [f"Nothing was promoted; the live version is {live}."] if live else []
-    return Section("Gate", texts, Grid(["", "check", "wanted", "found"], lines, 3))
+        texts = [f"No version was promoted. The live version is {live}."] if live else []
+    return Section("Gate", texts, Grid(["", "check", "required", "measured"], lines, 3))
 
 
 def comparisons(facts: RunFacts) -> Iterator[Section]:
-    """Report the differences between the results of the new version and the live one."""
+    """Yield sections that compare the search results of the new version and the live version."""
     for title, name, why_not in (
         ("Golden queries", "comparison", "not_compared"),
         ("Last queries of services", "shadow", "no_shadow"),
@@ -102,17 +108,17 @@ def comparisons(facts: RunFacts) -> Iterator[Section]:
 
 def _compared(title: str, found: Mapping[str, Any]) -> Section:
     texts = [
-        f"Versions {found['live_version']} and {found['new_version']} answered "
-        f"{found['num_queries']:,} queries, and have {found['overlap_at_10']:.1%} of their first "
-        "ten hits in common."
+        f"{found['num_queries']:,} queries were run on the live version {found['live_version']} "
+        f"and on the new version {found['new_version']}. On average, "
+        f"{found['overlap_at_10']:.1%} of the first ten hits are the same in both versions."
     ]
     if found["found_live"] is not None:
         texts.append(
-            f"They find an expected image for {found['found_live']:.1%} and "
-            f"{found['found_new']:.1%} of them."
+            f"The live version finds an expected image for {found['found_live']:.1%} of the "
+            f"queries. The new version finds one for {found['found_new']:.1%} of the queries."
         )
     if found["num_refused"]:
-        texts.append(f"Both versions refuse {found['num_refused']:,} further queries.")
+        texts.append(f"Both versions rejected {found['num_refused']:,} other queries.")
     lines = [
         [one["query"], f"{one['overlap_at_10']:.0%}", _lines(one["lost"]), _lines(one["gained"])]
         for one in found["changes"]
@@ -125,8 +131,8 @@ def _lines(uris: Sequence[str]) -> str:
 
 
 def costs(facts: RunFacts) -> Section:
-    """Report the cost of each step: time, tokens, idle time of engines, and money."""
-    head = ["step", "images", "time", "tokens in", "tokens out", "tokens/s", "engines waited"]
+    """Return a section with the time, the tokens, the engines' idle time and the cost per step."""
+    head = ["step", "images", "time", "input tokens", "output tokens", "tokens/s", "engines idle"]
     price = facts.config.job.cost_per_engine_hour
     head += [] if price is None else ["cost"]
     lines = [_embedding(one, len(head)) for one in facts.vectors]
@@ -160,7 +166,7 @@ def _describing(name: str, run: Mapping[str, Any], price: float | None) -> list[
 
 
 def upkeep(facts: RunFacts) -> Section:
-    """Report the changes of indexes and old versions."""
+    """Return a section about the indexes and about the old versions that were deleted."""
     return Section("Indexes and clean-up", list(_upkeep(facts.summary)))
 
 
@@ -172,16 +178,16 @@ def _upkeep(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{index['num_partitions']} partitions, recall@10 {index['recall_at_10']:.3f}."
         )
     elif index:
-        yield f"{index['num_rows']:,} rows, no vector index: searches are exact."
+        yield f"{index['num_rows']:,} rows. There is no vector index, so searches are exact."
     if cleaned:
         yield (
-            f"{cleaned['num_versions']:,} old versions removed "
-            f"({cleaned['num_bytes'] / 1e6:,.1f} MB), {cleaned['num_kept']:,} kept."
+            f"{cleaned['num_versions']:,} old versions were deleted "
+            f"({cleaned['num_bytes'] / 1e6:,.1f} MB). {cleaned['num_kept']:,} versions were kept."
         )
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in a readable form."""
+    """Return a duration as a string in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

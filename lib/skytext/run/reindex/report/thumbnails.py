@@ -1,4 +1,4 @@
-"""Small pictures of some images of a table, for a report."""
+"""Make small copies of images, which a report shows."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ _RETRY_S = 5.0
 def thumbnail(
     row: Mapping[str, Any], location: TableLocation, config: Config
 ) -> tuple[bytes | None, str]:
-    """Return an image as a small WebP file, or None and the reason.
+    """Return a small copy of an image as a WebP file.
 
-    A report is useful without pictures, so an unavailable archive must not make it fail.
+    A report without images is still useful. So this function raises no error if the archive is not
+    available.
+
+    Returns:
+        The WebP file and an empty string. If the image cannot be read, None and the reason.
     """
     options = ReadOptions(config.sources.image_column, min(config.sources.retry_s, _RETRY_S))
     limits = ImageLimits(
@@ -54,7 +58,7 @@ def thumbnail(
         data = fetch_row(row, options, partial(moved_row, location))
         image = decode_rgb(normalise(data, limits).data)
     except (OSError, SkytextError) as error:
-        return None, f"no picture: {' '.join(str(error).split())[:200]}"
+        return None, f"the image cannot be shown: {' '.join(str(error).split())[:200]}"
     image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     image.save(encoded, "WEBP", quality=_QUALITY)

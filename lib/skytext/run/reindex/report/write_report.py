@@ -1,4 +1,4 @@
-"""Write the report of a run: Markdown, and one HTML file."""
+"""Write the report of a run as a Markdown file and as one HTML file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FOLDER = "reports"
 
 
 def report_store(location: TableLocation, config: Config) -> StateStore:
-    """Return the store of a table's reports.
+    """Return the store for the reports of a table.
 
-    Below ``reindex.report`` each table has its own folder, because several tables may share the
-    setting and their reports may have the same names.
+    If ``reindex.report`` is set, each table has its own folder in ``reindex.report``. Several
+    tables may use the same setting, and the names of their reports may be the same.
 
     Raises:
         AddressError: ``reindex.report`` is not a valid address.
-        TableError: it is a file.
+        TableError: ``reindex.report`` is the address of a file.
     """
     if config.reindex.report is None:
         return StateStore(location, folder=_FOLDER)
@@ -36,10 +36,12 @@ def report_store(location: TableLocation, config: Config) -> StateStore:
 
 
 def write_report(facts: RunFacts) -> str:
-    """Write the report of a run, remove the oldest ones, and return the HTML file's address.
+    """Write the report of a run; return the address of the HTML file.
+
+    If there are more than ``reindex.keep_reports`` reports, the oldest reports are deleted.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     page, folder = make_page(facts), report_store(facts.location, facts.config)
     folder.put(f"{facts.name}.md", to_markdown(page).encode())
@@ -51,7 +53,7 @@ def write_report(facts: RunFacts) -> str:
 
 
 def make_page(facts: RunFacts) -> Page:
-    """Make the report from the facts."""
+    """Make the content of the report from the facts about a run."""
     after = ImagesTable.find(facts.location)
     shown = [sections.changes(facts, None)]
     if after is not None:
@@ -73,7 +75,7 @@ def make_page(facts: RunFacts) -> Page:
         sections.upkeep(facts),
     ]
     if not facts.summary:
-        # The result of the run is unknown.
+        # If the result of the run is unknown, only the failures are shown.
         shown = [sections.failures(facts, after)]
     return Page(
         title=f"Re-indexing of {facts.location.uri}",
@@ -85,7 +87,7 @@ def make_page(facts: RunFacts) -> Page:
 
 
 def _head(facts: RunFacts, after: ImagesTable | None) -> dict[str, str]:
-    """Return the most important figures."""
+    """Return the most important figures. The keys are the labels of the figures."""
     live = None if after is None else after.live_version()
     head = {
         "started (UTC)": f"{facts.started_at:%Y-%m-%d %H:%M}",
