@@ -1,7 +1,8 @@
-"""Retry maintenance on the latest version after a commit conflict.
+"""Retry maintenance after a commit conflict. Each retry uses the latest version.
 
-Index builds, merges and changes of settings do not hold the claim. So a run or other maintenance
-may commit at the same time. Lance then rejects the later commit, and no part of it is visible.
+Maintenance means index builds, merges of fragments and changes of the table's configuration.
+Maintenance does not hold the claim. So a run or another maintenance process may commit at the same
+time. Lance then rejects the later of the two commits. No part of a rejected commit is visible.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def is_conflict(error: BaseException) -> bool:
 def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
     """Decorate a maintenance function so that it is repeated after a commit conflict.
 
-    The function must open the latest version itself, and must be safe to repeat. The decorated
-    function raises `CommitConflictError` if every attempt conflicts.
+    The maintenance function must open the latest version itself. It must be safe to repeat this
+    function. The decorated function raises `CommitConflictError` if every attempt conflicts.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_conflict),
