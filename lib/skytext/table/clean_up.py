@@ -143,9 +143,7 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
 
 
 def _clean_runs(location: TableLocation) -> None:
-    """Compact the runs data set. This is needed because each run adds two fragments and two
-    versions.
-    """
+    """Compact the runs data set. Each run adds two fragments and two versions to it."""
     runs: lance.LanceDataset | None = open_dataset(location, RUNS)
     if runs is None:
         return

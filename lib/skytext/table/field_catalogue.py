@@ -24,8 +24,9 @@ from skytext.filters.columns import Need, metadata_name, metadata_path
 _KEY = "skytext.field_catalogue"
 
 FieldKind = Literal["number", "text", "time", "boolean", "other"]
-"""The kind ``other`` means a list or an object in the metadata. A filter can test such a value only
-with IS NULL.
+"""A list or an object in the metadata is of the kind ``other``.
+
+A filter can test such a value only with IS NULL.
 """
 
 
@@ -39,8 +40,7 @@ class ValueCount(BaseModel):
 
 
 class Field(BaseModel):
-    """An entry of the catalogue. It describes the values of one kind in one column or metadata
-    field.
+    """An entry of the catalogue: the values of one kind in one column or metadata field.
 
     Attributes:
         name: name of the field, as filters use it.
@@ -75,8 +75,7 @@ class Coverage(Enum):
     ALL = "all"
     """The catalogue was built from exactly the rows of the version."""
     SOME = "some"
-    """Rows were added after the catalogue was built. All values in the catalogue exist in the
-    version.
+    """Rows were added later. All values in the catalogue still exist in the version.
     """
     NONE = "none"
     """Rows were removed or moved after the catalogue was built."""
@@ -114,7 +113,7 @@ class FieldCatalogue(BaseModel):
         return (field for field in self.fields if field.name == name)
 
     def has(self, need: Need) -> bool | None:
-        """Return whether any image has a value that a condition can test; None if this is unknown."""
+        """Return whether any image has a value that a condition can test; None if unknown."""
         is_metadata = need.name.startswith("metadata.")
         name = metadata_name(metadata_path(need.name)) if is_metadata else need.name
         found = list(self.of_name("bbox.west" if name == "bbox" else name))

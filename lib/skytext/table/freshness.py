@@ -66,7 +66,7 @@ def measure_freshness(location: TableLocation) -> Freshness:
 
 
 def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
-    """Return when the oldest image was described that is in ``latest`` and is missing in ``live``."""
+    """Return the description time of the oldest image that is only in ``latest``."""
     known = set().union(*files_by_fragment(live).values())
     fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
     if not fragments:

@@ -1,4 +1,4 @@
-"""Withdraw images. The rows and captions of these images are kept, but searches do not find them."""
+"""Withdraw images. Their rows and captions are kept, but searches do not find these images."""
 
 from __future__ import annotations
 
