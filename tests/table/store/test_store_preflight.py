@@ -83,7 +83,7 @@ def test_a_conforming_store_is_accepted(s3: Any, where: TableLocation) -> None:
         (
             broken_stores.lists_late,
             "a listing contains every",
-            "1 of 12 objects were missing, 0 objects were too many",
+            "1 of 12 objects were missing, and 0 other objects were listed",
         ),
         (broken_stores.lists_backwards, "a listing is sorted by key", "the listing is not sorted"),
         (

@@ -161,7 +161,8 @@ def _check_listing(state: StateStore, folder: str, expected: set[str]) -> None:
         raise _broken(
             state.location,
             "a listing contains every written object and no deleted object",
-            f"{missing} of {len(expected)} objects were missing, {more} objects were too many",
+            f"{missing} of {len(expected)} objects were missing, and {more} other objects were "
+            "listed",
             _NEEDS_CONSISTENCY,
         )
     if _must_be_sorted(state.location) and found != sorted(found):
