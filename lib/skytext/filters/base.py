@@ -32,8 +32,8 @@ class BaseCondition(BaseModel):
         return ()
 
     def _sql(self, *, negated: bool) -> str:
-        # A negation is not written as NOT. It is passed down to the comparisons in the argument
-        # ``negated``. A negated comparison does not match null.
+        # A negation is not written as NOT. The argument ``negated`` passes the negation to the
+        # comparisons inside. A negated comparison does not match null.
         raise NotImplementedError
 
     def _needs(self, *, negated: bool) -> Iterator[Need]:

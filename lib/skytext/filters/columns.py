@@ -35,7 +35,7 @@ class Need(NamedTuple):
 
     Attributes:
         name: the name of the field in a filter.
-        kind: the kind of the values in the field that the filter needs; None for any kind.
+        kind: the kind of values that the field must have; None if any kind is sufficient.
         sql: a Lance expression. It is true for the rows that have a value of this kind in the
             field.
     """
@@ -75,7 +75,7 @@ def _columns() -> dict[str, Column]:
 
 
 COLUMNS = _columns()
-"""The columns that a filter can compare. It can also compare metadata fields (``metadata.…``)."""
+"""The columns that a filter can compare. Metadata fields can also be compared."""
 
 # Each level of metadata becomes a nested call in Lance. At about 45 levels, Lance fails with a
 # stack overflow.
@@ -127,7 +127,7 @@ def metadata_path(name: str) -> tuple[str, ...]:
 
 
 def metadata_name(path: tuple[str, ...]) -> str:
-    """Return the metadata name for the result of `metadata_path`. Only some names need quotes."""
+    """Return the metadata name for a result of `metadata_path`. Names are quoted if necessary."""
     return ".".join(["metadata", *map(_quoted, path)])
 
 

@@ -1,4 +1,4 @@
-"""Filters as typed conditions.
+"""Typed conditions. A filter is a condition.
 
 Conditions are applied before the search, so images that do not match are not scored. A condition is
 compiled to a filter string for Lance. This module validates or escapes every name and every value
@@ -59,8 +59,8 @@ class Compare(BaseCondition):
     """A comparison of a column with a value: ``gsd < 1`` or ``metadata.sensor = 'S2'``.
 
     A time is an ISO 8601 string. A time without a time zone is in UTC. A date means the whole day.
-    For example, ``datetime <= '2024-01-31'`` includes the end of this day. ``ignore_case`` can be
-    set only if the value is a text.
+    For example, ``datetime <= '2024-01-31'`` includes the end of this day. ``ignore_case`` is
+    allowed only if the value is a text.
     """
 
     op: CompareOp
@@ -309,7 +309,7 @@ def _guarded(left: str, op: str, right: str) -> str:
 
 
 def _in_lower_case(column: Column, op: str, values: Sequence[Value]) -> str:
-    """Return a comparison that ignores case, of a text column with one value or a list."""
+    """Return a case-insensitive comparison of a text column with one value or with a list."""
     there, left = f"{column.sql} IS NOT NULL", f"lower({column.sql})"
     texts = [str(value) for value in values]
     if column.kind is None:

@@ -31,7 +31,7 @@ def make_filter(
     gsd_min: float | None = None,
     gsd_max: float | None = None,
 ) -> Condition | None:
-    """Return a condition that is true if all given options match; None without options.
+    """Return a condition that requires all given options; None if no option is given.
 
     Args:
         where: a filter as CQL2 text, as parsed CQL2 JSON, or as a condition.

@@ -43,10 +43,10 @@ Floats = NDArray[np.float64]
 
 
 class PlaceError(ConfigError):
-    """An error at one place of a GeoJSON object.
+    """An error in one part of a GeoJSON object.
 
     Attributes:
-        place: path of the position in the GeoJSON object, as keys and indexes.
+        place: path of the faulty part in the GeoJSON object, as keys and indexes.
     """
 
     def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
@@ -54,7 +54,7 @@ class PlaceError(ConfigError):
         self.place = place
 
     def whole(self) -> ConfigError:
-        """Return an error whose message contains the path of the faulty place."""
+        """Return an error whose message contains the path of the faulty part."""
         place = ".".join(map(str, self.place))
         return ConfigError(f"the geometry is wrong{place and f' at {place}'}: {self}")
 
@@ -221,7 +221,7 @@ def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
 
 
 def _are_stacked(parts: list[BaseGeometry]) -> bool:
-    """Return whether many more pairs of polygons overlap than if the polygons were adjacent."""
+    """Return whether there are too many pairs of overlapping bounding boxes for adjacent polygons."""
     tree, num_pairs = shapely.STRtree(parts), 0
     for first in range(0, len(parts), 100):
         num_pairs += tree.query(parts[first : first + 100]).shape[1]

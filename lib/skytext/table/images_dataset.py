@@ -531,8 +531,8 @@ class ImagesTable:
             for row in batch.filter(pa.array(is_double)).to_pylist():
                 kept = DoubleRow(row["_rowaddr"], row["status"], row["created_at"])
                 found.setdefault(row["image_id"], []).append(kept)
-        # An image is also found if its id and another id have the same first 64 bits. It has only
-        # one row.
+        # Two different ids may have the same first 64 bits. These images have only one row each, so
+        # they are omitted here.
         return {image_id: rows for image_id, rows in found.items() if len(rows) > 1}
 
     def _double_heads(self) -> Iterator[NDArray[np.uint64]]:

@@ -84,7 +84,7 @@ class VectorIndexFacts:
     """Properties and measurements of a vector index.
 
     Attributes:
-        kind: Lance's name of the index type.
+        kind: name of the index type in Lance.
         num_partitions: number of IVF partitions.
         num_bits: number of bits, see `VectorPlan`.
         nprobes: number of partitions that a filtered search reads. If ``search_effort`` is None,

@@ -15,10 +15,10 @@ commit adds a vector to a row if the row has no vector and the embedded image or
 changed.
 
 To *settle* a record means to commit or discard its rows or vectors, and then to delete the record.
-There are three kinds of records, for rows, text vectors and image vectors. A run settles the
-records of the kind that it writes. Records of another kind are kept for a later run that writes
-this kind. One exception: if the table already has the column of the staged vectors, every run
-commits these vectors.
+There are three kinds of records: for rows, for text vectors and for image vectors. A run settles
+the records of the kind that it writes. Records of another kind are kept for a later run that writes
+this kind. There is one exception. If the table already has the column of the staged vectors, every
+run commits these vectors.
 
 A worker of the dead run may stage more units after the new run has settled the records. The next
 run then settles these units.
@@ -48,8 +48,8 @@ from skytext.table.location import TableLocation
 from skytext.table.vector_columns import VectorColumn
 
 _ROWS_A_COMMIT = 1000
-# A commit of vectors rewrites the whole column of each fragment that it changes. So few commits
-# with many vectors are faster.
+# A commit of vectors rewrites the whole column of each fragment that it changes. So a few commits
+# with many vectors are faster than many commits with few vectors.
 _VECTORS_A_COMMIT = 50_000
 NEVER = dt.timedelta(days=36500)
 
@@ -80,7 +80,7 @@ def settle(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Make later commits of a dead run fail, and adopt or discard the units that it staged.
+    """Make later commits of a dead run fail, and adopt or discard the units that this run staged.
 
     Every writer must call this before it stages units.
 
@@ -131,7 +131,8 @@ def adopt(
         location: the table.
         column: the column of the caption vectors that this run writes with its rows.
         version: the latest version; None if there is no data set.
-        check_claim: function that is called before every change. It raises if the claim is lost.
+        check_claim: function that is called before every change. It raises an error if the claim is
+            lost.
         caption_fingerprint: caption fingerprint of this run. Rows that were staged with another
             fingerprint are discarded. None if this run writes no captions. Records of rows are then
             kept for a later run.
@@ -171,7 +172,7 @@ def adopt(
 
 @dataclass(slots=True)
 class _Judged:
-    """Records to commit, records to discard, and records that are already committed."""
+    """The records to commit, the records to discard, and the records that are already committed."""
 
     wanted: list[StagedUnit] = field(default_factory=list)
     unwanted: list[StagedUnit] = field(default_factory=list)
@@ -233,9 +234,9 @@ def _judge_vectors(
 def collect_orphans(location: TableLocation) -> int:
     """Delete orphaned files and return their total size in bytes. No version is changed.
 
-    A file is orphaned if the process that wrote it died before it created the record. Lance keeps
-    files that are younger than seven days, because a merge or an index build may still commit them.
-    A merge or an index build does not hold the claim.
+    A file is orphaned if the process that wrote the file died before it created the record of the
+    file. Lance keeps files that are younger than seven days, because a merge or an index build may
+    still commit them. A merge or an index build does not hold the claim.
     """
     table = ImagesTable.find(location)
     if table is None:

@@ -74,10 +74,10 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
     If the column is already active in the given version, only unneeded columns are dropped.
 
-    If another column was active, this other column becomes retired, and its index is dropped. The
-    retired column is kept as long as a roll-back can lead to a version that searches this column.
-    Other columns of the same kind are dropped. If the requested column was already active, pending
-    columns are kept.
+    If another column was active, this other column becomes retired, and its index is dropped. A
+    retired column is kept as long as a roll-back can promote a version that uses the retired
+    column. Other columns of the same kind are dropped. If the requested column was already active,
+    pending columns are kept.
 
     Args:
         table: the latest version.
@@ -118,7 +118,7 @@ def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTabl
 
     Args:
         table: the latest version. No staged unit may have vectors for a dropped column.
-        wanted: columns to keep, at most one of each kind.
+        wanted: the columns that the caller uses, at most one of each kind.
 
     Raises: the same errors as `ensure_column`.
     """
@@ -167,9 +167,9 @@ def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
 
 
 def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
-    """Drop the vector columns that are missing in the list in the metadata.
+    """Drop the vector columns that the metadata do not list.
 
-    The list does not contain a column if a change of the columns was interrupted.
+    If a change of the columns was interrupted, the table may have such columns.
 
     Args:
         table: the latest version.
@@ -184,7 +184,7 @@ def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
 
 
 def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTable:
-    """Change a table's schema, and return its latest version.
+    """Change the schema of a table, and return the latest version of the table.
 
     Args:
         table: the latest version.

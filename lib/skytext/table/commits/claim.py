@@ -49,8 +49,8 @@ _BEATS_PER_LEASE = 10
 class Holder:
     """The holder of a claim.
 
-    The fields identify the process of the holder, so that another run can check whether it is
-    alive.
+    The fields identify the process of the holder, so that another run can check whether this
+    process is alive.
 
     Attributes:
         run_id: id of the run.
@@ -122,8 +122,8 @@ class Claim:
     Attributes:
         location: the table.
         number: number of the claim.
-        took_over: true if this claim replaced a claim that was not released. The fence must then be
-            raised.
+        took_over: true if this claim replaced a claim that was not released. The caller must then
+            raise the fence.
     """
 
     def __init__(self, location: TableLocation, number: int, took_over: bool) -> None:
@@ -181,7 +181,7 @@ def check_claim_on_error(location: TableLocation, number: int) -> Iterator[None]
 def hold(
     location: TableLocation, run_id: str, command: str, *, lease_s: float = LEASE_S
 ) -> Iterator[Claim]:
-    """Hold a table during the block.
+    """Create a claim, and hold this claim while the ``with`` block runs.
 
     Args:
         location: the table. It may not exist yet.

@@ -39,7 +39,7 @@ from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, VectorKin
 
 # An index build makes only a few commits, so a few retries are enough.
 _MAINTENANCE_RETRIES = 5
-# The memory for a commit is about three times the size of its vectors.
+# A commit uses about three times as much memory as the size of its vectors.
 _VECTOR_BYTES_A_COMMIT = 2**30
 
 
@@ -66,7 +66,7 @@ class Committer:
 
     @property
     def version(self) -> int | None:
-        """The version after the last commit; None if there is no data set yet."""
+        """The number of the version after the last commit; None if there is no data set yet."""
         return None if self._dataset is None else int(self._dataset.version)
 
     def commit(self, units: Sequence[StagedUnit]) -> int:
@@ -77,7 +77,7 @@ class Committer:
                 of the same column.
 
         Raises:
-            CommitConflictError: another writer committed since this writer's last commit.
+            CommitConflictError: another writer committed after the last commit of this writer.
             JobError: the number of rows in a record differs from the number in its fragments, or a
                 store request failed.
         """
@@ -90,10 +90,10 @@ class Committer:
         return int(self._dataset.version)
 
     def remove_rows(self, condition: str) -> int:
-        """Delete the rows that match a Lance filter; return the new version.
+        """Delete the rows that match a Lance filter, and return the new version.
 
         Raises:
-            CommitConflictError: another writer committed since this writer's last commit.
+            CommitConflictError: another writer committed after the last commit of this writer.
         """
         if self._dataset is None:
             raise JobError(f"there is no table at {self._location.uri}")
@@ -128,8 +128,8 @@ class Committer:
         fragments = _checked_fragments(units)
         dim = max(unit.dim for unit in units)
         column = dataclasses.replace(self._column, dim=dim)
-        # The column metadata is part of the schema, so the first version already has it.
-        # With read_version 0, Lance fails if another writer has created the data set.
+        # The metadata of the columns are part of the schema, so the first version already contains
+        # them. With read_version 0, Lance fails if another writer has created the data set.
         try:
             created = lance.LanceDataset.commit(
                 self._location.dataset_uri(IMAGES),
@@ -196,7 +196,8 @@ class Committer:
         Args:
             dataset: the version.
             write: function that commits on top of the given version, and returns the new version.
-            has_landed: function that returns whether the given version contains the commit.
+            has_landed: function that gets a version and returns whether this version contains the
+                commit.
         """
         for _ in range(_MAINTENANCE_RETRIES):
             try:
@@ -292,7 +293,7 @@ def _outdated(units: Sequence[StagedUnit]) -> str:
 def _without_rows(
     dataset: lance.LanceDataset, condition: str
 ) -> tuple[list[lance.FragmentMetadata], list[int]]:
-    """Delete rows from their fragments.
+    """Delete the rows that match a Lance filter, without a commit.
 
     This writes deletion files. The rows are deleted only when a commit refers to these files.
 
@@ -332,8 +333,8 @@ def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None
         ours: column of the caption vectors in the new rows; None if the caller writes no rows.
 
     Raises:
-        TableError: the format or the model is a different one. The message contains the command
-            that helps.
+        TableError: the table has another format or another model. The message contains a command
+            that solves the problem.
     """
     uri, theirs = table.location.uri, table.text_column
     if table.format_version != FORMAT_VERSION:

@@ -85,8 +85,8 @@ def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
         try:
             transaction = latest.read_transaction(version)
         except TypeError:
-            # Lance 14 cannot load a merge of indexed fragments (RewrittenIndex lacks arguments).
-            # No other transaction raises this error.
+            # Lance 14 cannot load the transaction of a merge of indexed fragments. A bug in
+            # RewrittenIndex raises this TypeError. No other transaction raises this error.
             continue
         # None means that the clean-up has deleted the transaction. The transaction may have changed
         # rows.

@@ -44,7 +44,7 @@ class Migration:
 
 
 def migrate(location: TableLocation) -> Migration:
-    """Migrate a table to the current format. A table that has this format is not changed.
+    """Migrate a table to the current format. If the table already has this format, do nothing.
 
     Raises:
         TableError: the table does not exist, or its format is unknown.

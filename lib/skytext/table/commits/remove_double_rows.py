@@ -1,4 +1,4 @@
-"""Remove duplicate rows: keep one row per image.
+"""Remove duplicate rows, so that each image has only one row.
 
 The commits of skytext do not create duplicate rows. Another program may create duplicate rows, for
 example if it merges a copy of the table.
@@ -37,8 +37,8 @@ class Repair:
 def remove_double_rows(location: TableLocation) -> Repair:
     """Keep one row per image, and remove the other rows.
 
-    If the image has rows with status ``ok``, the newest of these rows is kept. If not, the newest
-    row is kept.
+    If an image has rows with status ``ok``, the newest of these rows is kept. If an image has no
+    such row, the newest row is kept.
 
     Raises:
         TableError: the table does not exist.

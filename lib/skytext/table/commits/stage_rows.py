@@ -6,8 +6,9 @@ retry of that function can commit only part of the rows (lance-ray#5290).
 
 The record ``state/staged/{unit_id}.json`` is created after the fragments are written, and only if
 no such record exists. If the worker of a task died, Ray repeats the task, so a unit may be staged
-twice. The first record is then valid, and the files of the second attempt are deleted. If records
-remain after a run, the next run settles these records (`skytext.table.commits.adoption`).
+twice. The record of the first attempt is then valid, and the files of the second attempt are
+deleted. If records remain after a run, the next run settles these records
+(`skytext.table.commits.adoption`).
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ class StagedUnit:
         num_rows: number of rows in the fragments, or number of vectors. A commit of rows checks
             this number.
         dim: length of a vector.
-        fragments: Lance's metadata of each fragment, as JSON strings.
-        image_ids: ids of the rows' images.
+        fragments: the metadata of each fragment in Lance's format, as JSON strings.
+        image_ids: ids of the images in the rows.
         caption_fingerprint: caption fingerprint of the run that staged the unit.
         embedding_fingerprint: embedding fingerprint of the run that staged the unit.
         replaces: maps the id of each image that has an existing row to the unit id of this row. The
             commit removes the existing row and adds the new row.
-        removes: ids of images whose rows the commit removes without adding a new row.
+        removes: ids of images. The commit removes the rows of these images and adds no new rows for
+            them.
         column: the column of the vectors, as JSON string (`VectorColumn.to_json`). It is empty if
             the unit contains rows.
         files: paths of the files that contain the vectors, relative to the data folder of the data
@@ -110,11 +112,11 @@ def stage_rows(
     `StagedUnit`.
 
     Returns:
-        The unit's record. If an earlier attempt wrote a record, it is that record.
+        The record of the unit. If an earlier attempt wrote a record, the earlier record is returned.
 
     Raises:
-        JobError: the number of rows in the fragments differs from the number in ``rows``, or a
-            store request failed.
+        JobError: the number of written rows differs from the number of rows in ``rows``, or a store
+            request failed.
     """
     fragments = _write(location, rows) if rows.num_rows else []
     written = sum(fragment.physical_rows for fragment in fragments)
@@ -140,8 +142,8 @@ def stage_rows(
 def keep_record(location: TableLocation, unit: StagedUnit) -> StagedUnit:
     """Create the record of a unit whose files are written, and return the record.
 
-    If an earlier attempt created a record, that record is returned, and the files of ``unit`` are
-    deleted.
+    If an earlier attempt already created a record, the earlier record is returned, and the files of
+    ``unit`` are deleted.
 
     Raises:
         JobError: a store request failed.
@@ -259,7 +261,7 @@ def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
 
     The result is False in two cases. In the first case, the unit was staged before the active
     column was added. The files of the unit then have no field ids of this column, so the rows would
-    have no vectors. In the second case, a column was dropped for which the unit has vectors. The
+    have no vectors. In the second case, the unit has vectors for a column that was dropped. The
     version may then use the same field ids for a different column.
     """
     ids = {

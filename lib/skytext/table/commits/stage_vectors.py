@@ -3,8 +3,8 @@
 The record has the same format as a record of rows (`skytext.table.commits.stage_rows`). The record
 names the vector column and one Lance file. For each image, the file contains the image id, a key of
 the embedded content (`skytext.table.rows.missing_vectors.KEY`), and the vector. The next run can
-use the vectors that a dead run staged. It compares the key with the current content of the row. If
-they differ, the content has changed after the vector was computed.
+use the vectors that a dead run staged. It compares the stored key with the key of the current
+content of the row. If the keys differ, the content has changed after the vector was computed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def stage_vectors(
         vectors: array of vectors, one entry per image. Its type is the type of the column.
 
     Returns:
-        The unit's record. If an earlier attempt wrote a record, it is that record.
+        The record of the unit. If an earlier attempt wrote a record, the earlier record is returned.
 
     Raises:
         JobError: a store request failed.
@@ -80,7 +80,7 @@ def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Tab
 
     Args:
         location: the table.
-        units: the units. All must have vectors of the same column.
+        units: the units. All units must have vectors of the same column.
 
     Returns:
         Table with image_id (string), key (string), and the vector column.

@@ -33,7 +33,7 @@ def withdraw_rows(
     reason: str,
     check_claim: Callable[[], None],
 ) -> int:
-    """Withdraw images, and return the new version.
+    """Withdraw images, and return the number of the new version.
 
     Images that are already withdrawn are skipped. So an interrupted call can be repeated.
 
@@ -42,7 +42,8 @@ def withdraw_rows(
         image_ids: ids of the images.
         run_id: id of the run. It is the prefix of every unit id.
         reason: the reason of the withdrawal. It is written to ``failure.detail``.
-        check_claim: function that is called before each commit. It raises if the claim is lost.
+        check_claim: function that is called before each commit. It raises an error if the claim is
+            lost.
 
     Raises:
         CommitConflictError: another process committed to the table without holding the claim.

@@ -4,8 +4,8 @@ The index on the vector column then does not cover the changed fragments any mor
 (``fields_modified``). All other indexes, the row addresses and the row copies stay valid.
 
 A vector is added to a row if the image id and the embedded content match. A vector is skipped if
-its row was removed, or if the row has a new image or description. If the row already has a vector,
-this vector is kept.
+the row was removed, or if the image or the description has changed. If the row already has a
+vector, this vector is kept.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _of_keys(vectors: pa.Table, keys: dict[str, str | None]) -> pa.Table:
     ``keys`` maps the id of each image to the key of its current content.
     """
     pairs = zip(*(vectors.column(name).to_pylist() for name in ("image_id", "key")), strict=True)
-    # If a row has no key, a change of its image cannot be detected, so its vector is accepted.
+    # If a row has no key, a change of the image cannot be detected, so the vector is accepted.
     fits = [image_id in keys and keys[image_id] in (key, None) for image_id, key in pairs]
     return vectors.filter(pa.array(fits, pa.bool_())).drop_columns(["key"])
 

@@ -1,8 +1,8 @@
 """Measure the scores that images get by chance, with queries that fit no image.
 
 An unrelated query fits no image of the archive. But for every unrelated query, one image has the
-highest score. This module measures these highest scores. If the highest score of a search is not
-above most of them, the found images may match by chance.
+highest score. This module measures these highest scores. If the highest score in a search is not
+above most of these scores, the found images may match by chance.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure_chance_scores(
 
     Args:
         table: any version of the table.
-        questions: maps each kind of vector to the vectors of the unrelated queries. These are
+        questions: maps each kind of vector to the vectors of the unrelated queries. The vectors are
             float32, shape (queries, dim), unit length.
 
     Returns:

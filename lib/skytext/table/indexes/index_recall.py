@@ -73,8 +73,8 @@ class Measured(NamedTuple):
 
     Attributes:
         probing: the settings.
-        recall: average share of the ten nearest images that the search finds. This is measured with
-            other queries than those that were used to choose the settings.
+        recall: average share of the ten nearest images that the search finds. The queries of this
+            measurement were not used to choose the settings.
         num_queries: number of queries in this measurement.
     """
 
@@ -84,7 +84,7 @@ class Measured(NamedTuple):
 
 
 def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> Measured:
-    """Choose the search settings for a new index, and measure their recall.
+    """Choose the search settings for a new index, and measure the recall with these settings.
 
     Args:
         column: the column, in a version that has the index.
@@ -226,9 +226,9 @@ def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing
     """Return the chosen settings, followed by settings to try if the chosen settings fail.
 
     First come all wider settings (with more partitions) that have the same refine factor. Then come
-    settings with larger refine factors. They are needed because more partitions do not help if the
-    codes of the index are too coarse for some queries. For each larger refine factor, the list has
-    two entries, with the chosen width and the maximum width.
+    settings with larger refine factors. Larger refine factors are needed because more partitions do
+    not help if the codes of the index are too coarse for some queries. For each larger refine
+    factor, the list has two entries, with the chosen width and the maximum width.
     """
     for place, ladder in enumerate(ladders):
         if chosen in ladder:

@@ -16,8 +16,8 @@ _SAMPLE_RATE = 64
 # number is always passed. With 3 bits and a third more candidates, the recall was the same as with
 # 5 bits, and the build took four fifths of the time.
 _RQ_BITS = (3, 1)
-# For each vector, RaBitQ stores a row id and other values in addition to the bits. This is the size
-# of these in bytes.
+# For each vector, RaBitQ stores a row id and other values in addition to the bits. This number is
+# the size of the row id and the other values, in bytes.
 _BYTES_BESIDE_CODE = 24
 
 
@@ -26,7 +26,7 @@ class VectorPlan:
     """The settings for building a vector index.
 
     Attributes:
-        kind: Lance's name of the index type.
+        kind: name of the index type in Lance.
         num_partitions: number of IVF partitions.
         num_bits: bits per vector element; None if this kind of index has no such number.
         num_sub_vectors: number of sub-vectors in product quantisation; None for other kinds.

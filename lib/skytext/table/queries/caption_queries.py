@@ -1,4 +1,4 @@
-"""Queries on one version of a table, by a condition, by a vector, or by words.
+"""Find rows in one version of a table by a condition, by a vector, or by words.
 
 An image has several caption vectors (variants) and at most one image vector. This module treats an
 image vector as the only variant of the image. So every function in this module works for caption
@@ -38,7 +38,7 @@ class Variants(NamedTuple):
 
     Attributes:
         ids: row ids, shape (images,).
-        vectors: float32, shape (variants, dim). The vectors of an image follow each other.
+        vectors: float32, shape (variants, dim). All vectors of one image are consecutive.
         offsets: shape (images,). For each image, this is the index of its first variant in
             ``vectors``. Each image has at least one variant.
     """
@@ -48,7 +48,7 @@ class Variants(NamedTuple):
     offsets: NDArray[np.intp]
 
     def of_rows(self, ids: RowIds) -> list[Floats]:
-        """Return one array of vectors, shape (variants, dim), for each of ``ids``."""
+        """Return one array of vectors for each id in ``ids``, shape (variants, dim)."""
         order = np.argsort(self.ids)
         places = order[np.searchsorted(self.ids, ids, sorter=order)]
         ends = np.append(self.offsets[1:], len(self.vectors))
@@ -149,10 +149,10 @@ def nearest(
     """Find the images with the nearest variants. A vector index is used.
 
     The scores are estimated from the codes of the index. So this function returns more than ``k``
-    images, and the caller must compute their exact scores. With `take_variants`, this takes half as
-    long as with Lance's own refinement. The function may also return fewer than ``k`` images
-    although more images match, because a search with an index reads only the partitions near the
-    query.
+    images, and the caller must compute their exact scores. To compute exact scores with
+    `take_variants` takes half as long as with Lance's own refinement. The function may also return
+    fewer than ``k`` images although more images match, because a search with an index reads only
+    the partitions near the query.
 
     Args:
         table: a version with a vector index.

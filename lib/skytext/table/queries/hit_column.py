@@ -44,7 +44,7 @@ class HitRow(NamedTuple):
 
 
 def hit_texts(rows: pa.Table) -> pa.Array:
-    """Return the ``hit`` column for rows of the table. The value is null without a description.
+    """Return the ``hit`` column for rows. The value is null if the image has no description.
 
     Args:
         rows: rows with the hit fields as columns.

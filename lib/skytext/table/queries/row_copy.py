@@ -164,7 +164,7 @@ Copies = dict[str, RowCopy]
 def copy_rows(
     table: ImagesTable, folder: Path, is_wanted: Callable[[], bool] = lambda: True
 ) -> Copies | None:
-    """Copy the data of a version that are not copied yet, and remove unneeded files.
+    """Copy the rows of a version that are not copied yet, and remove unneeded files.
 
     Files that the version does not need are removed. Several processes may use the same folder.
     While one process copies, the other processes wait. If a file is removed while a process has

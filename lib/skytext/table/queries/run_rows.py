@@ -20,7 +20,7 @@ from skytext.table.schema import STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 class RunRows(NamedTuple):
     """The row ids of the rows that some runs have written.
 
-    The row ids are those of the version after the runs. "Before" means in the version before the
+    The row ids are valid in the version after the runs. "Before" means in the version before the
     runs.
 
     Attributes:

@@ -39,9 +39,9 @@ def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
     """Find the rows whose footprint matches a spatial condition.
 
     The footprint of a row is its ``bbox``. First, the rows that match the bounding box of the
-    geometry are found. Only these rows are then compared with the exact geometry. Some of them
-    match the geometry, and the others match only the bounding box. The result contains the shorter
-    of these two lists of row ids.
+    geometry are found. Only these rows are then compared with the exact geometry. Some of these
+    rows match the geometry. The other rows match only the bounding box. The result contains the row
+    ids of the smaller of these two groups.
 
     Raises:
         CallError: the comparison of the images with the geometry takes too long.

@@ -135,8 +135,8 @@ def missing_by_fragment(
         column: the vector column.
 
     Returns:
-        For each fragment id, the found images of this fragment. They are a dict from the image id
-        to the value in the column `KEY`. Fragments without found images are omitted.
+        One dict for each fragment id. The dict maps the id of each found image of this fragment to
+        the value in the column `KEY`. Fragments without found images are omitted.
     """
     found: dict[int, dict[str, str | None]] = {}
     names = ["image_id", KEY[column.kind]]

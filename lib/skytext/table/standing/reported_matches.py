@@ -2,9 +2,9 @@
 
 The log ``T/state/watch/log`` contains small numbered objects (records). A run can create a record
 only if no record with the same number exists. The last record contains the complete state. The
-state is the compared rows, the reported images of each query, and the unsent reports. So each
-report is made only once, even if a run is killed. A report stays in the log until it is sent. The
-matches of a report are stored as GeoJSON next to the log.
+state consists of the compared rows, the reported images of each query, and the unsent reports. So
+each report is made only once, even if a run is killed. A report stays in the log until it is sent.
+The matches of a report are stored as GeoJSON next to the log.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Compared:
         files: paths of the data files of all fragments of ``table_version``.
         reported: maps each query id to the keys of the images that were already reported. If a
             query id is missing, the query has not been compared yet.
-        waiting: reports that have not been sent, oldest first.
+        waiting: the reports that have not been sent, oldest first.
         num_reports: number of all reports that were made for the table, including sent reports.
     """
 

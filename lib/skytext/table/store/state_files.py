@@ -45,7 +45,8 @@ class StateStore:
     Attributes:
         location: the table.
         client: number of the client. `StateStore` objects with the same number share connections.
-        folder: the folder of the objects, relative to the table; empty for the table itself.
+        folder: the folder of the objects, relative to the table; empty if the objects are directly
+            in the folder of the table.
     """
 
     location: TableLocation

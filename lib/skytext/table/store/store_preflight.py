@@ -1,4 +1,4 @@
-"""Check whether a store can store a table. The check runs before the table is made.
+"""Check whether a store is suitable for a table. The check runs before the table is made.
 
 A conditional put creates an object only if the object does not exist. Exactly-once processing needs
 conditional puts. The claim, the records of staged units and Lance's commits use conditional puts.
@@ -67,7 +67,7 @@ def check_store(location: TableLocation) -> float | None:
 
     Raises:
         TableError: a request failed, or the store does not follow a rule. The message contains the
-            rule, the observed behaviour and an advice.
+            rule, the observed behaviour and a recommendation.
     """
     clients = [StateStore(location, client=number) for number in range(_NUM_CLIENTS)]
     folder = f"{_FOLDER}/{uuid.uuid4().hex}"
@@ -203,8 +203,8 @@ def _check_clock(state: StateStore, path: str) -> float:
 def _remove_folders(location: TableLocation, folder: str) -> None:
     if location.is_local:
         for path in (folder, _FOLDER):
-            # The folder is not empty if another check runs at the same time. It is missing if the
-            # check failed before its first write.
+            # If another check runs at the same time, the folder is not empty. If the check failed
+            # before the first write, the folder does not exist.
             with suppress(OSError):
                 Path(location.uri, "state", path).rmdir()
 

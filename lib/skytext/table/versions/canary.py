@@ -37,7 +37,7 @@ class Canary:
     Attributes:
         version: the table version.
         share: share of the searches for which the canary is used, above 0 and at most 0.5. Searches
-            that request a version are not counted.
+            that request a certain version are not included.
         ends_at: end time of the canary. If no service has stopped the canary by this time, it
             becomes live.
     """
@@ -183,7 +183,7 @@ def save_searches(
 
 
 def all_searches(location: TableLocation, number: int) -> Compared:
-    """Return the numbers of searches that all processes together have counted since a canary began.
+    """Return the total numbers of searches that all processes have counted since a canary began.
 
     Raises:
         JobError: a store request failed.

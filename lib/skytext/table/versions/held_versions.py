@@ -38,7 +38,7 @@ def held_versions(location: TableLocation, *, forget: bool = True) -> set[int]:
 
     Args:
         location: the table.
-        forget: also delete the objects of services that have ended.
+        forget: true to also delete the objects of services that have ended.
 
     Raises:
         JobError: a store request failed.

@@ -214,7 +214,7 @@ def start_canary(
         location: the table.
         version: the version number; None for the latest version.
         share: share of the searches for which the canary is used, above 0 and at most 0.5. Searches
-            that request a version are not counted.
+            that request a certain version are not included.
         minutes: duration of the canary in minutes. When this time is over, the canary becomes live
             if it is not worse than the live version.
         why: the reason for the change. The history shows it.
