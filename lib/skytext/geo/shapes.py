@@ -221,7 +221,7 @@ def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
 
 
 def _are_stacked(parts: list[BaseGeometry]) -> bool:
-    """Return whether there are too many pairs of overlapping bounding boxes for adjacent polygons."""
+    """Return whether more pairs of bounding boxes overlap than for adjacent polygons."""
     tree, num_pairs = shapely.STRtree(parts), 0
     for first in range(0, len(parts), 100):
         num_pairs += tree.query(parts[first : first + 100]).shape[1]

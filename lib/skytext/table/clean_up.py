@@ -1,4 +1,4 @@
-"""Remove old versions and the files that no version refers to.
+"""Remove old versions of a table, and remove the files that no remaining version uses.
 
 A clean-up keeps the latest version, the versions for roll-backs, the versions that were live
 recently, the versions that a service uses, and all versions that are younger than a given age.
@@ -40,9 +40,9 @@ class CleanUp:
 
     Attributes:
         num_versions: number of versions of the images data set that were removed.
-        num_kept: number of kept versions.
-        num_bytes: size of all removed files.
-        num_files: number of removed data, index and deletion files.
+        num_kept: number of versions of the images data set that were kept.
+        num_bytes: total size of all removed files, in bytes.
+        num_files: number of removed files (data files, index files and deletion files).
         is_dry: true if this was a dry run. A dry run removes nothing.
     """
 
@@ -62,8 +62,8 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
 
     Args:
         location: the table.
-        keep_days: versions younger than this number of days are kept.
-        is_dry: only report which versions and files would be removed.
+        keep_days: versions that are younger than this number of days are kept.
+        is_dry: true to report the result without removing anything.
 
     Raises:
         TableError: the table does not exist.
@@ -125,7 +125,7 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
     dataset = table.dataset
     options: dict[str, Any] = {"error_if_tagged_old_versions": False}
     # If the list of versions is empty, Lance removes all versions that are older than a default
-    # age. So pass an age of a century in this case. No version is older.
+    # age. So pass an age of a century in this case. No version is older than a century.
     options |= {"versions": unneeded} if unneeded else {"older_than": NEVER}
     if is_dry:
         found = dataset.explain_cleanup_old_versions(**options).stats

@@ -24,15 +24,16 @@ def is_conflict(error: BaseException) -> bool:
     """Return whether a Lance error means that the commit conflicted with another commit."""
     if isinstance(error, LanceConflict):
         return True
-    # Lance 14 raises OSError for some conflicts. Only the message identifies such a conflict.
+    # Lance 14 raises OSError for some conflicts. Only the message of the error shows that it is a
+    # conflict.
     return isinstance(error, OSError) and "conflict" in str(error).lower()
 
 
 def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
     """Decorate a maintenance function so that it is repeated after a commit conflict.
 
-    The maintenance function must open the latest version itself. It must be safe to repeat this
-    function. The decorated function raises `CommitConflictError` if every attempt conflicts.
+    The maintenance function must open the latest version itself. It must be safe to call this
+    function again. The decorated function raises `CommitConflictError` if every attempt conflicts.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_conflict),

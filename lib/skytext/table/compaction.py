@@ -14,8 +14,8 @@ from skytext.table.images_dataset import ImagesTable
 
 _MERGE_FROM_FRAGMENTS = 8
 # A search fetches rows from a few large fragments twice as fast as from ten small fragments
-# (docs/benchmarks.md). A merge rewrites the vectors. This additional cost is small, because the
-# index build after the merge reads all vectors.
+# (docs/benchmarks.md). A merge rewrites the vectors. This additional cost is small compared with
+# the index build after the merge, which reads all vectors.
 ROWS_PER_FRAGMENT = 1_000_000
 # During a run, only fragments with fewer rows than this number are merged. So each row is rewritten
 # about twice.

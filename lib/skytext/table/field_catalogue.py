@@ -50,8 +50,8 @@ class Field(BaseModel):
         minimum: the smallest number or the earliest time (ISO 8601); None for other kinds.
         maximum: the largest number or the latest time (ISO 8601); None for other kinds.
         top_values: the most frequent values, in descending order of frequency. It is empty if the
-            values of the field are not counted. These fields are times, sides of boxes and names
-            that are unique.
+            values of the field are not counted. The values of times, of sides of boxes and of
+            unique names are not counted.
         num_values: number of distinct values; None if the values of the field are not counted.
         is_cut: true if the field has distinct values that were not counted. The counts in
             ``top_values`` are correct, but a value that was not counted may be more frequent.
@@ -70,7 +70,7 @@ class Field(BaseModel):
 
 
 class Coverage(Enum):
-    """How the rows of a catalogue relate to the rows of a version."""
+    """The relation between the rows of a catalogue and the rows of a version."""
 
     ALL = "all"
     """The catalogue was built from exactly the rows of the version."""
@@ -82,7 +82,7 @@ class Coverage(Enum):
 
 
 class FieldCatalogue(BaseModel):
-    """The fields of the described images.
+    """The field catalogue of a version. It contains the fields of the described images.
 
     Attributes:
         num_images: number of images that were scanned.
@@ -102,7 +102,7 @@ class FieldCatalogue(BaseModel):
     fragments: str
 
     def coverage(self, dataset: lance.LanceDataset) -> Coverage:
-        """Return how the rows of the catalogue relate to the rows of a version."""
+        """Compare the rows of the catalogue with the rows of a version, and return the relation."""
         if fragments_digest(dataset, self.last_fragment) != self.fragments:
             return Coverage.NONE
         ids = [fragment.fragment_id for fragment in dataset.get_fragments()]

@@ -1,4 +1,4 @@
-"""Measure which part of a table searches cannot find yet, and how large the table is."""
+"""Measure which images of a table cannot be found by searches yet, and how large the table is."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ _LAST_SUCCESS = "reindex/last_success.json"
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Measurements of the part of a table that searches cannot find yet, and of the table size.
+    """Measurements of the images that searches cannot find yet, and of the size of the table.
 
     Attributes:
-        unsearchable_since: some described images may be missing in the live version. This is the
-            time when the oldest missing image was described; None if no image is missing.
+        unsearchable_since: the time when the oldest missing image was described. An image is
+            missing if it is described in the latest version, but not in the live version. None if
+            no image is missing.
         num_uncovered: number of rows of the live version that are not in the vector index of this
             version; 0 if there is no vector index.
         num_segments: number of segments of the vector index in the live version.
@@ -46,7 +47,7 @@ class Freshness:
 
 
 def measure_freshness(location: TableLocation) -> Freshness:
-    """Measure the freshness of a table.
+    """Compute the `Freshness` of a table.
 
     Raises:
         TableError: the table does not exist.
@@ -66,7 +67,7 @@ def measure_freshness(location: TableLocation) -> Freshness:
 
 
 def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
-    """Return the description time of the oldest image that is only in ``latest``."""
+    """Return when the oldest image was described that is only in ``latest``."""
     known = set().union(*files_by_fragment(live).values())
     fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
     if not fragments:

@@ -1,6 +1,6 @@
-"""Convert image ids to fixed-length bytes. With these, many ids can be looked up and compared fast.
+"""Convert image ids to fixed-length bytes. In this form, many ids can be compared fast.
 
-To compare two sets of ids, the code compares the numbers of ids and the sums of the ids.
+Two sets of ids are treated as equal if the numbers of ids and the sums of the ids are equal.
 """
 
 from __future__ import annotations

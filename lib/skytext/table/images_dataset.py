@@ -46,8 +46,8 @@ class RowState(NamedTuple):
         attempts: number of failed attempts. It is at least 1 for a failed row, and 0 for every
             other row.
         content_sha256: hash of the encoded image; None if the image could not be read.
-        is_shard: true if the row represents no image, but an unreadable shard or the unreadable end
-            of a shard.
+        is_shard: true if the row represents an unreadable shard or the unreadable end of a shard,
+            and not an image.
         etag: etag of the file from which the image was read.
         caption_fingerprint: fingerprint of the caption settings; None if no captions were written.
     """
@@ -329,7 +329,7 @@ class ImagesTable:
                 )
 
     def num_rows(self) -> int:
-        """Return the number of all rows. Rows of every status are counted."""
+        """Return the number of all rows. Rows of all statuses are counted."""
         return int(self.dataset.count_rows())
 
     def status_counts(self) -> dict[str, int]:
@@ -351,7 +351,7 @@ class ImagesTable:
     def described(
         self, contents: Sequence[str], caption_fingerprint: str
     ) -> dict[str, dict[str, Any]]:
-        """Return one row with captions for each content hash.
+        """For each content hash, return one row that has captions.
 
         Hashes without such a row are omitted.
 
@@ -375,9 +375,10 @@ class ImagesTable:
         return found
 
     def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
-        """Return the failures grouped by stage and reason, the largest group first.
+        """Return groups of failed rows with the same stage and reason, the largest group first.
 
-        Each group has the number of its rows and at most ``num_samples`` sample rows.
+        Each group contains the number of rows in the group, and at most ``num_samples`` of these
+        rows.
         """
         groups: dict[tuple[str, str], dict[str, Any]] = {}
         for batch in self._scan(["uri", "failure"], filter=f"status = '{STATUS_FAILED}'"):
@@ -536,9 +537,12 @@ class ImagesTable:
         return {image_id: rows for image_id, rows in found.items() if len(rows) > 1}
 
     def _double_heads(self) -> Iterator[NDArray[np.uint64]]:
-        """Yield arrays of id heads (the first 64 bits) that occur in several rows.
+        """Yield arrays of the heads of ids that occur in several rows.
 
-        A large table is read in sixteen parts. Each row of a part needs 8 bytes of memory.
+        A head is the first 64 bits of an id.
+
+        A large table is read in sixteen parts, one after the other. Each row of a part needs 8
+        bytes of memory.
         """
         digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
         for digit in digits:

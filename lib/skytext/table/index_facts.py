@@ -1,4 +1,4 @@
-"""The vector indexes of a version, their measured recall, and the search settings.
+"""Read and store the measured recall and the search settings of vector indexes.
 
 A version may have an index on its caption vectors and an index on its image vectors. The
 measurements of an index are stored in the table's configuration. Each version contains the
@@ -94,8 +94,8 @@ class VectorIndexFacts:
         num_queries: number of queries in the measurement.
         num_rows: number of indexed images.
         search_effort: value of ``Probing.effort`` for searches without a filter.
-        num_trained_rows: number of indexed images at the last full build; None if the index was
-            not refreshed after the last full build.
+        num_trained_rows: number of indexed images at the last full build. It is None if the index
+            was not refreshed after this build.
         num_untrained: number of rows that were added after the last full build. A replaced row also
             counts as added.
         num_unmeasured: number of rows that were added after the last measurement.
@@ -129,12 +129,12 @@ class VectorIndexFacts:
 
 
 def index_names(dataset: lance.LanceDataset) -> set[str]:
-    """Return the names of a data set's indexes that searches can use."""
+    """Return the names of those indexes of a data set that searches can use."""
     return {index.name for index in _indexes(dataset)}
 
 
 def _indexes(dataset: lance.LanceDataset) -> Iterator[Any]:
-    """Yield all indexes except the indexes on dropped columns and on inactive vector columns."""
+    """Yield all indexes, except indexes on dropped columns and on inactive vector columns."""
     listed = json.loads((dataset.schema.metadata or {}).get(COLUMNS_KEY.encode(), b"null"))
     active = None if listed is None else {c["name"] for c in listed if c["role"] == Role.ACTIVE}
     names = set(dataset.schema.names)
@@ -195,20 +195,22 @@ def forget_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> None
 
 
 def _facts_key(index: str) -> str:
-    # Older releases had only the index on caption vectors, and stored its facts with this key.
+    # Older releases had only the index on caption vectors. They stored the facts of this index with
+    # the key `_FACTS_KEY`.
     return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
 
 
 @dataclass(frozen=True, slots=True)
 class ChanceScore:
-    """The score that the best image gets by chance for a query that fits no image.
+    """The score that the best image gets by chance.
 
-    It is measured with many such unrelated queries, in one vector column.
+    It is measured with many unrelated queries, in one vector column. An unrelated query fits no
+    image.
 
     Attributes:
         score: quantile of the best scores. The best score of a query is the score of its best
             image.
-        quantile: the quantile that ``score`` is, 0 to 1.
+        quantile: level of this quantile, 0 to 1.
         num_questions: number of unrelated queries in the measurement.
     """
 

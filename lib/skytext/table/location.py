@@ -1,4 +1,4 @@
-"""The address of a table, and the options that Lance needs to open it."""
+"""The address of a table, and the options that Lance needs to open the table."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TableLocation:
 
     @property
     def is_local(self) -> bool:
-        """Whether the table is in this machine's file system."""
+        """Whether the table is in the file system of this machine."""
         return "://" not in self.uri
 
     def dataset_uri(self, name: str) -> str:

@@ -23,7 +23,7 @@ from skytext.table.store.state_files import StateStore
 MAX_QUERIES = 1000
 """Maximum number of searches that a process saves."""
 MAX_AGE = dt.timedelta(days=7)
-"""Searches older than this are not read. An object that was not changed for this time is deleted.
+"""Searches older than this are not read. An object is deleted if it was not changed for this time.
 """
 _MAX_HOLDERS = 100
 _FOLDER = "queries"
@@ -62,7 +62,7 @@ def save_queries(location: TableLocation, holder: str, queries: Sequence[LoggedQ
 
     Args:
         location: the table.
-        holder: name of the process. The next call with this name replaces the searches.
+        holder: name of the process. The next call with the same name replaces the searches.
         queries: the searches, at most `MAX_QUERIES`.
 
     Raises:

@@ -38,7 +38,7 @@ _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 @again
 def record_run(location: TableLocation, run: RunRecord) -> None:
-    """Append the record of a run. If a retry appends it twice, readers ignore the second record."""
+    """Append a record of a run. If a retry appends a record twice, readers ignore one of them."""
     row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
     row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
     lance.write_dataset(
@@ -76,7 +76,7 @@ def caption_settings(location: TableLocation) -> dict[str, Any]:
 
 
 def caption_bands(location: TableLocation) -> dict[str, Any]:
-    """Return the image bands that a table's last captioning run used, as settings.
+    """Return the image bands that the last captioning run of a table used, as settings.
 
     The result is empty if the run did not set the bands. Other commands that decode images use this
     setting as their default. This applies to images of the table, and to an image that is compared

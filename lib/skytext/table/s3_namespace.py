@@ -29,9 +29,9 @@ class Described:
 class S3Namespace:
     """The namespace of one data set in S3.
 
-    Lance needs only the methods of this class, but not the base class `LanceNamespace`. The base
-    class is not used here, because its import takes longer than all other imports of a worker. Only
-    lance-ray needs the base class (`skytext.table.lance_ray_namespace`).
+    Lance needs only the methods of this class. It does not need the base class `LanceNamespace`.
+    The base class is not used here, because its import takes longer than all other imports of a
+    worker. Only lance-ray needs the base class (`skytext.table.lance_ray_namespace`).
 
     Args:
         uri: the data set's address.
@@ -51,8 +51,8 @@ class S3Namespace:
 
     def describe_table(self, request: Any) -> Described:
         """Return the storage options. They contain access keys only if Lance requests keys."""
-        # Lance passes a dict that has a ``model_dump`` method. It has no other attribute of a
-        # request.
+        # Lance passes a dict that has a ``model_dump`` method. This dict has no other attribute of
+        # a request.
         wants_keys = request.model_dump().get("vend_credentials")
         options = self.options_with_keys() if wants_keys else self.storage_options()
         return Described(location=self._uri, storage_options=options)

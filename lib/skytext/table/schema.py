@@ -31,7 +31,7 @@ HIT = "hit"
 DONE = f"status = '{STATUS_OK}'"
 """Lance filter for rows with a description."""
 PRESENT = f"status != '{STATUS_WITHDRAWN}'"
-"""Lance filter for rows whose image is in the archive."""
+"""Lance filter for rows that are not withdrawn."""
 
 BBOX = pa.struct(
     [
@@ -91,7 +91,7 @@ PIXEL_FIELDS: list[pa.Field] = [
     pa.field("format", pa.string()),
 ]
 
-# The captions, the model and settings that made them, and the numbers of tokens.
+# The captions, the model and the settings that made the captions, and the numbers of tokens.
 CAPTION_FIELDS: list[pa.Field] = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("failure", FAILURE),
@@ -167,7 +167,7 @@ PENDING_VECTORS = "pending_vectors"
 
 
 def embedded(dim: int, pending_dim: int | None = None) -> pa.Schema:
-    """Return the schema of an embedded image. It adds one unit vector per variant to ``CAPTIONED``.
+    """Return the schema of an embedded image: ``CAPTIONED`` plus one unit vector per variant.
 
     Args:
         dim: length of a vector.

@@ -3,7 +3,7 @@
 The name of a column contains its kind and its fingerprint. So a column never contains vectors of
 two models. The schema metadata of each version list the columns. For each kind, searches use the
 active column. While searches use the active column, runs may fill a pending column. When the
-pending column is complete, one commit makes it the active column.
+pending column is complete, one commit makes this column the active column.
 
 In tables of format 3, the columns have fixed names.
 """
@@ -119,7 +119,7 @@ class VectorColumn:
 
 
 def is_vector_name(name: str) -> bool:
-    """Return whether a column name has the form of a `VectorColumn` name."""
+    """Return whether a name has the form of the names of vector columns."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -160,7 +160,7 @@ def _old_columns(metadata: Mapping[str, str]) -> list[VectorColumn]:
 
 
 def old_column(kind: VectorKind, metadata: Mapping[str, str]) -> VectorColumn | None:
-    """Parse metadata of format 3, and return the vector column of a kind; None if there is none."""
+    """Return the vector column of a kind from metadata of format 3; None if there is none."""
     stem, dim_key = ("embedding_", "dim") if kind == VectorKind.TEXT else ("image_", "image_dim")
     dim = metadata.get(f"{_PREFIX}{dim_key}")
     if dim is None:

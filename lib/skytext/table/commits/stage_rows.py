@@ -112,7 +112,7 @@ def stage_rows(
     `StagedUnit`.
 
     Returns:
-        The record of the unit. If an earlier attempt wrote a record, the earlier record is returned.
+        The record of the unit. If an earlier attempt wrote a record, its record is returned.
 
     Raises:
         JobError: the number of written rows differs from the number of rows in ``rows``, or a store

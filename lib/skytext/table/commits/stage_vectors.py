@@ -42,7 +42,7 @@ def stage_vectors(
         vectors: array of vectors, one entry per image. Its type is the type of the column.
 
     Returns:
-        The record of the unit. If an earlier attempt wrote a record, the earlier record is returned.
+        The record of the unit. If an earlier attempt wrote a record, its record is returned.
 
     Raises:
         JobError: a store request failed.

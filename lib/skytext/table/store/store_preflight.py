@@ -217,5 +217,5 @@ def _reason(error: JobError) -> str:
 
 def _broken(location: TableLocation, rule: str, seen: str, advice: str) -> TableError:
     return TableError(
-        f"{location.uri} cannot hold a table. Rule: {rule}. Seen: {seen}. What to do: {advice}"
+        f"{location.uri} cannot hold a table. Rule: {rule}. Observed: {seen}. What to do: {advice}"
     )
