@@ -127,7 +127,7 @@ def test_directory_buckets_need_not_sort(
 
 
 def test_a_missing_bucket_is_reported_in_one_line(s3: Any) -> None:
-    seen = r"Observed: NoSuchBucket: The specified bucket does not exist. What to do: check the address"
+    seen = r"Observed: NoSuchBucket: The specified bucket does not exist. What to do: check"
     with pytest.raises(TableError, match=seen) as no:
         check_store(TableLocation.parse("s3://nobucket/t"))
     assert "\n" not in str(no.value)

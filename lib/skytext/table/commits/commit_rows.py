@@ -345,7 +345,7 @@ def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None
         )
     if ours is not None and not ours.fits(theirs):
         raise TableError(
-            f"{uri} was embedded with {theirs.described}, but this command would use {ours.model!r}. "
-            f"Use the same model (--embedding-model {theirs.model}), use another table, or embed "
-            "the descriptions again with this command: skytext caption … --stale vectors"
+            f"{uri} was embedded with {theirs.described}, but this command would use "
+            f"{ours.model!r}. Use the same model (--embedding-model {theirs.model}), use another "
+            "table, or embed the descriptions again with this command: skytext caption … --stale vectors"
         )
