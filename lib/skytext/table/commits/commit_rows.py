@@ -347,5 +347,6 @@ def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None
         raise TableError(
             f"{uri} was embedded with {theirs.described}, but this command would use "
             f"{ours.model!r}. Use the same model (--embedding-model {theirs.model}), use another "
-            "table, or embed the descriptions again with this command: skytext caption … --stale vectors"
+            "table, or embed the descriptions again with this command: skytext caption … "
+            "--stale vectors"
         )
