@@ -25,7 +25,7 @@ WRONG_JSON: list[tuple[Any, str]] = [
     ({"op": "<", "args": [GSD, None]}, r"at args\.1: expected a column or a value"),
     ({"op": "<", "args": [GSD, math.nan]}, "finite"),
     ({"op": "<", "args": [GSD, 10**400]}, "finite"),
-    ({"op": "!=", "args": [GSD, 1]}, "at op: != is not supported; supported: AND"),
+    ({"op": "!=", "args": [GSD, 1]}, "at op: != is not supported. The supported operators are AND"),
     ({"op": ["and"], "args": []}, "at op: .* is not supported"),
     ({"op": "<", "field": "gsd", "value": 1}, "< has no 'field': only op and args"),
     ({"op": "=", "args": [{"property": "1=1; drop"}, 1]}, "no column '1=1; drop'"),

@@ -14,8 +14,14 @@ from skytext.filters.options import make_filter
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"after": "2024-02-01", "before": "2024-01-01"}, "after must be earlier than before"),
-        ({"after": "2024-02-01", "before": "2024-02-01"}, "after must be earlier than before"),
+        (
+            {"after": "2024-02-01", "before": "2024-01-01"},
+            "after must be earlier than the value of before",
+        ),
+        (
+            {"after": "2024-02-01", "before": "2024-02-01"},
+            "after must be earlier than the value of before",
+        ),
         ({"after": "soon"}, "'soon' is not a time"),
         ({"gsd_min": 2, "gsd_max": 1}, "minimum gsd must not be above the maximum"),
         ({"gsd_min": math.nan}, "finite numbers"),

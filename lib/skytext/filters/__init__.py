@@ -1,1 +1,1 @@
-"""Search filters: CQL2 text and JSON, compiled to typed conditions."""
+"""Compile search filters in CQL2 text or CQL2 JSON to typed conditions."""

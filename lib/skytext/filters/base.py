@@ -24,20 +24,21 @@ class BaseCondition(BaseModel):
         return hashlib.sha256(self.sql().encode()).hexdigest()
 
     def needs(self) -> Iterator[Need]:
-        """Yield the fields that the table must have. A test for null needs no field."""
+        """Yield the fields that at least one image must have. A test for null needs no field."""
         yield from self._needs(negated=False)
 
     def parts(self) -> Sequence[BaseCondition]:
-        """Return the conditions that this condition consists of."""
+        """Return the conditions that are combined in this condition."""
         return ()
 
     def _sql(self, *, negated: bool) -> str:
-        # ``negated`` is passed down to the comparisons. A negated comparison also excludes null.
+        # A negation is not written as NOT. The argument ``negated`` passes the negation to the
+        # comparisons inside. A negated comparison does not match null.
         raise NotImplementedError
 
     def _needs(self, *, negated: bool) -> Iterator[Need]:
         raise NotImplementedError
 
     def _null(self, *, negated: bool) -> str | None:
-        """Return the field if this condition only tests one field for null, else None."""
+        """Return the field that this condition tests for null; None for other conditions."""
         return None

@@ -1,4 +1,4 @@
-"""The columns that a filter can use, and the fields of the images' metadata."""
+"""The columns and the metadata fields that a filter can use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from skytext.errors import ConfigError
 from skytext.filters.literals import Kind, shown, text_literal
 
 SPATIAL_NAMES = ("geometry", "bbox")
-"""The names of an image's footprint. Spatial functions accept them. Comparisons do not."""
+"""The names of the footprint of an image. Only spatial functions accept these names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the table, or a field of its metadata.
+    """A column or a metadata field that a filter can use.
 
     Attributes:
         name: the name in a filter.
-        sql: the expression for the column in Lance. For metadata, the value of the expression is a
-            JSON string.
-        kind: kind of the values. None for metadata, because the values of a field can have
-            different kinds.
+        sql: the Lance expression for the column. For a metadata field, the value of this expression
+            is a JSON string.
+        kind: kind of the values. None for a metadata field, because its values can have different
+            kinds.
     """
 
     name: str
@@ -31,12 +31,13 @@ class Column:
 
 
 class Need(NamedTuple):
-    """A field that at least one row must have. Otherwise the filter is a mistake.
+    """A field that a filter needs. If no row has this field, the filter is probably a mistake.
 
     Attributes:
         name: the name of the field in a filter.
-        kind: the kind of the values that the field is compared with. None means any kind.
-        sql: a Lance expression that is true for the rows that have the field.
+        kind: the kind of values that the field must have; None if any kind is sufficient.
+        sql: a Lance expression. It is true for the rows that have a value of this kind in the
+            field.
     """
 
     name: str
@@ -48,7 +49,8 @@ def _columns() -> dict[str, Column]:
     kinds: dict[str, Kind] = dict.fromkeys(("datetime", "created_at"), "time")
     kinds |= dict.fromkeys(("gsd", "bbox.west", "bbox.south", "bbox.east", "bbox.north"), "number")
     found = [Column(name, name, kind) for name, kind in kinds.items()]
-    # Lance compares an integer column only with a literal that fits its type, so cast to double.
+    # Lance can compare an integer column only with a literal of the same type. So convert the
+    # column to double.
     found += [
         Column(name, f"cast({name} as double)", "number")
         for name in ("width_px", "height_px", "byte_length", "num_variants")
@@ -73,20 +75,21 @@ def _columns() -> dict[str, Column]:
 
 
 COLUMNS = _columns()
-"""The columns that can be compared, in addition to ``metadata.…``."""
+"""The columns that a filter can compare. Metadata fields can also be compared."""
 
-# Each level is a nested call in Lance. The stack of Lance overflows at about 45 levels.
+# Each level of metadata becomes a nested call in Lance. At about 45 levels, Lance fails with a
+# stack overflow.
 MAX_SEGMENTS = 16
 _SEGMENT = r'(?:[^."]+|"(?:[^"]|"")*")'
 _FIELD = re.compile(rf"metadata(?:\.{_SEGMENT})+")
 
 
 def find_column(name: str) -> Column:
-    """Return the column with a name, e.g. ``gsd``, ``bbox.west`` or ``metadata.two words``.
+    """Return the column of a name, for example ``gsd``, ``bbox.west`` or ``metadata.two words``.
 
-    A dot in a metadata name begins a nested field. If the name of a field contains a dot or a
-    double quote, write this name in double quotes: ``metadata."a.b".c``. Inside the quotes, write a
-    double quote twice.
+    In a metadata name, a dot separates a field from a nested field. A field name that contains a
+    dot or a double quote must be in double quotes, for example ``metadata."a.b".c``. Inside the
+    quotes, each double quote must be written twice.
 
     Raises:
         ConfigError: there is no column with this name.
@@ -100,7 +103,7 @@ def find_column(name: str) -> Column:
         )
     if name == "metadata":
         raise ConfigError(
-            "metadata cannot be compared as a whole: write metadata.NAME for one of its fields"
+            "metadata cannot be compared as a whole: write metadata.NAME for one field"
         )
     if not _FIELD.fullmatch(name):
         raise ConfigError(
@@ -110,7 +113,7 @@ def find_column(name: str) -> Column:
     path = metadata_path(name)
     if len(path) > MAX_SEGMENTS:
         raise ConfigError(
-            f"{shown(name)} has {len(path)} levels of metadata: at most {MAX_SEGMENTS}"
+            f"{shown(name)} has {len(path)} levels of metadata: at most {MAX_SEGMENTS} are possible"
         )
     sql = "metadata"
     for key in path:
@@ -119,12 +122,12 @@ def find_column(name: str) -> Column:
 
 
 def metadata_path(name: str) -> tuple[str, ...]:
-    """Return the field names in a metadata name, from the outermost to the innermost."""
+    """Split a metadata name into field names. The name of the outermost field is first."""
     return tuple(map(_unquoted, re.findall(rf"\.({_SEGMENT})", name)))
 
 
 def metadata_name(path: tuple[str, ...]) -> str:
-    """Return the metadata name of a `metadata_path`, with quotes only where needed."""
+    """Return the metadata name for a result of `metadata_path`. Names are quoted if necessary."""
     return ".".join(["metadata", *map(_quoted, path)])
 
 

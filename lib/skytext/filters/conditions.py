@@ -1,13 +1,14 @@
-"""Filters as typed conditions.
+"""Typed conditions. A filter is a condition.
 
-A condition is applied before the search, so images that do not match are not scored. A condition
-is compiled to a filter string for Lance. This module writes every name and every literal of the
-string, so text from a user never becomes filter syntax.
+Conditions are applied before the search, so images that do not match are not scored. A condition is
+compiled to a filter string for Lance. This module validates or escapes every name and every value
+in this string. So text from a user is never interpreted as filter syntax.
 
-As in SQL, a comparison with a missing value is neither true nor false. So null matches neither a
-comparison nor the negated comparison. Metadata has no schema, so a value is compared only with
-values of the same kind. Values of other kinds are treated as missing. There is one exception: true
-and false also match the numbers 1 and 0, because many sources write these numbers.
+As in SQL, a comparison with a missing value is neither true nor false. So if a value is missing,
+the image does not match the comparison, and does not match the negated comparison. Metadata has no
+schema. So a comparison uses only metadata values of the same kind. Values of another kind are
+treated as missing. There is one exception. A comparison with true also matches the number 1, and a
+comparison with false also matches the number 0, because many sources write these numbers.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from skytext.filters.spatial import HAS_BBOX, Intersects, Rows, Spatial
 
 MAX_CONDITIONS = 100
 MAX_GEOMETRIES = 8
-"""Maximum number of geometries. Each is compared with all rows in its bounding box."""
+"""Maximum number of geometries. Each geometry is compared with all rows in its bounding box."""
 MAX_VALUES = 1_000
 MAX_PATTERN_CHARS = 200
 MAX_DEPTH = 16
-"""Maximum nesting of conditions. Lance's parser fails at about 50 levels."""
+"""Maximum number of nested levels of conditions. Lance's parser fails at about 50 levels."""
 
 CompareOp: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 _OPPOSITE: Mapping[CompareOp, CompareOp] = {
@@ -55,10 +56,11 @@ _OPPOSITE: Mapping[CompareOp, CompareOp] = {
 
 
 class Compare(BaseCondition):
-    """A comparison of a column with a value, e.g. ``gsd < 1`` or ``metadata.sensor = 'S2'``.
+    """A comparison of a column with a value: ``gsd < 1`` or ``metadata.sensor = 'S2'``.
 
-    A time is an ISO 8601 string. A time without a time zone is in UTC. A date means the whole day:
-    ``datetime <= '2024-01-31'`` includes the end of that day. ``ignore_case`` needs a text value.
+    A time is an ISO 8601 string. A time without a time zone is in UTC. A date means the whole day.
+    For example, ``datetime <= '2024-01-31'`` includes the end of this day. ``ignore_case`` is
+    allowed only if the value is a text.
     """
 
     op: CompareOp
@@ -86,8 +88,8 @@ class Compare(BaseCondition):
             wanted = self.value if op == "=" else not self.value
             return f"{column.sql} IN ({BOOLEANS[wanted]})"
         if isinstance(self.value, str):
-            # Remove the closing quotes of the JSON strings. A quote sorts after a space, so "a"
-            # would sort after "a b".
+            # Compare the JSON strings without their closing quotes. In the sort order, a quote
+            # comes after a space. So with the closing quotes, "a" would come after "a b".
             text = text_literal(json_text(self.value)[:-1])
             return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {text})"
         return _guarded(_number(column), op, literal(self.value))
@@ -97,7 +99,7 @@ class Compare(BaseCondition):
 
 
 class OneOf(BaseCondition):
-    """A test whether a value is in a list, e.g. ``collection in ('naip', 'sentinel-2')``."""
+    """A test whether a value is in a list: ``collection in ('naip', 'sentinel-2')``."""
 
     op: Literal["in"] = "in"
     field: str
@@ -134,8 +136,8 @@ class OneOf(BaseCondition):
 class Like(BaseCondition):
     """A test whether a text matches a pattern.
 
-    ``%`` matches any text, and ``_`` matches one character. ``\\%``, ``\\_`` and ``\\\\`` match
-    the characters %, _ and \\ themselves.
+    ``%`` matches any text, and ``_`` matches any character. To match the characters %, _ and \\
+    themselves, write ``\\%``, ``\\_`` and ``\\\\``.
     """
 
     op: Literal["like"] = "like"
@@ -168,7 +170,7 @@ class Like(BaseCondition):
 
 
 class IsNull(BaseCondition):
-    """A test whether a value is missing, e.g. ``gsd is null``. For the opposite, use `Not`."""
+    """A test whether a value is missing: ``gsd is null``. For the opposite test, use `Not`."""
 
     op: Literal["is null"] = "is null"
     field: str
@@ -204,7 +206,8 @@ class _Many(BaseCondition):
         return self.conditions
 
     def _all_needs(self, *, negated: bool, one_is_enough: bool) -> Iterator[Need]:
-        # "gsd < 1 or gsd is null" does not need the field gsd: without a gsd, all images match.
+        # The condition "gsd < 1 or gsd is null" does not need the field gsd. If no image has a gsd,
+        # all images match.
         nulls = {part._null(negated=negated) for part in self.conditions if one_is_enough}
         for part in self.conditions:
             for need in part._needs(negated=negated):
@@ -217,7 +220,7 @@ class _Many(BaseCondition):
 
 
 class And(_Many):
-    """A condition that is true if all its conditions are true."""
+    """A condition that is true if all conditions in ``conditions`` are true."""
 
     op: Literal["and"] = "and"
 
@@ -229,7 +232,7 @@ class And(_Many):
 
 
 class Or(_Many):
-    """A condition that is true if at least one of its conditions is true."""
+    """A condition that is true if at least one condition in ``conditions`` is true."""
 
     op: Literal["or"] = "or"
 
@@ -272,7 +275,8 @@ def check_size(condition: Condition) -> None:
     """Check that a condition is not too large.
 
     Raises:
-        ConfigError: there are too many conditions or geometries, or they are nested too deeply.
+        ConfigError: there are too many conditions or geometries, or the conditions are nested too
+            deeply.
     """
     waiting: list[tuple[BaseCondition, int]] = [(condition, 1)]
     num_conditions = num_geometries = 0
@@ -281,9 +285,11 @@ def check_size(condition: Condition) -> None:
         num_conditions += 1
         num_geometries += isinstance(some, Spatial)
         if depth > MAX_DEPTH:
-            raise ConfigError(f"the filter is too deep: at most {MAX_DEPTH} levels")
+            raise ConfigError(f"the filter is too deep: at most {MAX_DEPTH} levels are possible")
         if num_conditions > MAX_CONDITIONS:
-            raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
+            raise ConfigError(
+                f"the filter has too many conditions: at most {MAX_CONDITIONS} are possible"
+            )
         if num_geometries > MAX_GEOMETRIES:
             raise ConfigError(
                 f"the filter has too many geometries: at most {MAX_GEOMETRIES} are possible, not "
@@ -293,32 +299,33 @@ def check_size(condition: Condition) -> None:
 
 
 def _guarded(left: str, op: str, right: str) -> str:
-    """Return a comparison that never matches null, even after Lance optimises it.
+    """Return a comparison as a Lance filter that never matches null.
 
-    Lance 14 simplifies ``x NOT IN (1) OR x NOT IN (2)`` to true, and true also matches null.
+    This needs an additional test for null, because Lance 14 simplifies some filters. For example,
+    it replaces ``x NOT IN (1) OR x NOT IN (2)`` by true, which also matches null.
     """
     compared = f"{left} {op} {right}"
     return f"({left} IS NOT NULL AND {compared})" if op in ("!=", "NOT IN") else compared
 
 
 def _in_lower_case(column: Column, op: str, values: Sequence[Value]) -> str:
-    """Return a comparison of a text column that ignores case, with one value or with a list."""
+    """Return a case-insensitive comparison of a text column with one value or with a list."""
     there, left = f"{column.sql} IS NOT NULL", f"lower({column.sql})"
     texts = [str(value) for value in values]
     if column.kind is None:
-        # Metadata values are JSON strings. Compare them without the closing quote.
+        # The value of a metadata field is a JSON string. Compare it without the closing quote.
         there, left = _has(column, "text"), f"left({left}, -1)"
         texts = [json_text(text)[:-1] for text in texts]
     right = ", ".join(f"lower({text_literal(text)})" for text in texts)
     return f"({there} AND {left} {op} {f'({right})' if op.endswith('IN') else right})"
 
 
-# A regular expression for one character of a JSON string.
+# Regular expression for one character in a JSON string.
 _CHARACTER = r"""(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])"""
 
 
 def _regex(pattern: str) -> str:
-    """Convert the pattern of `Like` to a regular expression for JSON strings."""
+    """Convert the pattern of a `Like` to a regular expression that matches JSON strings."""
     found = []
     for word in re.findall(r"\\?.", pattern, re.DOTALL):
         if word in ("%", "_"):
@@ -377,7 +384,7 @@ def _need(field: str, value: Value) -> Need:
 
 
 def _has(column: Column, kind: Kind) -> str:
-    """Return an expression that is true if a metadata field has a value of ``kind``."""
+    """Return a Lance expression that is true if a metadata field has a value of ``kind``."""
     if kind == "text":
         return f"left({column.sql}, 1) = '\"'"
     if kind == "boolean":
@@ -386,5 +393,6 @@ def _has(column: Column, kind: Kind) -> str:
 
 
 def _number(column: Column) -> str:
-    # json_get_float would accept '5' and true as numbers, and fail on a list.
+    # json_get_float is not used, because it accepts '5' and true as numbers, and fails if the value
+    # is a list.
     return f"try_cast({column.sql} as double)"

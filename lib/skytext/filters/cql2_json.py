@@ -48,7 +48,7 @@ class MistakeError(ConfigError):
     """A part of a filter is invalid.
 
     Attributes:
-        place: the keys and indexes that lead to the invalid part.
+        place: path of the invalid part in the filter, as keys and indexes.
         node: the invalid part.
     """
 
@@ -66,7 +66,7 @@ class _Property:
 
 @dataclass(frozen=True, slots=True)
 class _Literal:
-    """A value. ``is_time`` is True if the filter contains it as a date or timestamp."""
+    """A value. ``is_time`` is True if the filter contains the value as a date or a timestamp."""
 
     value: Value
     is_time: bool = False
@@ -74,11 +74,10 @@ class _Literal:
 
 
 def filter_from_json(value: object) -> Condition:
-    """Parse CQL2 JSON: ``{"op": "<", "args": [{"property": "gsd"}, 1]}``.
+    """Compile CQL2 JSON, for example ``{"op": "<", "args": [{"property": "gsd"}, 1]}``.
 
     Raises:
-        ConfigError: the filter is malformed or has no valid meaning. The message contains the
-            position of the mistake.
+        ConfigError: the filter is not valid. The message contains the position of the mistake.
     """
     try:
         return compile_json(value)
@@ -105,7 +104,9 @@ def _check_nesting(value: object) -> None:
     while waiting:
         some, depth = waiting.pop()
         if depth > _MAX_NESTING:
-            raise ConfigError(f"the filter is too deep: at most {_MAX_NESTING} levels of JSON")
+            raise ConfigError(
+                f"the filter is too deep: at most {_MAX_NESTING} levels of JSON are possible"
+            )
         if isinstance(some, Mapping):
             waiting += [(inner, depth + 1) for inner in some.values()]
         elif isinstance(some, (list, tuple)):
@@ -133,7 +134,7 @@ def _condition(node: Any, place: Place) -> Condition:
 
 
 def _made(make: Callable[[], Condition], place: Place, node: Any) -> Condition:
-    """Call ``make``, and add the position to the errors that it raises."""
+    """Call ``make``. If it raises an error, add the position to the error."""
     try:
         return make()
     except MistakeError:
@@ -149,8 +150,9 @@ def _made(make: Callable[[], Condition], place: Place, node: Any) -> Condition:
 def _unsupported(op: Any) -> str:
     supported = ", ".join(name if name == "isNull" else name.upper() for name in _COMPILERS)
     if op in _ARITHMETIC:
-        return f"arithmetic ({op}) is not supported; supported: {supported}"
-    return f"{shown(str(op).upper())[1:-1]} is not supported; supported: {supported}, CASEI"
+        return f"arithmetic ({op}) is not supported. The supported operators are {supported}"
+    name = shown(str(op).upper())[1:-1]
+    return f"{name} is not supported. The supported operators are {supported}, CASEI"
 
 
 def _counted(op: str, args: Any, wanted: int, place: Place) -> Any:
@@ -272,10 +274,11 @@ def _in_box(op: str, numbers: Any) -> Condition:
 
 
 def in_geometry(op: str, value: object) -> Condition:
-    """Return the condition that a footprint intersects a geometry or is within the geometry.
+    """Return a spatial condition on the footprint of an image.
 
     Args:
-        op: ``s_intersects`` or ``s_within``.
+        op: ``s_intersects`` if the footprint must intersect the geometry, ``s_within`` if the
+            footprint must be within the geometry.
         value: a GeoJSON geometry.
 
     Raises:
@@ -304,7 +307,7 @@ def _temporal(op: str, args: Any, place: Place) -> Condition:
 
 
 def _end(value: Any, place: Place) -> str | None:
-    """Return the start or the end of an interval. None means that the interval is open there."""
+    """Return the start or the end of an interval; None if the interval has no start or no end."""
     if value == "..":
         return None
     if isinstance(value, str):
@@ -313,8 +316,8 @@ def _end(value: Any, place: Place) -> str | None:
 
 
 def _during(field: _Property, start: str | None, end: str | None) -> Condition:
-    # If an end of an interval is a day, the interval includes this day. If an end is a moment,
-    # the interval excludes this moment.
+    # The start and the end of an interval can be a day or a moment. If it is a day, the interval
+    # includes this day. If it is a moment, the interval does not include this moment.
     found: list[Condition] = []
     if start is not None:
         found.append(Compare(op=">=" if is_date(start) else ">", field=field.name, value=start))

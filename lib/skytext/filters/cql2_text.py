@@ -1,9 +1,10 @@
 """Parse filters in CQL2 text with the package ``cql2``.
 
-The parser of this package is native code. It makes a recursive call for each comparison, so a text
+The parser of this package is native code. It makes a recursive call for each comparison. So a text
 with 4,000 comparisons crashes the process. If there is an error inside parentheses, the parser
-reads their content twice for each level of nesting. So this module checks the size of a text before
-it calls the parser.
+reads the content of these parentheses twice. With nested parentheses, the number of reads doubles
+with each level. So this module checks the size and the nesting of a text before it calls the
+parser.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from skytext.filters.literals import literal, shown, text_literal
 
 MAX_TEXT_CHARS = 10_000
 MAX_PARENTHESES = 12
-"""Maximum nesting of groups. The parser needs 40 ms to find an error at this depth."""
+"""Maximum number of nested groups. With this number, the parser needs 40 ms to find an error."""
 _MAX_WORK = 100_000
-"""Maximum number of tokens that a failing parser reads, with repetitions: about 0.25 s."""
+"""Maximum number of tokens that the parser reads if there is an error. This takes about 0.25 s.
+
+If a token is read several times, it is counted several times.
+"""
 
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^']|'')*')
@@ -46,14 +50,17 @@ _EXPECTED = (
 
 
 def parse_filter(text: str) -> Condition:
-    """Parse a filter such as ``gsd < 1 AND (collection = 'naip' OR metadata.cloud <= 10)``.
+    """Parse a filter in CQL2 text.
+
+    An example is ``gsd < 1 AND (collection = 'naip' OR metadata.cloud <= 10)``.
 
     Raises:
-        ConfigError: the filter is malformed or has no valid meaning. The message contains the
-            position of the mistake.
+        ConfigError: the filter is not valid. The message contains the position of the mistake.
     """
     if len(text) > MAX_TEXT_CHARS:
-        raise ConfigError(f"the filter is too long: at most {MAX_TEXT_CHARS} characters")
+        raise ConfigError(
+            f"the filter is too long: at most {MAX_TEXT_CHARS} characters are possible"
+        )
     if not text.strip():
         raise ConfigError("the filter is empty: write a condition such as gsd < 1")
     _measure(text)
@@ -68,11 +75,11 @@ def parse_filter(text: str) -> Condition:
 
 
 def _measure(text: str) -> None:
-    """Check that the native parser can parse a text fast and without a crash.
+    """Check that the native parser can parse a text quickly and without a crash.
 
     Raises:
-        ConfigError: the text is too large or too deeply nested, or a token is invalid. If a token
-            is the cause, the message contains its column.
+        ConfigError: the text is too long or too deeply nested, or a token is invalid. If a token is
+            the cause, the message contains the column of the token.
     """
     opened: list[tuple[int, bool]] = []
     before, num_steps, work, depth = "", 0, 0, 0
@@ -89,13 +96,17 @@ def _measure(text: str) -> None:
             if not opened:
                 raise _at(column, "this ')' has no matching '('")
             depth -= not opened.pop()[1]
-        # The parser makes a recursive call for each of these tokens.
+        # The parser makes a recursive call for each operator and for most keywords.
         num_steps += kind == "operator" or word.lower() in _KEYWORDS - {"null", "true", "false"}
         work += 2**depth
         if depth > MAX_PARENTHESES or len(opened) > 2 * MAX_PARENTHESES:
-            raise _at(column, f"too deep: at most {MAX_PARENTHESES} nested parentheses")
+            raise _at(
+                column, f"too deep: at most {MAX_PARENTHESES} nested parentheses are possible"
+            )
         if num_steps > 4 * MAX_CONDITIONS:
-            raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
+            raise ConfigError(
+                f"the filter has too many conditions: at most {MAX_CONDITIONS} are possible"
+            )
         if work > _MAX_WORK:
             raise ConfigError(
                 "the filter is too long for its number of nested parentheses: use fewer parentheses"
@@ -124,7 +135,7 @@ def _check_token(kind: str, word: str, column: int, rest: str) -> None:
 
 
 def _mistake(text: str, message: str) -> ConfigError:
-    """Return the parser's error in one line."""
+    """Convert the error message of the parser to an error with a message of one line."""
     place = re.search(r"--> (\d+):(\d+)", message)
     line, column = (int(place[1]), int(place[2])) if place else (1, 1)
     start = sum(map(len, text.splitlines(keepends=True)[: line - 1])) + column - 1
@@ -142,9 +153,9 @@ def _at(column: int, message: str) -> ConfigError:
 
 
 def _written(node: Any) -> str:
-    """Return a part of the filter as CQL2 text, cut to the length of an error message."""
+    """Return a part of a filter as CQL2 text. A long text is shortened for the error message."""
     if isinstance(node, str):
-        # The package would parse a plain string as a filter.
+        # The package ``cql2`` would parse a plain string as a filter.
         return shown(text_literal(node))
     try:
         return shown(cql2.Expr(node).to_text())

@@ -1,4 +1,4 @@
-"""Convert values to literals of Lance's filter language."""
+"""Convert values to literals for a Lance filter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skytext.errors import ConfigError
 Kind: TypeAlias = Literal["number", "text", "time", "boolean"]
 Value: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
 
-# The JSON values for true and false, as Lance writes them.
+# The JSON values that count as true and as false, as literals.
 BOOLEANS = {True: "'true', '1', '1.0'", False: "'false', '0', '0.0'"}
 
 
@@ -24,9 +24,10 @@ def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
     """Parse an ISO 8601 string.
 
     Returns:
-        The moment in UTC and None. For a date: the first and the last moment of the day in UTC. The
-        last moment is one microsecond before the next day, because times in the table have this
-        resolution, and because 9999-12-31 has no next day.
+        For a time, the moment in UTC and None. For a date, the first and the last moment of the day
+        in UTC. The last moment is one microsecond before the next day, because times in the table
+        have a resolution of one microsecond. The start of the next day is not used, because
+        9999-12-31 has no next day.
 
     Raises:
         ConfigError: the text is not a time.
@@ -48,7 +49,7 @@ def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
 
 
 def is_date(text: str) -> bool:
-    """Return whether a text is a date without a time."""
+    """Return whether a text has the form of a date without a time."""
     return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None
 
 
@@ -60,7 +61,7 @@ def kind_of(value: Value) -> Kind:
 
 
 def literal(value: Value) -> str:
-    """Return a text or a number as a literal.
+    """Convert a text or a number to a literal.
 
     Raises:
         ConfigError: the number is not finite, or the text is not valid Unicode.
@@ -77,7 +78,7 @@ def literal(value: Value) -> str:
 
 
 def text_literal(value: str) -> str:
-    """Return a text as a literal. Only single quotes are escaped.
+    """Convert a text to a literal. Only single quotes are escaped.
 
     Raises:
         ConfigError: the text is not valid Unicode.
@@ -90,20 +91,23 @@ def text_literal(value: str) -> str:
 
 
 def json_text(value: Value) -> str:
-    """Return JSON as Lance writes it: only quotes, backslashes and controls are escaped."""
+    """Return a value as JSON, in the form that Lance writes.
+
+    Only quotes, backslashes and control characters are escaped.
+    """
     return json.dumps(value, ensure_ascii=False)
 
 
 def moment_literal(moment: dt.datetime) -> str:
-    """Return a moment in UTC as a literal."""
+    """Convert a moment in UTC to a literal."""
     return f"timestamp '{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z'"
 
 
 def shown(text: str) -> str:
-    """Return a text for an error message, in quotes and cut to 60 characters."""
+    """Return a text in quotes for an error message, shortened to at most 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 
 def joined(words: Sequence[Any]) -> str:
-    """Return words with ``and`` between them."""
+    """Join words to a string, with ``and`` between the words."""
     return " and ".join(map(str, words))

@@ -1,4 +1,4 @@
-"""Build one condition from the filter options of the command line, Python and HTTP."""
+"""Combine filter options to one condition. The command line, Python and HTTP have these options."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def make_filter(
     gsd_min: float | None = None,
     gsd_max: float | None = None,
 ) -> Condition | None:
-    """Return a condition that requires all given options, or None if there are no options.
+    """Return a condition that requires all given options; None if no option is given.
 
     Args:
-        where: CQL2 text or JSON, or a condition.
-        bbox: a box that the image must intersect: west, south, east and north in degrees.
-        intersects: a GeoJSON geometry that the image must intersect.
-        after: a moment or day. The image must be taken at this time or later.
-        before: a moment or day. The image must be taken earlier.
-        collections: names of collections. The image must be in one of them.
-        gsd_min: minimum ground sample distance in metres, inclusive.
-        gsd_max: maximum ground sample distance in metres, inclusive.
+        where: a filter as CQL2 text, as parsed CQL2 JSON, or as a condition.
+        bbox: west, south, east and north of a box, in degrees. The image must intersect this box.
+        intersects: a GeoJSON geometry. The image must intersect this geometry.
+        after: a moment or a day. The image must be acquired at this time or later.
+        before: a moment or a day. The image must be acquired earlier than this time.
+        collections: names of collections. The image must be in one of these collections.
+        gsd_min: minimum ground sample distance in metres. The minimum is included.
+        gsd_max: maximum ground sample distance in metres. The maximum is included.
 
     Raises:
-        ConfigError: an option is malformed, or options contradict each other.
+        ConfigError: an option is malformed, or two options contradict each other.
     """
     found: list[Condition] = []
     if where is not None:
@@ -78,8 +78,8 @@ def _times(after: str | None, before: str | None) -> Iterator[Condition]:
         yield Compare(op="<", field="datetime", value=before)
     if after is not None and before is not None and parse_time(after)[0] >= parse_time(before)[0]:
         raise ConfigError(
-            f"after must be earlier than before, because before is exclusive (given: after "
-            f"{after}, before {before})"
+            f"the value of after must be earlier than the value of before (given: after {after}, "
+            f"before {before})"
         )
 
 

@@ -1,4 +1,4 @@
-"""Read a filter in any form."""
+"""Convert a filter to a condition. The filter can have any supported format."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from skytext.filters.cql2_text import parse_filter
 
 
 def read_filter(given: str | Mapping[str, Any] | Condition) -> Condition:
-    """Convert CQL2 text or parsed CQL2 JSON to a condition. Return a condition unchanged.
+    """Convert CQL2 text or parsed CQL2 JSON to a condition. A condition is returned unchanged.
 
     Raises:
-        ConfigError: the filter is malformed or has no valid meaning.
+        ConfigError: the filter is not valid.
     """
     if isinstance(given, str):
         return parse_filter(given)

@@ -22,10 +22,11 @@ _NEED = Need("bbox", None, HAS_BBOX)
 
 
 class Intersects(BaseCondition):
-    """A test whether the image's ``bbox`` and this box have a point in common.
+    """A test whether the ``bbox`` of the image and a given box have at least one common point.
 
-    Boxes whose edges touch have a point in common. A box is west, south, east and north in degrees.
-    If west > east, the box crosses the antimeridian. Longitudes 180 and -180 are equal.
+    If only the edges of two boxes touch, the boxes also have a common point. A box is given as
+    west, south, east and north in degrees. If west > east, the box crosses the antimeridian. The
+    longitudes 180 and -180 are equal.
     """
 
     op: Literal["intersects"] = "intersects"
@@ -39,18 +40,18 @@ class Intersects(BaseCondition):
             raise ConfigError(f"a bbox needs finite numbers (given: {shown})")
         if not (-90 <= south <= 90 and -90 <= north <= 90):
             raise ConfigError(
-                f"latitudes must be -90 to 90 (given: south {south:g}, north {north:g}); a bbox is "
-                "west, south, east, north"
+                f"latitudes must be -90 to 90 (given: south {south:g}, north {north:g}). The order "
+                "in a bbox is west, south, east, north"
             )
         if south > north:
             raise ConfigError(
-                f"south must not be above north (given: south {south:g}, north {north:g}); a bbox "
-                "is west, south, east, north"
+                f"south must not be above north (given: south {south:g}, north {north:g}). The "
+                "order in a bbox is west, south, east, north"
             )
         if not (-180 <= west <= 180 and -180 <= east <= 180):
             raise ConfigError(
-                f"longitudes must be -180 to 180 (given: west {west:g}, east {east:g}); a box that "
-                "crosses the antimeridian has west above east: 170, -20, -170, 20"
+                f"longitudes must be -180 to 180 (given: west {west:g}, east {east:g}). If a box "
+                "crosses the antimeridian, west is above east, for example 170, -20, -170, 20"
             )
         return self
 
@@ -86,12 +87,13 @@ class Intersects(BaseCondition):
 class Spatial(BaseCondition):
     """A test whether the footprint of the image intersects a geometry or is within the geometry.
 
-    Lance's filter language cannot express this test. `skytext.table.queries.shape_rows` finds the
-    matching rows and replaces this condition by a `Rows`.
+    A Lance filter cannot contain such a test. `skytext.table.queries.shape_rows` finds the matching
+    rows, and replaces the `Spatial` by a `Rows`.
 
     Attributes:
-        op: ``s_intersects``, or ``s_within`` if the footprint must be within the geometry.
-        geometry: GeoJSON string with longitudes and latitudes in degrees.
+        op: ``s_intersects`` if the footprint must intersect the geometry, ``s_within`` if the
+            footprint must be within the geometry.
+        geometry: GeoJSON string. The longitudes and latitudes are in degrees.
     """
 
     op: Literal["s_intersects", "s_within"]
@@ -103,11 +105,11 @@ class Spatial(BaseCondition):
         return self
 
     def shape(self) -> Shape:
-        """Return the geometry."""
+        """Return the geometry as a `Shape`."""
         return _shape(self.geometry)
 
     def box(self) -> Intersects:
-        """Return the condition on the smallest box around the geometry."""
+        """Return a test for the smallest box around the geometry."""
         return Intersects(bbox=bounding_box(json.loads(self.geometry)))
 
     def _sql(self, *, negated: bool) -> str:
@@ -126,12 +128,12 @@ def _shape(geometry: str) -> Shape:
 
 
 class Rows(BaseCondition):
-    """The rows of one table version that match a `Spatial`. It replaces the `Spatial`.
+    """A condition that replaces a `Spatial` in a filter for one version of a table.
 
     Attributes:
-        matching: Lance filter of the rows that match.
-        others: Lance filter of the rows that do not match. Rows without a ``bbox`` are in
-            neither of the two filters.
+        matching: Lance filter that selects the rows that match the `Spatial`.
+        others: Lance filter that selects the rows that do not match the `Spatial`. Neither of the
+            two filters selects rows without a ``bbox``.
     """
 
     op: Literal["rows"] = "rows"

@@ -1,1 +1,1 @@
-"""Bounding boxes, footprints and GeoJSON geometries."""
+"""Compute bounding boxes, and compare footprints with GeoJSON geometries."""

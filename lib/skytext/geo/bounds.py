@@ -1,4 +1,4 @@
-"""Bounding boxes in degrees: normalise longitudes, and find the bounding box of a geometry."""
+"""Normalise the longitudes of boxes, and compute the bounding box of a geometry, in degrees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAX_LONGITUDE = 540
-"""Maximum absolute longitude, in degrees. A larger value is probably in metres."""
+"""Maximum absolute value of a longitude, in degrees. A larger value is probably in metres."""
 
 _ROUNDING = 1e-9
 
@@ -17,7 +17,7 @@ Bounds = tuple[float, float, float, float]
 
 
 class _Part(NamedTuple):
-    """The extent of a line or ring. ``west`` is in -180 to 180. ``east`` may be larger than 180."""
+    """The extent of a line or ring. ``west`` is from -180 to 180. ``east`` may be above 180."""
 
     west: float
     south: float
@@ -26,10 +26,12 @@ class _Part(NamedTuple):
 
 
 def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
-    """Normalise the sides of a box to -180 to 180. Sides in this range are not changed.
+    """Convert the west and the east side of a box to the range from -180 to 180.
+
+    If both sides are in this range, they are not changed.
 
     Raises:
-        ValueError: an absolute value is larger than `MAX_LONGITUDE`.
+        ValueError: the absolute value of a side is larger than `MAX_LONGITUDE`.
     """
     if max(abs(west), abs(east)) > MAX_LONGITUDE:
         raise ValueError(f"these are not longitudes in degrees: {west!r}, {east!r}")
@@ -41,15 +43,15 @@ def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
 
 
 def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
-    """Return the smallest box around a GeoJSON geometry (RFC 7946) in longitudes and latitudes.
+    """Return the smallest box around a GeoJSON geometry (RFC 7946), in degrees.
 
     If the longitudes of two consecutive positions differ by more than 180 and less than 360
-    degrees, the line crosses the antimeridian. If a ring goes around a pole, the box contains the
-    pole.
+    degrees, the line between them crosses the antimeridian. If a ring goes around a pole, the box
+    contains this pole.
 
     Raises:
-        ValueError: the value is not a geometry, the geometry is empty, or a position is outside of
-            the globe.
+        ValueError: the value is not a GeoJSON geometry, the geometry is empty, or a latitude or
+            longitude is out of range.
     """
     try:
         parts = [_part(line) for line in _lines(geometry)]
@@ -59,13 +61,13 @@ def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
         raise ValueError("the geometry is empty")
     south, north = min(part.south for part in parts), max(part.north for part in parts)
     if not -90 <= south <= north <= 90:
-        raise ValueError(f"latitudes must be -90 to 90: {south!r}, {north!r}")
+        raise ValueError(f"latitudes must be -90 to 90 (given: {south!r}, {north!r})")
     west, east = _around([(part.west, part.east) for part in parts])
     return west, south, east, north
 
 
 def _lines(geometry: Mapping[str, Any]) -> Iterator[Sequence[Sequence[float]]]:
-    """Yield the positions of each point, line and ring of a geometry."""
+    """Yield one list of positions for each point, line and ring of a geometry."""
     kind = geometry["type"]
     if kind == "GeometryCollection":
         for inner in geometry["geometries"]:
@@ -103,10 +105,12 @@ def _part(line: Sequence[Sequence[float]]) -> _Part:
 
 
 def unroll(longitudes: Sequence[float]) -> list[float]:
-    """Return the longitudes of a line without jumps. They may be beyond 180 or -180.
+    """Return the longitudes of a line, changed so that they do not jump at the antimeridian.
+
+    The returned longitudes may be above 180 or below -180.
 
     If two consecutive longitudes differ by more than 180 and less than 360 degrees, the line
-    crosses the antimeridian.
+    crosses the antimeridian between them.
     """
     shift, unrolled = 0, list(longitudes[:1])
     for before, longitude in itertools.pairwise(longitudes):
@@ -117,7 +121,11 @@ def unroll(longitudes: Sequence[float]) -> list[float]:
 
 
 def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the shortest arc that contains all arcs. It is the circle without the widest gap."""
+    """Return the shortest arc that contains all given arcs.
+
+    An arc is a range of longitudes. The result is the full circle without the widest gap between
+    the given arcs.
+    """
     widest, first = 0.0, None
     reach = max(east for _, east in arcs) - 360
     for west, east in sorted(arcs):
@@ -131,5 +139,5 @@ def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _turned(longitude: float) -> float:
-    """Normalise a longitude to the range from -180 (included) to 180 (excluded)."""
+    """Convert a longitude to the range from -180 (included) to 180 (excluded)."""
     return longitude - 360 * math.floor((longitude + 180) / 360)

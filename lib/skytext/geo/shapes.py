@@ -1,8 +1,8 @@
-"""Geometries for search filters, and the exact test of footprints against a geometry.
+"""Parse geometries for search filters, and compare footprints with a geometry.
 
-Edges are straight lines in longitude and latitude. A geometry that crosses the antimeridian may
-have one of three forms: it is split at the antimeridian (RFC 7946), it continues beyond 180
-degrees, or its longitudes jump from one side to the other.
+Edges are straight lines in longitude and latitude. There are three ways to write a geometry that
+crosses the antimeridian. It can be split at the antimeridian (RFC 7946). Its longitudes can
+continue beyond 180 degrees. Or its longitudes can jump from 180 to -180 degrees.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEVELS = {
     "Polygon": 2,
     "MultiPolygon": 3,
 }
-"""Nesting depth of the coordinates, by GeoJSON type."""
+"""For each GeoJSON type, the number of nested lists around a position."""
 _PARTS = {"Multi" + name: name for name in ("Point", "LineString", "Polygon")}
 _EXAMPLE = '{"type": "Polygon", "coordinates": [[[4, 51], [5, 51], [5, 52], [4, 51]]]}'
 
@@ -43,10 +43,10 @@ Floats = NDArray[np.float64]
 
 
 class PlaceError(ConfigError):
-    """An error at one position of a geometry.
+    """An error in one part of a GeoJSON object.
 
     Attributes:
-        place: the keys and indexes that lead to this position in the GeoJSON object.
+        place: path of the faulty part in the GeoJSON object, as keys and indexes.
     """
 
     def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
@@ -54,19 +54,19 @@ class PlaceError(ConfigError):
         self.place = place
 
     def whole(self) -> ConfigError:
-        """Return the error for the whole geometry. The message contains the position."""
+        """Return an error whose message contains the path of the faulty part."""
         place = ".".join(map(str, self.place))
         return ConfigError(f"the geometry is wrong{place and f' at {place}'}: {self}")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A geometry prepared for many tests.
+    """A geometry that is prepared for fast comparisons with many boxes.
 
     Attributes:
-        geometry: three copies of the geometry, shifted by -360, 0 and 360 degrees. They are needed
-            to test boxes that cross the antimeridian.
-        box: the bounding box if the geometry is itself a box or a point; otherwise None.
+        geometry: three copies of the geometry, shifted by -360, 0 and 360 degrees. The copies are
+            needed for boxes that cross the antimeridian.
+        box: the bounding box if the geometry is a box or a point; None for all other geometries.
     """
 
     geometry: BaseGeometry
@@ -77,8 +77,8 @@ class Shape:
         """Parse a GeoJSON geometry.
 
         Raises:
-            PlaceError: the value is not a geometry, or the geometry is outside of the globe or
-                crosses itself.
+            PlaceError: the value is not a GeoJSON geometry, a latitude or longitude is out of
+                range, or the geometry crosses itself.
         """
         parts = list(_parts(check_geojson(value)))
         whole = _three_times(parts)
@@ -93,8 +93,8 @@ class Shape:
         """Return whether each box intersects the geometry: bool, shape (boxes,).
 
         Args:
-            west: shape (boxes,), degrees. If it is larger than ``east``, the box crosses the
-                antimeridian.
+            west: shape (boxes,), degrees. If the value for a box is larger than the value in
+                ``east``, the box crosses the antimeridian.
             south: shape (boxes,), degrees.
             east: shape (boxes,), degrees.
             north: shape (boxes,), degrees.
@@ -103,20 +103,21 @@ class Shape:
         return found
 
     def contains(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return whether each box is within the geometry. The arguments are as for `intersects`."""
+        """Return whether each box is within the geometry; see `intersects` for the arguments."""
         found: Booleans = shapely.within(_boxes(west, south, east, north), self.geometry)
         return found
 
 
 def read_geometry(text: str) -> dict[str, Any]:
-    """Read a geometry from GeoJSON, from WKT, or from a file that contains GeoJSON or WKT.
+    """Parse a geometry in GeoJSON or WKT, or read it from a file in one of these formats.
 
     Args:
-        text: GeoJSON if it starts with ``{``, WKT if it starts with a type and ``(``, and otherwise
-            the name of a file.
+        text: GeoJSON, WKT or the name of a file. It is parsed as GeoJSON if it starts with ``{``.
+            It is parsed as WKT if it starts with a word and ``(``. In all other cases, it is the
+            name of a file.
 
     Raises:
-        ConfigError: the file cannot be read, or there is no valid geometry.
+        ConfigError: the file cannot be read, or the geometry is not valid.
     """
     is_text = re.match(r"\s*(?:\{|[A-Za-z]+\s*(?:[Zz]\s*)?\()", text) is not None
     return parse_geometry(text if is_text else _read_file(Path(text)))
@@ -125,8 +126,8 @@ def read_geometry(text: str) -> dict[str, Any]:
 def parse_geometry(text: str) -> dict[str, Any]:
     """Parse a geometry in GeoJSON or WKT.
 
-    A Feature is replaced by its geometry. A FeatureCollection is replaced by one geometry that
-    combines all its geometries.
+    For a Feature, the geometry of the Feature is returned. For a FeatureCollection, one geometry is
+    returned that combines the geometries of all features.
 
     Raises:
         ConfigError: the text is not valid GeoJSON or WKT, or the geometry is not valid.
@@ -140,17 +141,17 @@ def parse_geometry(text: str) -> dict[str, Any]:
 
 
 def check_geojson(value: object) -> dict[str, Any]:
-    """Check a GeoJSON geometry, and return it without heights.
+    """Check a GeoJSON geometry, and return a copy of it without heights.
 
     Raises:
         PlaceError: the value is not a geometry.
     """
     if not isinstance(value, Mapping):
-        raise PlaceError(f"a geometry of GeoJSON is an object: write, for example, {_EXAMPLE}")
+        raise PlaceError(f"a geometry of GeoJSON is an object. Write, for example, {_EXAMPLE}")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _LEVELS:
         raise PlaceError(
-            f"the type of a geometry is one of {', '.join(_LEVELS)}, but it is {kind!r:.60}",
+            f"the type of a geometry is one of {', '.join(_LEVELS)}, but this type is {kind!r:.60}",
             ("type",),
         )
     unknown = sorted(map(str, set(value) - {"type", "coordinates", "bbox"}))
@@ -164,13 +165,14 @@ def check_geojson(value: object) -> dict[str, Any]:
 
 
 def _checked(value: object, level: int, place: tuple[str | int, ...], count: list[int]) -> Any:
-    """Check coordinates, and return them with two numbers per position.
+    """Check coordinates, and return a copy that has only longitude and latitude in each position.
 
     Args:
         value: the coordinates.
         level: number of nested lists around a position.
-        place: keys and indexes that lead to ``value``, for messages.
-        count: a list with one number, the number of positions so far. It is increased.
+        place: path of ``value`` in the GeoJSON object, as keys and indexes. It is used in messages.
+        count: a list that contains one number, the number of positions that were already checked.
+            The function increases this number.
     """
     if not isinstance(value, (list, tuple)) or not value:
         raise PlaceError("expected a list that is not empty", place)
@@ -183,9 +185,9 @@ def _checked(value: object, level: int, place: tuple[str | int, ...], count: lis
         raise PlaceError("a position is longitude and latitude: expected two finite numbers", place)
     longitude, latitude = float(value[0]), float(value[1])
     if not -90 <= latitude <= 90:
-        raise PlaceError(f"latitudes must be -90 to 90, but one is {latitude:g}", place)
+        raise PlaceError(f"latitudes must be -90 to 90, but one latitude is {latitude:g}", place)
     if abs(longitude) > MAX_LONGITUDE:
-        raise PlaceError(f"longitudes must be degrees, but one is {longitude:g}", place)
+        raise PlaceError(f"longitudes must be degrees, but one longitude is {longitude:g}", place)
     return [longitude, latitude]
 
 
@@ -197,9 +199,10 @@ def _is_finite(value: object) -> bool:
 
 
 def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
-    """Combine parts of one type to one geometry, with copies shifted by -360, 0 and 360 degrees.
+    """Combine parts of one type to one geometry that contains three copies of each part.
 
-    Polygons that overlap are rejected, because to merge 2,000 positions may take 20 s.
+    The copies are shifted by -360, 0 and 360 degrees. Polygons that overlap are rejected, because
+    merging polygons with 2,000 positions may take 20 s.
     """
     copies = [_turned(part, by) for by in (-360, 0, 360) for part in parts]
     if not isinstance(parts[0], shapely.Polygon):
@@ -210,14 +213,15 @@ def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
     whole = shapely.MultiPolygon(copies)
     if whole.is_valid:
         return whole
-    # The polygons may be adjacent, such as countries, or two halves split at the antimeridian.
+    # The polygons are also accepted if they are adjacent. Examples are countries, and the two
+    # halves of a polygon that is split at the antimeridian.
     if not _are_stacked(parts) and shapely.coverage_is_valid(copies):
         return shapely.coverage_union_all(copies)
-    raise PlaceError("the polygons overlap: merge them into one", ("coordinates",))
+    raise PlaceError("the polygons overlap: merge them into one polygon", ("coordinates",))
 
 
 def _are_stacked(parts: list[BaseGeometry]) -> bool:
-    """Return whether far more polygons overlap than in a set of adjacent polygons."""
+    """Return whether more pairs of bounding boxes overlap than for adjacent polygons."""
     tree, num_pairs = shapely.STRtree(parts), 0
     for first in range(0, len(parts), 100):
         num_pairs += tree.query(parts[first : first + 100]).shape[1]
@@ -229,7 +233,7 @@ def _are_stacked(parts: list[BaseGeometry]) -> bool:
 def _parts(geometry: Mapping[str, Any]) -> Iterator[BaseGeometry]:
     """Yield the points, lines and polygons of a geometry.
 
-    The west end of each part is in -180 to 180. Its east end may be larger than 180.
+    The west end of each part is from -180 to 180. The east end of a part may be above 180.
     """
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind in _PARTS:
@@ -284,7 +288,11 @@ def _unrolled(line: list[Any]) -> list[tuple[float, float]]:
 
 
 def _beside(hole: list[tuple[float, float]], west: float) -> list[tuple[float, float]]:
-    """Shift a hole to the range of longitudes of its polygon. This range starts at ``west``."""
+    """Shift a hole by a multiple of 360 degrees to the longitudes of its polygon.
+
+    ``west`` is the west end of the polygon. The shifted hole starts between ``west`` and ``west`` +
+    360.
+    """
     turn = 360 * math.floor((min(x for x, _ in hole) - west) / 360)
     return [(x - turn, y) for x, y in hole]
 
@@ -294,7 +302,7 @@ def _turned(geometry: BaseGeometry, by: float) -> BaseGeometry:
 
 
 def _boxes(west: Floats, south: Floats, east: Floats, north: Floats) -> NDArray[np.object_]:
-    """Return boxes as polygons. A box of zero width or height becomes a line or a point."""
+    """Convert boxes to polygons. A box without width or height becomes a line or a point."""
     east = np.where(west > east, east + 360, east)
     found: NDArray[np.object_] = np.array(shapely.box(west, south, east, north), object)
     is_point = (west == east) & (south == north)
@@ -336,7 +344,7 @@ def _geometry_of(found: Any) -> dict[str, Any]:
 
 
 def _of_wkt(text: str) -> dict[str, Any]:
-    # Check the nesting before parsing, because the parser is recursive.
+    # Check the nesting before the text is parsed, because the parser is recursive.
     if re.search(r"\(\s*\(\s*\(\s*\(|COLLECTION", text, re.IGNORECASE):
         raise ConfigError("a collection of geometries is not supported in WKT")
     try:

@@ -1,10 +1,10 @@
-"""Remove old versions and the files that no version refers to.
+"""Remove old versions of a table, and remove the files that no remaining version uses.
 
-A clean-up keeps the latest version, versions for roll-backs, recently live versions, versions that
-a service uses, and versions that are younger than a given age. Lance removes the other versions and
-their files. Lance also removes orphaned files that are older than seven days. The clean-up deletes
-logged queries of services that have ended. It holds the claim, so no run writes files at the same
-time.
+A clean-up keeps the latest version, the versions for roll-backs, the versions that were live
+recently, the versions that a service uses, and all versions that are younger than a given age.
+Lance removes the other versions and the files that only these versions use. Lance also removes
+orphaned files that are older than seven days. The clean-up also deletes old query logs of services.
+The clean-up holds the claim, so no run writes files at the same time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from skytext.table.versions.held_versions import held_versions
 from skytext.table.versions.promote_rollback import MAX_KEPT, recent_versions
 
 COMMAND = "clean"
-# Recently live versions are kept, because cursors of searches may still refer to them.
+# Versions that were live recently are kept, because the cursor of a search may still refer to them.
 _RECENT = 2 * MAX_KEPT
 _RUNS_FRAGMENTS = 64
 
@@ -39,11 +39,11 @@ class CleanUp:
     """The result of a clean-up, or of a dry run.
 
     Attributes:
-        num_versions: number of removed versions of the images data set.
-        num_kept: number of kept versions.
-        num_bytes: size of all removed files.
-        num_files: number of removed data, index and deletion files.
-        is_dry: whether this was a dry run, so that nothing was removed.
+        num_versions: number of versions of the images data set that were removed.
+        num_kept: number of versions of the images data set that were kept.
+        num_bytes: total size of all removed files, in bytes.
+        num_files: number of removed files (data files, index files and deletion files).
+        is_dry: true if this was a dry run. A dry run removes nothing.
     """
 
     num_versions: int
@@ -62,8 +62,8 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
 
     Args:
         location: the table.
-        keep_days: versions younger than this number of days are kept.
-        is_dry: only report what would be removed.
+        keep_days: versions that are younger than this number of days are kept.
+        is_dry: true to report the result without removing anything.
 
     Raises:
         TableError: the table does not exist.
@@ -79,7 +79,8 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
 def bytes_of_old_versions(table: ImagesTable) -> tuple[int, int]:
     """Return the number of old versions, and the size of the files that only old versions use.
 
-    All versions except the latest version are old. Files of versions with a tag are not counted.
+    All versions except the latest version are old. The size does not include files that a version
+    with a tag uses.
     """
     latest = table.latest_version()
     old = [int(one["version"]) for one in again(table.dataset.versions)()]
@@ -95,7 +96,7 @@ def bytes_of_old_versions(table: ImagesTable) -> tuple[int, int]:
 def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
     """Clean up for a caller that already holds the claim.
 
-    Raises: as `clean_up`.
+    Raises: the same errors as `clean_up`, except TableHeldError.
     """
     table = ImagesTable.open(location)
     waiting = staged_unit_ids(location)
@@ -123,8 +124,8 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
     ]
     dataset = table.dataset
     options: dict[str, Any] = {"error_if_tagged_old_versions": False}
-    # If the list is empty, Lance removes versions by its own default age. NEVER is a century, and
-    # no version is that old.
+    # If the list of versions is empty, Lance removes all versions that are older than a default
+    # age. So pass an age of a century in this case. No version is older than a century.
     options |= {"versions": unneeded} if unneeded else {"older_than": NEVER}
     if is_dry:
         found = dataset.explain_cleanup_old_versions(**options).stats
@@ -142,7 +143,7 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
 
 
 def _clean_runs(location: TableLocation) -> None:
-    """Compact the runs data set, because each run adds two fragments and two versions."""
+    """Compact the runs data set. Each run adds two fragments and two versions to it."""
     runs: lance.LanceDataset | None = open_dataset(location, RUNS)
     if runs is None:
         return

@@ -1,7 +1,8 @@
-"""Retry maintenance on the latest version after a commit conflict.
+"""Retry maintenance after a commit conflict. Each retry uses the latest version.
 
-Index builds, merges and changes of settings do not hold the claim. So a run or other maintenance
-may commit at the same time. Lance then rejects the later commit, and no part of it is visible.
+Maintenance means index builds, merges of fragments and changes of the table's configuration.
+Maintenance does not hold the claim. So a run or another maintenance process may commit at the same
+time. Lance then rejects the later of the two commits. No part of a rejected commit is visible.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ def is_conflict(error: BaseException) -> bool:
     """Return whether a Lance error means that the commit conflicted with another commit."""
     if isinstance(error, LanceConflict):
         return True
-    # Lance 14 raises OSError for some conflicts. Only the message identifies such a conflict.
+    # Lance 14 raises OSError for some conflicts. Only the message of the error shows that it is a
+    # conflict.
     return isinstance(error, OSError) and "conflict" in str(error).lower()
 
 
 def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
     """Decorate a maintenance function so that it is repeated after a commit conflict.
 
-    The function must open the latest version itself, and must be safe to repeat. The decorated
-    function raises `CommitConflictError` if every attempt conflicts.
+    The maintenance function must open the latest version itself. It must be safe to call this
+    function again. The decorated function raises `CommitConflictError` if every attempt conflicts.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_conflict),

@@ -1,4 +1,7 @@
-"""Merge small fragments. They occur because every commit adds one fragment per unit."""
+"""Merge small fragments into larger fragments.
+
+A table has many small fragments because every commit adds one fragment per unit.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,18 @@ from skytext.table.images_dataset import ImagesTable
 
 _MERGE_FROM_FRAGMENTS = 8
 # A search fetches rows from a few large fragments twice as fast as from ten small fragments
-# (docs/benchmarks.md). Merging rewrites the vectors, but the index build after it reads all
-# vectors anyway, so the additional cost is small.
+# (docs/benchmarks.md). A merge rewrites the vectors. This additional cost is small compared with
+# the index build after the merge, which reads all vectors.
 ROWS_PER_FRAGMENT = 1_000_000
-# During a run, only smaller fragments are merged, so each row is rewritten about twice.
+# During a run, only fragments with fewer rows than this number are merged. So each row is rewritten
+# about twice.
 _SMALL_ROWS = 16_384
 
 
 def merge_fragments(dataset: lance.LanceDataset) -> None:
-    """Merge fragments into large fragments. This creates a version.
+    """Merge fragments into large fragments. This creates a new version.
 
-    If the version has only a few fragments, nothing is changed.
+    If the data set has fewer than eight fragments, nothing is changed.
 
     Raises:
         CommitConflictError: a run committed at the same time.
@@ -39,11 +43,12 @@ def merge_fragments(dataset: lance.LanceDataset) -> None:
 
 
 def merge_small_fragments(table: ImagesTable) -> int:
-    """Merge the small fragments of recent commits; return the table's latest version."""
+    """Merge the small fragments of recent commits, and return the number of the latest version."""
     try:
         table.dataset.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
     except (LanceConflict, OSError) as error:
-        # An index build or another merge committed first. The next merge includes these fragments.
+        # An index build or another merge committed first, so this merge failed. The next merge will
+        # merge these fragments.
         if not is_conflict(error):
             raise
     return ImagesTable.open(table.location).version

@@ -1,8 +1,9 @@
-"""The field catalogue of a version: the fields that filters can use, and their values.
+"""The field catalogue of a version.
 
-The catalogue is built together with the indexes. It is stored in the table's configuration, so
-every later version has it. It contains a digest of the fragments that were scanned. Readers compare
-this digest with a later version to detect added or removed rows.
+The catalogue lists the fields that filters can use, and the most frequent values of each field. It
+is built together with the indexes. It is stored in the table's configuration, so every later
+version also contains the catalogue. The catalogue contains a digest of the scanned fragments.
+Readers compare this digest with the fragments of their version to detect added or removed rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from skytext.filters.columns import Need, metadata_name, metadata_path
 _KEY = "skytext.field_catalogue"
 
 FieldKind = Literal["number", "text", "time", "boolean", "other"]
-"""``other``: a list or an object in the metadata. A filter can test it only with IS NULL."""
+"""A list or an object in the metadata is of the kind ``other``.
+
+A filter can test such a value only with IS NULL.
+"""
 
 
 class ValueCount(BaseModel):
@@ -36,19 +40,20 @@ class ValueCount(BaseModel):
 
 
 class Field(BaseModel):
-    """A column or a metadata field, with its values of one kind.
+    """An entry of the catalogue: the values of one kind in one column or metadata field.
 
     Attributes:
-        name: the field's name in filters.
-        kind: the kind of the values in this entry. A metadata field with values of several kinds
-            has one entry per kind.
+        name: name of the field, as filters use it.
+        kind: kind of the values in this entry. If a metadata field has values of several kinds, it
+            has one entry for each kind.
         num_images: number of images that have a value of this kind.
         minimum: the smallest number or the earliest time (ISO 8601); None for other kinds.
         maximum: the largest number or the latest time (ISO 8601); None for other kinds.
-        top_values: the most frequent values, in descending order of frequency. Empty for fields
-            whose values are not counted (times, sides of boxes, unique names).
-        num_values: number of distinct values; None for fields whose values are not counted.
-        is_cut: whether the field has more distinct values than were counted. The counts in
+        top_values: the most frequent values, in descending order of frequency. It is empty if the
+            values of the field are not counted. The values of times, of sides of boxes and of
+            unique names are not counted.
+        num_values: number of distinct values; None if the values of the field are not counted.
+        is_cut: true if the field has distinct values that were not counted. The counts in
             ``top_values`` are correct, but a value that was not counted may be more frequent.
     """
 
@@ -65,24 +70,25 @@ class Field(BaseModel):
 
 
 class Coverage(Enum):
-    """How the rows of a catalogue relate to the rows of a version."""
+    """The relation between the rows of a catalogue and the rows of a version."""
 
     ALL = "all"
-    """The catalogue was made from the same rows."""
+    """The catalogue was built from exactly the rows of the version."""
     SOME = "some"
-    """Rows were added after the catalogue was built. All its values exist in the version."""
+    """Rows were added later. All values in the catalogue still exist in the version.
+    """
     NONE = "none"
     """Rows were removed or moved after the catalogue was built."""
 
 
 class FieldCatalogue(BaseModel):
-    """The fields of the described images.
+    """The field catalogue of a version. It contains the fields of the described images.
 
     Attributes:
         num_images: number of images that were scanned.
-        fields: the columns, and then the metadata fields sorted by name. A field that has no value
-            in any image is omitted.
-        is_cut: whether the metadata has more fields than ``fields`` contains.
+        fields: first the entries of the columns, then the entries of the metadata fields, sorted by
+            name. A field is omitted if no image has a value of this field.
+        is_cut: true if the metadata has fields that ``fields`` does not contain.
         last_fragment: the highest id of the scanned fragments.
         fragments: result of `fragments_digest` for the scanned fragments.
     """
@@ -96,7 +102,7 @@ class FieldCatalogue(BaseModel):
     fragments: str
 
     def coverage(self, dataset: lance.LanceDataset) -> Coverage:
-        """Return how the rows of the catalogue relate to the rows of a version."""
+        """Compare the rows of the catalogue with the rows of a version, and return the relation."""
         if fragments_digest(dataset, self.last_fragment) != self.fragments:
             return Coverage.NONE
         ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
@@ -120,7 +126,7 @@ class FieldCatalogue(BaseModel):
 
 
 def _has_flag(found: list[Field]) -> bool | None:
-    """Return whether the values include the number 0 or 1; None if unknown.
+    """Return whether the values include the number 0 or 1; None if this is unknown.
 
     Filters treat 1 as true and 0 as false.
     """
@@ -137,7 +143,8 @@ def _has_flag(found: list[Field]) -> bool | None:
 def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
     """Return a digest of the fragments with ids up to ``last_fragment``.
 
-    It covers the id, the number of rows and the number of deleted rows of each fragment.
+    The digest is computed from the id, the number of rows and the number of deleted rows of each
+    fragment.
     """
     entries = sorted(
         (fragment.fragment_id, fragment.metadata.physical_rows, fragment.metadata.num_deletions)
@@ -148,18 +155,18 @@ def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
 
 
 def read_catalogue(dataset: lance.LanceDataset) -> FieldCatalogue | None:
-    """Return the catalogue of a version; None if there is none or it cannot be read."""
+    """Return the catalogue of a version; None if the version has no readable catalogue."""
     stored = dataset.config().get(_KEY)
     if stored is None:
         return None
     try:
         return FieldCatalogue.model_validate_json(zlib.decompress(base64.b85decode(stored)))
     except (ValueError, zlib.error, ValidationError):
-        # A later release wrote this catalogue. The next index build replaces it.
+        # A later release wrote this catalogue. The next index build replaces the catalogue.
         return None
 
 
 def store_catalogue(dataset: lance.LanceDataset, catalogue: FieldCatalogue) -> None:
-    """Store a catalogue. This creates a version."""
+    """Store a catalogue. This creates a new version."""
     packed = zlib.compress(catalogue.model_dump_json(exclude_defaults=True).encode(), 9)
     dataset.update_config({_KEY: base64.b85encode(packed).decode()})

@@ -1,4 +1,4 @@
-"""Measure how far searches are behind the latest version of a table, and how large the table is."""
+"""Measure which images of a table cannot be found by searches yet, and how large the table is."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _LAST_SUCCESS = "reindex/last_success.json"
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How far searches are behind the latest version of a table, and how large the table is.
+    """Measurements of the images that searches cannot find yet, and of the size of the table.
 
     Attributes:
-        unsearchable_since: description time of the oldest image that is missing in the live
-            version; None if no image is missing.
-        num_uncovered: number of rows of the live version that its vector index does not cover; 0 if
-            there is no vector index.
-        num_segments: number of segments of the vector index of the live version.
+        unsearchable_since: the time when the oldest missing image was described. An image is
+            missing if it is described in the latest version, but not in the live version. None if
+            no image is missing.
+        num_uncovered: number of rows of the live version that are not in the vector index of this
+            version; 0 if there is no vector index.
+        num_segments: number of segments of the vector index in the live version.
         num_versions: number of versions of the table.
-        num_bytes: size of all files of all versions of the images.
+        num_bytes: size in bytes of all files of the images data set, including old versions.
         last_success: end time of the last successful reindex run; None if there was none.
     """
 
@@ -46,7 +47,7 @@ class Freshness:
 
 
 def measure_freshness(location: TableLocation) -> Freshness:
-    """Measure the freshness of a table.
+    """Compute the `Freshness` of a table.
 
     Raises:
         TableError: the table does not exist.
@@ -66,7 +67,7 @@ def measure_freshness(location: TableLocation) -> Freshness:
 
 
 def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
-    """Return the description time of the oldest image that ``latest`` has and ``live`` has not."""
+    """Return when the oldest image was described that is only in ``latest``."""
     known = set().union(*files_by_fragment(live).values())
     fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
     if not fragments:
@@ -104,7 +105,7 @@ def note_success(location: TableLocation) -> None:
 
 
 def last_success(location: TableLocation) -> dt.datetime | None:
-    """Return the end time of the last successful reindex run; None if there was none.
+    """Return the end time of the last successful reindex run; None if no reindex run has succeeded.
 
     Raises:
         JobError: a store request failed.

@@ -1,6 +1,6 @@
-"""Image ids as fixed-length bytes, to look up many ids fast and to compare sets of ids.
+"""Convert image ids to fixed-length bytes. In this form, many ids can be compared fast.
 
-Two sets of ids are compared by their number of ids and the sum of their ids.
+Two sets of ids are treated as equal if the numbers of ids and the sums of the ids are equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ID_BYTES = 16
 
 
 class IdSum(NamedTuple):
-    """Number and sum of the image ids of a set. Equal sets have equal values.
+    """The number and the sum of the image ids in a set. Equal sets have equal numbers and sums.
 
     Attributes:
         num: number of ids.
@@ -32,7 +32,7 @@ NO_IDS = IdSum(0, 0)
 
 def hash_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
     """Return the first 16 bytes of each hexadecimal string, dtype S16; empty for null."""
-    # Null becomes all zeros. No real hash is all zeros.
+    # Null is converted to zero bytes. No real hash consists only of zeros.
     filled = pc.utf8_slice_codeunits(texts.fill_null("0" * 2 * ID_BYTES), 0, 2 * ID_BYTES)
     joined = "".join(filled.to_pylist())
     return np.frombuffer(bytes.fromhex(joined), dtype=f"S{ID_BYTES}")

@@ -1,4 +1,4 @@
-"""The ``images`` data set: open it, validate its format, count and look up rows."""
+"""Open the ``images`` data set, validate its format, count its rows and look up rows."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ CANARY_TAG = "canary"
 
 
 class RowState(NamedTuple):
-    """The fields of a row that a run needs to decide its work.
+    """The fields of a row that a run needs when it plans its work.
 
     Attributes:
         unit_id: id of the unit that wrote the row.
         status: ``ok``, ``failed`` or ``withdrawn``.
-        attempts: number of failed attempts, at least 1 for a failed row.
+        attempts: number of failed attempts. It is at least 1 for a failed row, and 0 for every
+            other row.
         content_sha256: hash of the encoded image; None if the image could not be read.
-        is_shard: whether the row represents an unreadable shard, or the unreadable end of a shard.
+        is_shard: true if the row represents an unreadable shard or the unreadable end of a shard,
+            and not an image.
         etag: etag of the file from which the image was read.
-        caption_fingerprint: fingerprint of the caption settings; None for a failed row.
+        caption_fingerprint: fingerprint of the caption settings; None if no captions were written.
     """
 
     unit_id: str
@@ -65,7 +67,7 @@ class ShardRows:
 
     Attributes:
         by_status: number of rows by status.
-        ids: number and sum of the rows' image ids.
+        ids: number and sum of the image ids in these rows.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -73,7 +75,7 @@ class ShardRows:
 
 
 class DoubleRow(NamedTuple):
-    """A row of an image that has several rows."""
+    """One of the rows of an image that has several rows."""
 
     address: int
     status: str
@@ -81,7 +83,7 @@ class DoubleRow(NamedTuple):
 
 
 class RowBatch(NamedTuple):
-    """Rows as columns, with the fields that a run needs to decide its work; see `RowState`."""
+    """Many rows, with one array for each field. A run needs these fields when it plans its work."""
 
     image_id: pa.Array
     archive: pa.Array
@@ -102,10 +104,12 @@ class DescribedImage(NamedTuple):
 
     Attributes:
         member: path of the image in its shard.
-        captions: the variants. Each is ``{one_sentence, feature, caption, finish_reason}``.
-        vectors: one unit vector per variant; None if not requested.
+        captions: the variants of the description. Each variant is an object ``{one_sentence,
+            feature, caption, finish_reason}``.
+        vectors: one unit vector per variant; None if the caller did not request the vectors.
         caption_model: the model that wrote the captions.
-        image_vector: unit vector of the image; None if the image has none or it was not requested.
+        image_vector: unit vector of the image; None if the image has no vector or the caller did
+            not request the vector.
     """
 
     member: str
@@ -116,15 +120,15 @@ class DescribedImage(NamedTuple):
 
 
 class ImagesTable:
-    """One version of the ``images`` data set, open for reading.
+    """One version of the ``images`` data set. It is open for reading.
 
     Attributes:
         location: the table.
         dataset: the version of the data set.
         format_version: format version of the table.
-        columns: vector columns, see `skytext.table.vector_columns`.
+        columns: the vector columns, see `skytext.table.vector_columns`.
         text_column: the active column of caption vectors.
-        image_column: the active column of image vectors; None if there is none.
+        image_column: the active column of image vectors; None if the version has no image vectors.
     """
 
     def __init__(self, location: TableLocation, dataset: lance.LanceDataset) -> None:
@@ -132,7 +136,7 @@ class ImagesTable:
         self.dataset = dataset
         self.format_version, columns = read_metadata(location.uri, _metadata(dataset))
         names = set(dataset.schema.names)
-        # A column of an old format may already have its new name, if a migration was interrupted.
+        # If a migration from an old format was interrupted, a column may already have its new name.
         named = (c if c.name in names else dataclasses.replace(c, name="") for c in columns)
         self.columns = tuple(column for column in named if column.name in names)
         text, self.image_column = (self._active(kind) for kind in VectorKind)
@@ -149,7 +153,7 @@ class ImagesTable:
         return next(of_kind, None)
 
     def find_column(self, wanted: VectorColumn) -> VectorColumn | None:
-        """Return the column of this kind and fingerprint, or None."""
+        """Return the column with the kind and fingerprint of ``wanted``, or None."""
         return next((column for column in self.columns if column.fits(wanted)), None)
 
     @classmethod
@@ -164,10 +168,10 @@ class ImagesTable:
         Args:
             location: the table.
             version: the version number or the tag; None for the latest version.
-            session: a cache that versions of the table share.
+            session: a cache. Several versions of the table may use the same cache.
 
         Raises:
-            TableError: the table or version does not exist, or skytext did not make the table.
+            TableError: the table or the version does not exist, or skytext did not make the table.
         """
         table = cls.find(location, version, session)
         if table is None:
@@ -195,15 +199,15 @@ class ImagesTable:
 
     @classmethod
     def open_served(cls, location: TableLocation, version: int | None = None) -> ImagesTable:
-        """Open a version of a table; by default, the promoted version.
+        """Open a version of a table. The default is the promoted version.
 
         Args:
             location: the table.
-            version: the version number. None for the promoted version (tag ``live``); if no version
-                is promoted, the latest version.
+            version: the version number. If it is None, the promoted version (tag ``live``) is
+                opened. If no version is promoted, the latest version is opened.
 
         Raises:
-            TableError: as `open`.
+            TableError: for the same reasons as `open`.
         """
         if version is not None:
             return cls.open(location, version)
@@ -217,36 +221,36 @@ class ImagesTable:
         return int(self.dataset.version)
 
     def latest_version(self) -> int:
-        """Return the number of the table's current latest version."""
+        """Return the number of the latest version that the table has now."""
         return int(again(lambda: self.dataset.latest_version)())
 
     def committed_at(self) -> dt.datetime:
-        """Return when this version was committed, in UTC."""
+        """Return the time of the commit that made this version, in UTC."""
         versions = again(self.dataset.versions)()
         (found,) = [version for version in versions if version["version"] == self.version]
         moment: dt.datetime = found["timestamp"]
         return moment.astimezone(dt.UTC)
 
     def caption_models(self) -> list[str]:
-        """Return the names of the caption models, sorted."""
+        """Return the names of the models that wrote the captions, sorted."""
         found: set[str] = set()
         for batch in self._scan(["caption_model"], filter=f"status = '{STATUS_OK}'"):
             found.update(pc.unique(batch.column("caption_model")).drop_null().to_pylist())
         return sorted(found)
 
     def live_version(self) -> int | None:
-        """Return the promoted version, or None if no version is promoted."""
+        """Return the number of the promoted version, or None if no version is promoted."""
         return self.tags().get(LIVE_TAG)
 
     def canary_version(self) -> int | None:
-        """Return the version of the canary, or None if no canary runs."""
+        """Return the version number of the canary, or None if no canary is running."""
         return self.tags().get(CANARY_TAG)
 
     def tags(self) -> dict[str, int]:
-        """Return the current version of each tag.
+        """Return the version number of each tag, by the name of the tag.
 
-        Lance lists the tags and then reads each tag. If another process deletes a tag after the
-        list was read, the list is read again.
+        Lance first lists the tags, and then reads each tag. If another process deletes a tag
+        between these two steps, this function lists the tags again.
         """
         for _ in range(_TAG_TRIES):
             try:
@@ -260,7 +264,7 @@ class ImagesTable:
         return {name: int(tag["version"]) for name, tag in again(self.dataset.tags.list)().items()}
 
     def set_tag(self, name: str, version: int) -> None:
-        """Create a tag, or move it to a version."""
+        """Set a tag to a version. The tag is created if it does not exist."""
         if name in self.tags():
             self._tag(self.dataset.tags.update, name, version)
         else:
@@ -287,12 +291,13 @@ class ImagesTable:
         vectors: bool = True,
         image_vectors: bool = False,
     ) -> Iterator[DescribedImage]:
-        """Yield the described images, one batch in memory at a time.
+        """Yield the described images. Only one batch of images is in memory at a time.
 
         Args:
-            file_names: only images with these file names (last part of ``member``); None for all.
+            file_names: yield only images with these file names; None for all images. The file name
+                is the last part of ``member``.
             vectors: also read the caption vectors.
-            image_vectors: also read the image vectors, if the version has a column of them.
+            image_vectors: also read the image vectors, if the version has image vectors.
         """
         wanted = None if file_names is None else pa.array(list(file_names), pa.string())
         columns = [
@@ -324,18 +329,18 @@ class ImagesTable:
                 )
 
     def num_rows(self) -> int:
-        """Return the number of rows of any status."""
+        """Return the number of all rows. Rows of all statuses are counted."""
         return int(self.dataset.count_rows())
 
     def status_counts(self) -> dict[str, int]:
-        """Return the number of rows by ``status``. The result always has all three statuses."""
+        """Return the number of rows by status. The result always contains all three statuses."""
         counts: Counter[str] = Counter()
         for batch in self._scan(["status"]):
             counts.update(batch.column("status").to_pylist())
         return {status: counts[status] for status in (STATUS_OK, STATUS_FAILED, STATUS_WITHDRAWN)}
 
     def failure_counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of failed rows by stage and reason, the largest number first."""
+        """Return the number of failed rows by stage and reason, sorted from largest to smallest."""
         counts: Counter[tuple[str, str]] = Counter()
         for batch in self._scan(["failure"], filter=f"status = '{STATUS_FAILED}'"):
             for failure in batch.column("failure").to_pylist():
@@ -346,7 +351,9 @@ class ImagesTable:
     def described(
         self, contents: Sequence[str], caption_fingerprint: str
     ) -> dict[str, dict[str, Any]]:
-        """Return one row with captions for each content hash. Hashes without a row are omitted.
+        """For each content hash, return one row that has captions.
+
+        Hashes without such a row are omitted.
 
         Args:
             contents: hashes of encoded images.
@@ -368,9 +375,10 @@ class ImagesTable:
         return found
 
     def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
-        """Return the failures grouped by stage and reason, the largest group first.
+        """Return groups of failed rows with the same stage and reason, the largest group first.
 
-        Each group has the number of its rows and at most ``num_samples`` sample rows.
+        Each group contains the number of rows in the group, and at most ``num_samples`` of these
+        rows.
         """
         groups: dict[tuple[str, str], dict[str, Any]] = {}
         for batch in self._scan(["uri", "failure"], filter=f"status = '{STATUS_FAILED}'"):
@@ -389,9 +397,10 @@ class ImagesTable:
     def rows_of_shard(
         self, archive: str, shard: str, fragments: Sequence[int] | None = None
     ) -> dict[str, RowState]:
-        """Return the rows of a shard by image id.
+        """Return the rows of a shard. The keys of the result are image ids.
 
-        The index on ``shard`` is used if it exists. Rows that the index does not cover are scanned.
+        If there is an index on ``shard``, it is used. Rows that this index does not cover are
+        scanned.
 
         Args:
             archive: the archive's name.
@@ -421,7 +430,7 @@ class ImagesTable:
     def statuses_of_shards(
         self, shards: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], dict[str, list[str]]]:
-        """Return the statuses of the rows of each image, by ``(archive, shard)``.
+        """Return the statuses of all rows in some shards, by ``(archive, shard)`` and by image id.
 
         Withdrawn rows are omitted. The table is scanned once.
         """
@@ -450,7 +459,7 @@ class ImagesTable:
         return found
 
     def row_batches(self, caption_fingerprint: str) -> Iterator[RowBatch]:
-        """Yield all rows, with the fields that a run needs to decide its work.
+        """Yield all rows, with the fields that a run needs when it plans its work.
 
         Args:
             caption_fingerprint: rows with another caption fingerprint are stale.
@@ -475,7 +484,10 @@ class ImagesTable:
             yield RowBatch._make([*(batch.column(name) for name in columns), fragment])
 
     def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
-        """Return the rows of each ``(archive, shard)``, without withdrawn rows, in one scan."""
+        """Return the counts of rows in each shard, by ``(archive, shard)``.
+
+        Withdrawn rows are omitted. The table is scanned once.
+        """
         found: dict[tuple[str, str], ShardRows] = {}
         columns = ["archive", "shard", "status"]
         for batch in self._scan([*columns, "image_id"], filter=PRESENT):
@@ -492,7 +504,7 @@ class ImagesTable:
         return found
 
     def num_stale(self, caption_fingerprint: str) -> int:
-        """Return the number of described rows that have another caption fingerprint."""
+        """Return the number of described rows that have a different caption fingerprint."""
         condition = (
             f"status = '{STATUS_OK}' AND caption_fingerprint != {sql_text(caption_fingerprint)}"
         )
@@ -508,7 +520,7 @@ class ImagesTable:
         return int(self.dataset.count_rows(filter=f"archive = {sql_text(archive)} AND {PRESENT}"))
 
     def double_rows(self) -> dict[str, list[DoubleRow]]:
-        """Return all rows of images with more than one row, by image."""
+        """Return the rows of each image that has more than one row, by image id."""
         doubles = np.concatenate([np.empty(0, np.uint64), *self._double_heads()])
         if not len(doubles):
             return {}
@@ -520,13 +532,17 @@ class ImagesTable:
             for row in batch.filter(pa.array(is_double)).to_pylist():
                 kept = DoubleRow(row["_rowaddr"], row["status"], row["created_at"])
                 found.setdefault(row["image_id"], []).append(kept)
-        # Different ids may have the same first 64 bits. Such images have only one row.
+        # Two different ids may have the same first 64 bits. These images have only one row each, so
+        # they are omitted here.
         return {image_id: rows for image_id, rows in found.items() if len(rows) > 1}
 
     def _double_heads(self) -> Iterator[NDArray[np.uint64]]:
-        """Yield arrays of id heads (the first 64 bits) that occur in several rows.
+        """Yield arrays of the heads of ids that occur in several rows.
 
-        A large table is read in sixteen parts. Each row of a part needs 8 bytes of memory.
+        A head is the first 64 bits of an id.
+
+        A large table is read in sixteen parts, one after the other. Each row of a part needs 8
+        bytes of memory.
         """
         digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
         for digit in digits:
@@ -539,7 +555,7 @@ class ImagesTable:
             yield found[counts > 1]
 
     def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:
-        """Return the row of any described image, or None if no image is described."""
+        """Return the row of an arbitrary described image, or None if no image is described."""
         condition = f"status = '{STATUS_OK}'"
         scanner = self.dataset.scanner(columns=list(columns), filter=condition, limit=1)
         found = scanner.to_table().to_pylist()
@@ -558,15 +574,15 @@ class ImagesTable:
 
 
 def sql_text(value: str) -> str:
-    """Return ``value`` as a string literal of Lance's filter language."""
+    """Return ``value`` as a string literal for a Lance filter."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def open_session(index_cache_bytes: int | None = None) -> lance.Session:
-    """Return a cache that versions of a table share.
+    """Return a cache that several versions of a table can use.
 
     Args:
-        index_cache_bytes: size of the index cache; None for Lance's default.
+        index_cache_bytes: size of the index cache, in bytes; None for Lance's default.
     """
     if index_cache_bytes is None:
         return lance.Session()
@@ -591,7 +607,7 @@ def open_dataset(
         )
     except (ValueError, OverflowError) as error:
         # Lance 14 raises ValueError for a missing data set, a missing version and other faults.
-        # Only the message identifies them.
+        # Only the message of the error identifies the fault.
         message = " ".join(str(error).split())
         if version is None and "was not found" in message:
             return None

@@ -1,9 +1,9 @@
-"""The vector indexes of a version, their measured recall, and the search settings.
+"""Read and store the measured recall and the search settings of vector indexes.
 
-A version may have an index on its caption vectors and an index on its image vectors. Measurements
-are stored in the table's configuration, which is part of each version. Before an index is built,
-its measurements are removed. After the new index is measured, its measurements are stored. Searches
-ignore an index without measurements.
+A version may have an index on its caption vectors and an index on its image vectors. The
+measurements of an index are stored in the table's configuration. Each version contains the
+configuration. Before an index is built again, the old measurements are removed. After the new index
+is measured, the new measurements are stored. Searches do not use an index without measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IMAGE_VECTOR_INDEX = "image_vector_idx"
 TEXT_INDEX = "text_idx"
 
 
-# Recall is measured for this number of nearest images.
+# Recall is measured with this number of nearest images for each query.
 NEIGHBOURS = 10
 
 
@@ -39,15 +39,15 @@ _CHANCE_PREFIX = "skytext.chance_score_of."
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """The number of partitions and candidates that a search reads.
+    """The numbers of partitions and candidates that a search reads.
 
     Attributes:
         nprobes: number of partitions.
         refine_factor: number of exactly scored candidates, as a multiple of k.
-        effort: Lance's ``search_effort``, 0 to 1. If it is set, ``nprobes`` is not used. Lance then
-            reads all partitions whose distance is similar to the distance of the nearest partition.
-            With a higher value, Lance reads more partitions. None: every query reads ``nprobes``
-            partitions.
+        effort: the value of Lance's ``search_effort``, 0 to 1. If it is None, every query reads
+            ``nprobes`` partitions. If it is set, ``nprobes`` is not used. Lance then reads every
+            partition that is nearly as close to the query as the nearest partition. With a higher
+            value, Lance reads more partitions.
     """
 
     nprobes: int
@@ -62,17 +62,18 @@ class Probing:
         return max(k, NEIGHBOURS) * self.refine_factor
 
     def partitions(self) -> dict[str, Any]:
-        """Return the arguments of Lance's ``nearest`` that select the partitions."""
+        """Return the arguments for Lance's ``nearest`` that select the partitions."""
         if self.effort is None:
             return {"nprobes": self.nprobes}
         return {"search_effort": self.effort}
 
     def widened(self, part: float, num_partitions: int) -> Probing:
-        """Return the settings for a search in a part (0 to 1) of the rows.
+        """Return the settings for a filtered search.
 
-        ``nprobes`` is divided by the square root of ``part``. The recall is then the same as
-        without a filter (docs/reference/retrieval.md). ``effort`` is not used, because the nearest
-        partitions may contain no row that passes the filter.
+        ``part`` is the share of the rows that pass the filter, 0 to 1. ``nprobes`` is divided by
+        the square root of ``part``. The recall is then the same as without a filter
+        (docs/reference/retrieval.md). ``effort`` is not used, because the nearest partitions may
+        contain no row that passes the filter.
         """
         nprobes = min(num_partitions, math.ceil(self.nprobes / math.sqrt(part)))
         return Probing(max(nprobes, self.nprobes), self.refine_factor)
@@ -83,20 +84,21 @@ class VectorIndexFacts:
     """Properties and measurements of a vector index.
 
     Attributes:
-        kind: Lance's name of the index type.
+        kind: name of the index type in Lance.
         num_partitions: number of IVF partitions.
-        num_bits: see `VectorPlan`.
+        num_bits: number of bits, see `VectorPlan`.
         nprobes: number of partitions that a filtered search reads. If ``search_effort`` is None,
             every search reads this number of partitions.
         refine_factor: number of exactly scored candidates, as a multiple of k.
-        recall_at_10: average part of the ten nearest images that the index finds.
+        recall_at_10: average share of the ten nearest images that a search with the index finds.
         num_queries: number of queries in the measurement.
         num_rows: number of indexed images.
-        search_effort: effort of searches without a filter; see `Probing`.
-        num_trained_rows: number of indexed images at the last full build; None if the index was
-            not refreshed after the last full build.
-        num_untrained: number of rows added after the last full build, including replaced rows.
-        num_unmeasured: number of rows added after the last measurement.
+        search_effort: value of ``Probing.effort`` for searches without a filter.
+        num_trained_rows: number of indexed images at the last full build. It is None if the index
+            was not refreshed after this build.
+        num_untrained: number of rows that were added after the last full build. A replaced row also
+            counts as added.
+        num_unmeasured: number of rows that were added after the last measurement.
     """
 
     kind: str
@@ -113,7 +115,7 @@ class VectorIndexFacts:
     num_unmeasured: int = 0
 
     def probing(self, config: IndexConfig) -> Probing:
-        """Return the search settings. Settings of the configuration replace measured settings."""
+        """Return the search settings. A value in the configuration replaces the measured value."""
         effort = self.search_effort if config.search_effort is None else config.search_effort
         return Probing(
             config.nprobes or self.nprobes,
@@ -127,19 +129,20 @@ class VectorIndexFacts:
 
 
 def index_names(dataset: lance.LanceDataset) -> set[str]:
-    """Return the names of a data set's indexes that searches can use."""
+    """Return the names of those indexes of a data set that searches can use."""
     return {index.name for index in _indexes(dataset)}
 
 
 def _indexes(dataset: lance.LanceDataset) -> Iterator[Any]:
-    """Yield the indexes, except indexes on dropped columns and on inactive vector columns."""
+    """Yield all indexes, except indexes on dropped columns and on inactive vector columns."""
     listed = json.loads((dataset.schema.metadata or {}).get(COLUMNS_KEY.encode(), b"null"))
     active = None if listed is None else {c["name"] for c in listed if c["role"] == Role.ACTIVE}
     names = set(dataset.schema.names)
     if active is not None:
         names = {name for name in names if name in active or not is_vector_name(name)}
     for index in dataset.describe_indices():
-        # The name of a nested field is a path, and starts with the name of the column.
+        # The name of a nested field is a path. The first part of the path is the name of the
+        # column.
         if {name.partition(".")[0] for name in index.field_names} <= names:
             yield index
 
@@ -152,7 +155,7 @@ def num_segments(dataset: lance.LanceDataset, name: str) -> int:
 def uncovered_fragments(dataset: lance.LanceDataset, name: str) -> tuple[int, ...]:
     """Return the ids of the fragments that an index does not cover.
 
-    If the index does not exist, these are all fragments.
+    If the index does not exist, the ids of all fragments are returned.
     """
     covered: set[int] = set()
     for index in _indexes(dataset):
@@ -181,7 +184,7 @@ def read_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> Vector
 def store_facts(
     dataset: lance.LanceDataset, facts: VectorIndexFacts, index: str = VECTOR_INDEX
 ) -> None:
-    """Store the facts of a vector index. This creates a version."""
+    """Store the facts of a vector index. This creates a new version."""
     dataset.update_config({_facts_key(index): json.dumps(facts.to_json())})
 
 
@@ -192,17 +195,22 @@ def forget_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> None
 
 
 def _facts_key(index: str) -> str:
-    # Older releases had only the index on caption vectors, and stored its facts with this key.
+    # Older releases had only the index on caption vectors. They stored the facts of this index with
+    # the key `_FACTS_KEY`.
     return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
 
 
 @dataclass(frozen=True, slots=True)
 class ChanceScore:
-    """The score that the best image reaches for unrelated queries, in one vector column.
+    """The score that the best image gets by chance.
+
+    It is measured with many unrelated queries, in one vector column. An unrelated query fits no
+    image.
 
     Attributes:
-        score: the quantile of the best scores. Each unrelated query has one best score.
-        quantile: which quantile, 0 to 1.
+        score: quantile of the best scores. The best score of a query is the score of its best
+            image.
+        quantile: level of this quantile, 0 to 1.
         num_questions: number of unrelated queries in the measurement.
     """
 
@@ -212,22 +220,22 @@ class ChanceScore:
 
 
 def read_chance_score(dataset: lance.LanceDataset, column: str) -> ChanceScore | None:
-    """Return the measurement for a vector column; None if there is none."""
+    """Return the chance score of a vector column; None if it was not measured."""
     stored = dataset.config().get(_CHANCE_PREFIX + column)
     return None if stored is None else ChanceScore(**json.loads(stored))
 
 
 def store_chance_score(dataset: lance.LanceDataset, column: str, chance: ChanceScore) -> None:
-    """Store the measurement for a vector column. This creates a version."""
+    """Store the chance score of a vector column. This creates a new version."""
     dataset.update_config({_CHANCE_PREFIX + column: json.dumps(asdict(chance))})
 
 
 def prewarm(dataset: lance.LanceDataset, *others: str) -> None:
-    """Load the vector index and the text index of the captions into memory.
+    """Load the indexes on the caption vectors and on the text of the captions into memory.
 
     Args:
         dataset: the version.
-        others: names of further indexes to load.
+        others: names of other indexes that are also loaded.
     """
     for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX, *others}:
         dataset.prewarm_index(name)

@@ -1,4 +1,4 @@
-"""`S3Namespace` as a subclass of `LanceNamespace`. The tasks of lance-ray require this class."""
+"""`S3Namespace` as a subclass of `LanceNamespace`, which the tasks of lance-ray require."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LanceRayNamespace(LanceNamespace):
         uri: the data set's address.
 
     Raises:
-        BotoCoreError: as `skytext.aws.session.s3_access`.
+        BotoCoreError: for the same reasons as `skytext.aws.session.s3_access`.
     """
 
     def __init__(self, uri: str) -> None:

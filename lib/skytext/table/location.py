@@ -1,4 +1,4 @@
-"""The address of a table, and the options that Lance needs to open it."""
+"""The address of a table, and the options that Lance needs to open the table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ IMAGES = "images"
 RUNS = "runs"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. They cut the address at # and ?,
-# decode %20, resolve "." and "..", and reject empty parts. They keep a % without two hex digits.
-# LanceDB, which can also open a table, removes a space at the end.
+# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. Both cut the address at # and ?,
+# decode %20, resolve "." and "..", and reject empty parts. Both keep a % that no two hex digits
+# follow. LanceDB can also open a table. LanceDB removes a space at the end of the address.
 _NOT_IN_A_URL = re.compile(r"[#?\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}| (?=/?\Z)")
 
 
 @dataclass(frozen=True, slots=True)
 class TableLocation:
-    """A table's folder or URI.
+    """The address of a table. It is a folder or a URI.
 
     Attributes:
         uri: the absolute path or the URI, without a trailing slash. It contains no character that
@@ -38,8 +38,8 @@ class TableLocation:
         """Parse a table address from user input.
 
         Raises:
-            AddressError: as `parse_location`.
-            TableError: the path is a file, or Lance cannot address a table of this name.
+            AddressError: for the same reasons as `parse_location`.
+            TableError: the path is a file, or Lance cannot open a table with this name.
         """
         location = parse_location(table)
         _check_addressable(table, location)
@@ -54,7 +54,7 @@ class TableLocation:
 
     @property
     def is_local(self) -> bool:
-        """Whether the table is in this machine's file system."""
+        """Whether the table is in the file system of this machine."""
         return "://" not in self.uri
 
     def dataset_uri(self, name: str) -> str:
@@ -67,7 +67,7 @@ class TableLocation:
         return self.uri.startswith("s3://")
 
     def s3_access(self) -> S3Access:
-        """Return this process's access to the store of an ``s3://`` table.
+        """Return the AWS settings of this process, which give access to an ``s3://`` table.
 
         Raises:
             TableError: the AWS settings give no access.
@@ -80,10 +80,10 @@ class TableLocation:
             raise TableError(f"table {self.uri}: {access_problem(error)}") from error
 
     def lance_options(self, name: str) -> dict[str, Any]:
-        """Return the keyword arguments for a call of Lance that opens or writes one data set.
+        """Return the keyword arguments for a Lance function that opens or writes one data set.
 
-        They contain no secrets. For ``s3://``, Lance requests keys when it needs them. While the
-        data set is open, Lance requests new keys before the old keys expire.
+        The arguments contain no secrets. For ``s3://``, Lance requests access keys when it needs
+        them. While the data set is open, Lance requests new keys before the old keys expire.
 
         Raises:
             TableError: the AWS settings give no access.
@@ -95,9 +95,9 @@ class TableLocation:
         return {"storage_options": options, "namespace_client": client, "table_id": [name]}
 
     def lance_ray_options(self, name: str) -> dict[str, Any]:
-        """Return the keyword arguments for lance-ray's tasks that open one data set.
+        """Return the keyword arguments for tasks of lance-ray that open one data set.
 
-        They contain no secrets, because each task reads the AWS settings itself.
+        The arguments contain no secrets, because each task reads the AWS settings itself.
         """
         uri = self.dataset_uri(name)
         if not self.is_s3:
@@ -109,11 +109,13 @@ class TableLocation:
         }
 
     def short_lived_options(self, name: str) -> dict[str, str]:
-        """Return storage options with keys, for one Lance call that cannot request keys.
+        """Return storage options that contain access keys.
+
+        They are needed for one call of a Lance function that cannot request keys.
 
         Raises:
             TableError: the AWS settings give no access.
-            JobError: the keys could not be renewed.
+            JobError: the access keys could not be renewed.
         """
         if not self.is_s3:
             return {}

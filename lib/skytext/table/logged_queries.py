@@ -1,8 +1,9 @@
-"""The last searches of the services of a table, for a comparison of two versions.
+"""The log of the last searches in a table. It is used to compare two versions of the table.
 
-Each service process rewrites one small object, ``T/state/queries/HOLDER.json``, with its own last
-searches. So processes on several machines write at once without a conflict, and `skytext reindex`
-reads all of them. Searches may be personal data: their number and their age are limited, also for
+Each service process writes its own last searches to one small object,
+``T/state/queries/HOLDER.json``. So processes on several machines can write at the same time without
+a conflict. `skytext reindex` reads all these objects. Searches may contain personal data. So the
+number and the age of the stored searches are limited. These limits also apply to the objects of
 processes that have ended.
 """
 
@@ -20,20 +21,21 @@ from skytext.table.location import TableLocation
 from skytext.table.store.state_files import StateStore
 
 MAX_QUERIES = 1000
-"""Number of searches that a process may save."""
+"""Maximum number of searches that a process saves."""
 MAX_AGE = dt.timedelta(days=7)
-"""Older searches are not read. An object that was not rewritten for this time is deleted."""
+"""Searches older than this are not read. An object is deleted if it was not changed for this time.
+"""
 _MAX_HOLDERS = 100
 _FOLDER = "queries"
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedQuery:
-    """A search that a service has answered.
+    """A search that a service has processed.
 
     Attributes:
-        at: the last time, by the service's clock.
-        search: a `skytext.search.request.SearchRequest` as a JSON object.
+        at: the last time when a user made this search, by the clock of the service.
+        search: the `skytext.search.request.SearchRequest`, as a JSON object.
     """
 
     at: AwareDatetime
@@ -47,8 +49,8 @@ class LastQueries(NamedTuple):
     """The last searches of all services.
 
     Attributes:
-        searches: distinct JSON objects, the last one at the end.
-        broken: addresses of objects that cannot be read as searches.
+        searches: distinct JSON objects. The latest search is at the end.
+        broken: addresses of the objects that do not contain valid searches.
     """
 
     searches: list[dict[str, Any]]
@@ -60,8 +62,8 @@ def save_queries(location: TableLocation, holder: str, queries: Sequence[LoggedQ
 
     Args:
         location: the table.
-        holder: name of the process; its next call replaces these searches.
-        queries: at most `MAX_QUERIES`.
+        holder: name of the process. The next call with the same name replaces the searches.
+        queries: the searches, at most `MAX_QUERIES`.
 
     Raises:
         JobError: a store request failed.
@@ -70,7 +72,7 @@ def save_queries(location: TableLocation, holder: str, queries: Sequence[LoggedQ
 
 
 def last_queries(location: TableLocation, number: int) -> LastQueries:
-    """Return the last searches of all processes, also of those that have ended.
+    """Return the last searches of all processes, including processes that have ended.
 
     Args:
         location: the table.
@@ -97,10 +99,11 @@ def last_queries(location: TableLocation, number: int) -> LastQueries:
 
 
 def forget_queries(location: TableLocation) -> None:
-    """Delete old objects, and the oldest ones if there are too many. Broken ones are no exception.
+    """Delete objects older than `MAX_AGE`. If there are too many objects, delete the oldest.
 
-    An object of a running process may be deleted, too, if the process had no new search for
-    `MAX_AGE`. Its next search writes the object again.
+    Objects that cannot be read are also deleted. The object of a running process is deleted if the
+    process had no new search for `MAX_AGE`. After the next search, the process writes the object
+    again.
 
     Raises:
         JobError: a store request failed.

@@ -1,4 +1,4 @@
-"""The ``runs`` data set: configuration, counts, timings and versions of each run."""
+"""The ``runs`` data set: the configuration, counts, timings and versions of each run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 @again
 def record_run(location: TableLocation, run: RunRecord) -> None:
-    """Append the record of a run. If a retry appends a record twice, readers ignore the second."""
+    """Append a record of a run. If a retry appends a record twice, readers ignore one of them."""
     row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
     row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
     lance.write_dataset(
@@ -52,8 +52,9 @@ def record_run(location: TableLocation, run: RunRecord) -> None:
 def last_runs(location: TableLocation, limit: int = 1000) -> list[RunRecord]:
     """Return the latest runs, newest first.
 
-    Each run has a record of its start and a record of its end. This returns the later record of
-    each run. A run without a record of its end has the state ``started``.
+    A run writes one record when it starts and one record when it ends. For each run, the later of
+    these two records is returned. If a run has not written the second record, its state is
+    ``started``.
     """
     dataset = open_dataset(location, RUNS)
     if dataset is None:
@@ -75,10 +76,11 @@ def caption_settings(location: TableLocation) -> dict[str, Any]:
 
 
 def caption_bands(location: TableLocation) -> dict[str, Any]:
-    """Return the setting of the image bands of a table's last captioning run.
+    """Return the image bands that the last captioning run of a table used, as settings.
 
-    It is empty if that run did not set the bands. Other commands that decode images of the table,
-    or an image to compare with them, use this setting as their default.
+    The result is empty if the run did not set the bands. Other commands that decode images use this
+    setting as their default. This applies to images of the table, and to an image that is compared
+    with the table.
     """
     bands = caption_settings(location).get("images", {}).get("bands")
     return {} if bands is None else {"images": {"bands": bands}}

@@ -1,8 +1,8 @@
 """Supply Lance with valid access keys for ``s3://``.
 
-As long as a data set is open, Lance 14 requests new storage options from a namespace client before
-the old options expire. This module is a namespace client for one data set. Each process gets its
-keys from `skytext.aws.session`.
+While a data set is open, Lance 14 requests new storage options from a *namespace client* before the
+old options expire. `S3Namespace` is such a namespace client for one data set. Each process gets its
+access keys from `skytext.aws.session`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Described:
     storage_options: dict[str, str]
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
-        """Return the fields as a dict, like pydantic's models."""
+        """Return the fields as a dict. Pydantic's models have the same method."""
         return asdict(self)
 
 
 class S3Namespace:
     """The namespace of one data set in S3.
 
-    Lance calls only the methods of this class. The base class in `lance_namespace` is not used,
-    because its import takes longer than all other imports of a worker. Only lance-ray needs the
-    base class (`skytext.table.lance_ray_namespace`).
+    Lance needs only the methods of this class. It does not need the base class `LanceNamespace`.
+    The base class is not used here, because its import takes longer than all other imports of a
+    worker. Only lance-ray needs the base class (`skytext.table.lance_ray_namespace`).
 
     Args:
         uri: the data set's address.
@@ -43,31 +43,32 @@ class S3Namespace:
         self._access = access
 
     def namespace_id(self) -> str:
-        """Return a name for this data set and this access.
+        """Return a name that identifies the data set and the AWS settings.
 
-        Lance shares connections between namespaces with equal names.
+        Namespaces with equal names share the connections of Lance.
         """
         return f"{self._uri} {id(self._access)}"
 
     def describe_table(self, request: Any) -> Described:
-        """Return the storage options. They contain keys only if Lance requests keys."""
-        # Lance passes a dict with a ``model_dump`` method, and no other part of a request.
+        """Return the storage options. They contain access keys only if Lance requests keys."""
+        # Lance passes a dict that has a ``model_dump`` method. This dict has no other attribute of
+        # a request.
         wants_keys = request.model_dump().get("vend_credentials")
         options = self.options_with_keys() if wants_keys else self.storage_options()
         return Described(location=self._uri, storage_options=options)
 
     def storage_options(self) -> dict[str, str]:
-        """Return options without secrets.
+        """Return storage options without secrets.
 
-        They are marked as expired, so that Lance requests options with keys.
+        The options are marked as expired, so that Lance requests options with access keys.
         """
         return self._access.settings(urlsplit(self._uri).netloc) | {"expires_at_millis": "0"}
 
     def options_with_keys(self) -> dict[str, str]:
-        """Return options with keys that are valid for a call of a few seconds.
+        """Return storage options with access keys. The keys are valid for at least a few seconds.
 
         Raises:
-            BotoCoreError: the keys could not be renewed.
+            BotoCoreError: the access keys could not be renewed.
         """
         options = self.storage_options()
         if self._access.is_anonymous:

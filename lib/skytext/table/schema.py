@@ -1,14 +1,14 @@
-"""Arrow schemas and column names of every stage.
+"""The Arrow schemas and the column names of all stages of a job.
 
 The job uses three kinds of rows:
 
-* a *sample* row (``SAMPLE``): one image, with its encoded bytes;
-* a *unit* row (``unit_schema``): consecutive samples of one shard in one Ray Data row. Because a
-  unit is one row, Ray does not split or merge its samples. A unit is written, recorded and repeated
-  as a whole;
-* an *images* row (``images_schema``): a row of the table, without the bytes of the image.
+* a *sample* row (``SAMPLE``) contains one image with its encoded bytes;
+* a *unit* row (``unit_schema``) contains consecutive samples of one shard, in one Ray Data row.
+  Because a unit is one row, Ray does not split or merge its samples. A unit is written, recorded
+  and repeated as a whole;
+* an *images* row (``images_schema``) is a row of the table, without the bytes of the image.
 
-The fields ``datetime``, ``bbox``, ``gsd`` and ``collection`` have the meanings of STAC 1.0.
+The fields ``datetime``, ``bbox``, ``gsd`` and ``collection`` have the same meanings as in STAC 1.0.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ import pyarrow as pa
 
 from skytext.table.vector_columns import VectorColumn
 
-# Lance 14 writes file version 2.2 by default. In version 2.2, a nested column with a constant value
-# (such as the finish reason) stores its list lengths in one block per page. To fetch one row, Lance
-# then reads 2 MB. The captions of ten hits take 4.0 ms instead of 1.0 ms (docs/benchmarks.md).
+# Lance 14 writes file version 2.2 by default. The finish reason is a nested column with a constant
+# value. In version 2.2, such a column stores the lengths of its lists in one block per page. To
+# fetch one row, Lance then reads 2 MB. Reading the captions of ten hits then takes 4.0 ms instead
+# of 1.0 ms (docs/benchmarks.md).
 FILE_VERSION = "2.1"
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
 STATUS_WITHDRAWN = "withdrawn"
-"""The archive no longer has the image. Searches omit the image. Its captions are kept."""
+"""The archive does not contain the image any more. Searches omit the image. The captions are kept.
+"""
 HIT = "hit"
 DONE = f"status = '{STATUS_OK}'"
 """Lance filter for rows with a description."""
 PRESENT = f"status != '{STATUS_WITHDRAWN}'"
-"""Lance filter for rows whose image is in the archive."""
+"""Lance filter for rows that are not withdrawn."""
 
 BBOX = pa.struct(
     [
@@ -61,7 +63,8 @@ VARIANT = pa.struct(
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
-# Source fields of an image. All stages, from the reader to the table, have these columns.
+# The fields that describe the source of an image. All stages have these columns, from the reader to
+# the table.
 SOURCE_FIELDS: list[pa.Field] = [
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("archive", pa.string(), nullable=False),
@@ -80,7 +83,7 @@ SOURCE_FIELDS: list[pa.Field] = [
     pa.field("collection", pa.string()),
 ]
 
-# Fields that are found when the image is decoded.
+# The fields that are computed when the image is decoded.
 PIXEL_FIELDS: list[pa.Field] = [
     pa.field("content_sha256", pa.string()),
     pa.field("width_px", pa.int32()),
@@ -88,7 +91,7 @@ PIXEL_FIELDS: list[pa.Field] = [
     pa.field("format", pa.string()),
 ]
 
-# The captions, how they were made, and how many tokens they needed.
+# The captions, the model and the settings that made the captions, and the numbers of tokens.
 CAPTION_FIELDS: list[pa.Field] = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("failure", FAILURE),
@@ -117,22 +120,25 @@ EMBEDDING_FIELDS: list[pa.Field] = [
     pa.field("num_truncated_variants", pa.int32()),
 ]
 
-# The existing row that the new row replaces. All fields are null if there is no existing row.
+# Fields of the existing row that a new row replaces. All fields are null if there is no existing
+# row.
 REPLACE_FIELDS: list[pa.Field] = [
     pa.field("replaces_unit", pa.string()),
     pa.field("earlier_attempts", pa.int32()),
-    # Whether the existing row has a description. A failed row then does not replace it.
+    # True if the existing row has a description. A failed row then does not replace the existing
+    # row.
     pa.field("keeps_row", pa.bool_()),
 ]
 
 RUN_FIELDS: list[pa.Field] = [
-    # Unique across all runs. It is the idempotency key of a commit, so it is stored in the rows.
+    # The unit id is unique across all runs. It is the idempotency key of a commit, so it is stored
+    # in the rows.
     pa.field("unit_id", pa.string(), nullable=False),
     pa.field("run_id", pa.string(), nullable=False),
     pa.field("created_at", TIMESTAMP, nullable=False),
 ]
 
-# ``metadata`` is JSON text during the job and an Arrow JSON column in the table.
+# ``metadata`` is a JSON string during the job, and an Arrow JSON column in the table.
 SAMPLE = pa.schema(
     [
         *SOURCE_FIELDS,
@@ -143,7 +149,7 @@ SAMPLE = pa.schema(
         pa.field("failure", FAILURE),
     ]
 )
-"""One image before it is captioned. ``data`` is null if ``failure`` is set."""
+"""The schema of one image before it is captioned. ``data`` is null if ``failure`` is set."""
 
 CAPTIONED = pa.schema(
     [
@@ -154,7 +160,7 @@ CAPTIONED = pa.schema(
         *CAPTION_FIELDS,
     ]
 )
-"""One image after it is captioned: with captions, and without the bytes of the image."""
+"""The schema of one image after it is captioned. It has no column for the bytes of the image."""
 
 
 PENDING_VECTORS = "pending_vectors"
@@ -165,7 +171,7 @@ def embedded(dim: int, pending_dim: int | None = None) -> pa.Schema:
 
     Args:
         dim: length of a vector.
-        pending_dim: length of a vector of the pending column; None if no column is pending.
+        pending_dim: length of a vector in the pending column; None if no column is pending.
     """
     fields = [*CAPTIONED, _vectors("vectors", dim), *EMBEDDING_FIELDS]
     if pending_dim is not None:
@@ -178,10 +184,10 @@ def _vectors(name: str, dim: int) -> pa.Field:
 
 
 def unit_schema(samples: pa.Schema) -> pa.Schema:
-    """Return the schema of a unit: consecutive samples of one shard as one row.
+    """Return the schema of a unit. A unit contains consecutive samples of one shard in one row.
 
-    A unit may have no samples. If the table already has all images of a shard, the unit only
-    reports the number of listed images.
+    A unit may have no samples. This happens if the table already has all images of a shard. The
+    unit then only reports the number of listed images.
     """
     return pa.schema(
         [
@@ -211,8 +217,8 @@ _BEFORE_VECTORS = [
 ROW = pa.schema([*_BEFORE_VECTORS, *EMBEDDING_FIELDS, *RUN_FIELDS])
 """The columns of a row of the table, without the vector columns.
 
-``EMBEDDING_FIELDS`` describe the caption vectors that were written with the row. The schema
-metadata describe all vector columns (`skytext.table.vector_columns`).
+``EMBEDDING_FIELDS`` describe the caption vectors that were written together with the row. All
+vector columns are described in the metadata of the schema (`skytext.table.vector_columns`).
 """
 
 
@@ -220,7 +226,7 @@ def images_schema(column: VectorColumn) -> pa.Schema:
     """Return the schema of a new ``images`` data set, which has one row per image.
 
     Args:
-        column: column of the caption vectors.
+        column: the column of the caption vectors.
     """
     return pa.schema(
         [
@@ -228,7 +234,8 @@ def images_schema(column: VectorColumn) -> pa.Schema:
             column.field,
             *EMBEDDING_FIELDS,
             *RUN_FIELDS,
-            # The fields of a hit, stored a second time as one JSON string: `queries.hit_column`.
+            # The hit fields. They are stored a second time as one JSON string, see
+            # `queries.hit_column`.
             pa.field(HIT, pa.string()),
         ]
     )
@@ -248,4 +255,4 @@ RUNS = pa.schema(
         pa.field("table_version", pa.int64()),
     ]
 )
-"""The schema of ``runs``. Configuration, counts, timings and versions are JSON strings."""
+"""The schema of ``runs``. The configuration, counts, timings and versions are JSON strings."""

@@ -1,9 +1,9 @@
 """The vector columns of a table, and the model of each column.
 
-The name of a column contains its kind and fingerprint, so a column never contains vectors of two
-models. The schema metadata of each version list the columns. For each kind, readers use the active
-column. Runs fill a pending column while the active column is in use. When the pending column is
-complete, one commit makes it the active column.
+The name of a column contains its kind and its fingerprint. So a column never contains vectors of
+two models. The schema metadata of each version list the columns. For each kind, searches use the
+active column. While searches use the active column, runs may fill a pending column. When the
+pending column is complete, one commit makes this column the active column.
 
 In tables of format 3, the columns have fixed names.
 """
@@ -21,7 +21,8 @@ import pyarrow as pa
 from skytext.errors import TableError
 
 FORMAT_VERSION = 4
-"""Version of the table format. The schema metadata contain it as ``skytext.format_version``."""
+"""Version of the table format. It is stored in the schema metadata as ``skytext.format_version``.
+"""
 
 _OLD_FORMAT = 3
 _PREFIX = "skytext."
@@ -39,12 +40,16 @@ class VectorKind(StrEnum):
 
 
 class Role(StrEnum):
-    """The role of a column: used by searches, being filled, or kept for roll-backs."""
+    """The role of a vector column.
+
+    Searches use an active column. Runs fill a pending column. A retired column is kept for
+    roll-backs.
+    """
 
     ACTIVE = "active"
     PENDING = "pending"
     RETIRED = "retired"
-    """The column was active. It is kept while a roll-back can lead to a version that uses it."""
+    """The column was active. It is kept as long as a roll-back may need it."""
 
 
 _STEMS = {VectorKind.TEXT: "text_vectors", VectorKind.IMAGE: "image_vector"}
@@ -54,16 +59,16 @@ _OLD_NAMES = {VectorKind.TEXT: "vectors", VectorKind.IMAGE: "image_vector"}
 
 @dataclass(frozen=True, slots=True)
 class VectorColumn:
-    """A vector column, with the fields that a writer and a searcher must match.
+    """A vector column. Only vectors with the same kind and fingerprint can be compared.
 
     Attributes:
-        kind: kind of the content of the vectors.
-        fingerprint: hash of all settings that change the vectors: the model, and the layout of the
-            text or the preparation of the pixels.
-        model: name of the model. A searcher loads the model by this name.
-        revision: commit of the model on the model hub, or empty.
+        kind: kind of the content from which the vectors are computed.
+        fingerprint: hash of all settings that change the vectors. These settings are the model, and
+            the layout of the text or the preparation of the pixels.
+        model: name of the model. Searches load the model by this name.
+        revision: commit id of the model on the model hub; empty if it is unknown.
         dim: length of a vector; 0 until the first unit is computed.
-        dtype: the requested precision.
+        dtype: the precision that the settings request for the model.
         role: role of the column.
         name: name of the column in the schema.
     """
@@ -78,7 +83,7 @@ class VectorColumn:
     name: str = ""
 
     def __post_init__(self) -> None:
-        # In JSON, kind and role are strings.
+        # If the arguments come from JSON, kind and role are strings.
         object.__setattr__(self, "kind", VectorKind(self.kind))
         object.__setattr__(self, "role", Role(self.role))
         if not self.name:
@@ -86,13 +91,17 @@ class VectorColumn:
 
     @property
     def field(self) -> pa.Field:
-        """The field of the schema: unit vectors of float32; null if the row has no vector."""
+        """The Arrow field of the column.
+
+        The type is a unit vector of float32, or a list of such vectors. The value is null if the
+        row has no vector.
+        """
         vector = pa.list_(pa.float32(), self.dim)
         return pa.field(self.name, pa.list_(vector) if self.kind == VectorKind.TEXT else vector)
 
     @property
     def described(self) -> str:
-        """The model and its revision, for messages."""
+        """The name and the revision of the model, for messages."""
         return f"{self.model!r}{f' at {self.revision}' if self.revision else ''}"
 
     def fits(self, other: VectorColumn) -> bool:
@@ -110,12 +119,12 @@ class VectorColumn:
 
 
 def is_vector_name(name: str) -> bool:
-    """Return whether a column name has the form of a `VectorColumn` name."""
+    """Return whether a name has the form of the names of vector columns."""
     return _NAME.fullmatch(name) is not None
 
 
 def to_metadata(columns: Sequence[VectorColumn]) -> dict[str, str]:
-    """Return the metadata of a schema that has these vector columns."""
+    """Return the schema metadata for a table that has these vector columns."""
     return {
         _FORMAT_KEY: str(FORMAT_VERSION),
         COLUMNS_KEY: json.dumps([asdict(column) for column in columns]),

@@ -83,7 +83,7 @@ def test_a_conforming_store_is_accepted(s3: Any, where: TableLocation) -> None:
         (
             broken_stores.lists_late,
             "a listing contains every",
-            "1 of 12 objects were missing, 0 objects were too many",
+            "1 of 12 objects were missing, and 0 other objects were listed",
         ),
         (broken_stores.lists_backwards, "a listing is sorted by key", "the listing is not sorted"),
         (
@@ -106,7 +106,8 @@ def test_a_store_that_breaks_a_rule_is_rejected_with_the_rule(
     with faulty_proxy(s3_endpoint, breach=breach) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         with pytest.raises(
-            TableError, match=f"^{where.uri} cannot hold a table.*{rule}.*Seen: {seen}. What to do:"
+            TableError,
+            match=f"^{where.uri} cannot hold a table.*{rule}.*Observed: {seen}. What to do:",
         ) as refused:
             check_store(where)
     assert "\n" not in str(refused.value)
@@ -126,7 +127,7 @@ def test_directory_buckets_need_not_sort(
 
 
 def test_a_missing_bucket_is_reported_in_one_line(s3: Any) -> None:
-    seen = r"Seen: NoSuchBucket: The specified bucket does not exist. What to do: check the address"
+    seen = r"Observed: NoSuchBucket: The specified bucket does not exist. What to do: check"
     with pytest.raises(TableError, match=seen) as no:
         check_store(TableLocation.parse("s3://nobucket/t"))
     assert "\n" not in str(no.value)
@@ -149,7 +150,9 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(folder: Path, ta
     folder.chmod(0o555)
     with (
         no_rights(),
-        pytest.raises(TableError, match=r"Seen: .*[Pp]ermission denied.* What to do: ") as refused,
+        pytest.raises(
+            TableError, match=r"Observed: .*[Pp]ermission denied.* What to do: "
+        ) as refused,
     ):
         check_store(TableLocation.parse(str(folder / table)))
     assert "\n" not in str(refused.value)

@@ -1,1 +1,1 @@
-"""Write rows to a table: claim, staging, adoption, fenced commits."""
+"""Write rows to a table: claims, staged units, adoption and fenced commits."""

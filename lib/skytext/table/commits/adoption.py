@@ -1,21 +1,27 @@
-"""Commit or remove the staged units of a dead run, before a new run decides its work.
+"""Commit or delete the staged units of a dead run. A new run calls this before it plans its work.
 
-If an image already had a row when its new row was staged, the record contains the unit id of the
-existing row. A record of rows is
+A staged unit has a record. If an image already had a row when its new row was staged, the record
+contains the unit id of the existing row. A record of rows is
 
-* *committed* if its rows are in the table. The run died between the commit and the clean-up;
-* *adopted* if no other run has changed the rows of its images. The new run commits the record
-  and does not compute the rows again;
-* *discarded* otherwise: another run was faster, the settings changed, or files are missing.
+* *committed* if its rows are in the table. The dead run then died after the commit and before it
+  deleted the record;
+* *adopted* if no other run has changed the rows of these images. The new run commits the rows and
+  does not compute them again;
+* *discarded* in all other cases. For example, another run has already changed the rows, the
+  settings have changed, or files are missing.
 
-A record of vectors is adopted if its model is the configured model. The commit adds a vector to
-each row that has no vector and whose image or description is unchanged.
+A record of vectors is adopted if the model of these vectors is the model in the settings. The
+commit adds a vector to a row if the row has no vector and the embedded image or description has not
+changed.
 
-A run settles the records of its own kind: rows, text vectors or image vectors. Records of another
-kind are kept for a run of that kind. One exception: vectors of a column that the table has are
-always committed.
+To *settle* a record means to commit or discard its rows or vectors, and then to delete the record.
+There are three kinds of records: for rows, for text vectors and for image vectors. A run settles
+the records of the kind that it writes. Records of another kind are kept for a later run that writes
+this kind. There is one exception. If the table already has the column of the staged vectors, every
+run commits these vectors.
 
-A worker of the dead run may stage more units after this. The next run settles these units.
+A worker of the dead run may stage more units after the new run has settled the records. The next
+run then settles these units.
 """
 
 from __future__ import annotations
@@ -42,21 +48,23 @@ from skytext.table.location import TableLocation
 from skytext.table.vector_columns import VectorColumn
 
 _ROWS_A_COMMIT = 1000
-# A commit rewrites the whole column of each fragment that it changes.
+# A commit of vectors rewrites the whole column of each fragment that it changes. So a few commits
+# with many vectors are faster than many commits with few vectors.
 _VECTORS_A_COMMIT = 50_000
 NEVER = dt.timedelta(days=36500)
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The result of settling the remaining records.
+    """The result of `settle` or `adopt`.
 
     Attributes:
-        version: the latest version after settling; None if there is no data set.
-        num_adopted: number of rows that settling committed.
-        num_discarded: number of discarded rows and vectors.
-        num_records: number of settled records, including records that were already committed.
-        num_vectors_adopted: number of vectors that settling committed.
+        version: the latest version after the call; None if there is no data set.
+        num_adopted: number of rows that the call committed.
+        num_discarded: number of rows and vectors that the call discarded.
+        num_records: number of settled records. This includes the records whose rows were already in
+            the table.
+        num_vectors_adopted: number of vectors that the call committed.
     """
 
     version: int | None
@@ -72,13 +80,14 @@ def settle(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Reject later commits of a dead run, and adopt or discard its staged units.
+    """Make later commits of a dead run fail, and adopt or discard the units that this run staged.
 
     Every writer must call this before it stages units.
 
-    Args: as for `adopt`.
+    Args: the same as for `adopt`. The version and the claim check come from ``claim``.
 
-    Raises: as `adopt`, and TableError if the table has another model or an old format.
+    Raises: the same errors as `adopt`. Also TableError if the table has another model or an old
+    format.
     """
     location = claim.location
     table = ImagesTable.find(location)
@@ -99,7 +108,8 @@ def settle(
         caption_fingerprint=caption_fingerprint,
         vectors=vectors,
     )
-    # Files of unsettled records are not orphaned. So collect orphans only if no record remains.
+    # A file is not orphaned if a record still refers to it. So collect orphans only if no record
+    # remains.
     if (claim.took_over or adoption.num_records) and not staged_unit_ids(location):
         claim.check()
         collect_orphans(location)
@@ -119,18 +129,20 @@ def adopt(
 
     Args:
         location: the table.
-        column: vector column of this run's rows.
+        column: the column of the caption vectors that this run writes with its rows.
         version: the latest version; None if there is no data set.
-        check_claim: function that is called before every change. It raises if the claim is lost.
-        caption_fingerprint: fingerprint of this run. Rows that were staged with another fingerprint
-            are discarded. None if this run writes no captions; records of rows are then kept for a
+        check_claim: function that is called before every change. It raises an error if the claim is
+            lost.
+        caption_fingerprint: caption fingerprint of this run. Rows that were staged with another
+            fingerprint are discarded. None if this run writes no captions. Records of rows are then
+            kept for a later run.
+        vectors: the vector column that this run fills; None if this run fills no vector column.
+            Staged vectors for another column of the same kind are discarded. Staged vectors of
+            another kind are committed if the table has the column. If not, they are kept for a
             later run.
-        vectors: the column that this run fills; None if it fills none. Staged vectors of the same
-            kind for another column are discarded. Other staged vectors are kept for a later run if
-            the table does not have their column.
 
     Raises:
-        CommitConflictError: another process committed without the claim.
+        CommitConflictError: another process committed to the table without holding the claim.
         TableHeldError: the claim is lost.
         JobError: a store request failed.
     """
@@ -160,7 +172,7 @@ def adopt(
 
 @dataclass(slots=True)
 class _Judged:
-    """Records to commit, records to discard, and records that are already committed."""
+    """The records to commit, the records to discard, and the records that are already committed."""
 
     wanted: list[StagedUnit] = field(default_factory=list)
     unwanted: list[StagedUnit] = field(default_factory=list)
@@ -222,8 +234,9 @@ def _judge_vectors(
 def collect_orphans(location: TableLocation) -> int:
     """Delete orphaned files and return their total size in bytes. No version is changed.
 
-    A file is orphaned if its writer died before it created the record. Lance keeps files that are
-    younger than seven days. A merge or an index build may still commit them, and it needs no claim.
+    A file is orphaned if the process that wrote the file died before it created the record of the
+    file. Lance keeps files that are younger than seven days, because a merge or an index build may
+    still commit them. A merge or an index build does not hold the claim.
     """
     table = ImagesTable.find(location)
     if table is None:
@@ -249,11 +262,11 @@ def _fits(
     unit: StagedUnit, column: VectorColumn, caption_fingerprint: str, present: dict[str, str]
 ) -> bool:
     return (
-        # The first column is the unit's active column. The second column, if any, was pending when
-        # the unit was staged.
+        # ``unit.columns`` contains the column that was active when the unit was staged. It may also
+        # contain a second column, which was pending.
         (unit.embedding_fingerprint == column.fingerprint or column.name in unit.columns[1:])
         and unit.caption_fingerprint == caption_fingerprint
-        # A unit that only removes rows is discarded: the new run decides again which rows to
+        # A unit that only removes rows is discarded, because the new run determines which rows to
         # remove.
         and bool(unit.image_ids)
         and all(present.get(i) == unit.replaces.get(i) for i in unit.image_ids)

@@ -1,7 +1,7 @@
-"""Add a vector column, make it the active one, and drop columns that are no longer needed.
+"""Add vector columns, make them active, and drop vector columns that are not needed any more.
 
-Each step is a separate commit. A step checks the current state before it changes anything, so a
-change can be interrupted and repeated at any point. The run must hold the claim, and must have
+Each step is a separate commit. A step checks the current state before it changes anything. So if a
+change was interrupted, the caller can repeat it. The caller must hold the claim. It must also have
 settled all staged units.
 """
 
@@ -29,18 +29,22 @@ _MAINTENANCE_RETRIES = 5
 
 
 def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
-    """Return a version that has a column: the given version, or a new one.
+    """Make sure that the table has a column, and return a version that has this column.
 
-    The first column of a kind becomes active immediately. Any later column becomes pending. A
-    retired column that is requested again also becomes pending.
+    The given version is returned if it has the column and the column is not retired. In all other
+    cases, a new version is created.
+
+    If the table has no column of this kind yet, the new column becomes active immediately. In all
+    other cases, the new column becomes pending. A retired column that is requested again also
+    becomes pending.
 
     Args:
         table: the latest version.
-        ours: the column, with its ``dim``.
+        ours: the column. Its ``dim`` must be set.
 
     Raises:
         CommitConflictError: another writer committed at the same time.
-        JobError: a store request failed, or the column has vectors of another length.
+        JobError: a store request failed, or the existing column has vectors of another length.
     """
     there = table.find_column(ours)
     if there is not None:
@@ -66,34 +70,38 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
 
 def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
-    """Return a version in which a column is active: the given version, or a new one.
+    """Make a column active, and return a version in which this column is active.
 
-    The previously active column becomes retired, and its index is dropped. The retired column is
-    kept as long as a roll-back can lead to a version that searches it. Other columns of the same
-    kind are dropped. If the requested column was already active, pending columns are kept.
+    If the column is already active in the given version, only unneeded columns are dropped.
+
+    If another column was active, this other column becomes retired, and its index is dropped. A
+    retired column is kept as long as a roll-back can promote a version that uses the retired
+    column. Other columns of the same kind are dropped. If the requested column was already active,
+    pending columns are kept.
 
     Args:
         table: the latest version.
-        ours: the requested column; the table must have it.
+        ours: the requested column. The table must have this column.
 
-    Raises: as `ensure_column`.
+    Raises: the same errors as `ensure_column`.
     """
     there = table.find_column(ours)
     if there is None:
         raise JobError(f"{table.location.uri} has no column {ours.name}")
     if there.role == Role.ACTIVE:
-        # This run only added vectors for new images. A change to another model may still be in
-        # progress, so pending columns are kept.
+        # This run only added vectors for new images. Another run may be changing the model, and its
+        # pending column may not be complete yet. So pending columns are kept.
         return drop_unused_columns(table)
     before = next(c for c in table.columns if c.kind == ours.kind and c.role == Role.ACTIVE)
     changed = _with_role(table.columns, before, Role.RETIRED)
     changed = _with_role(changed, there, Role.ACTIVE)
 
     def steps(table: ImagesTable) -> None:
-        # Rows that were staged before this change have no vectors for the new active column.
+        # Rows that were staged before this change have no vectors for the new active column, so
+        # they must not be committed.
         dataset = raise_fence(table.dataset)
         for index in dataset.describe_indices():
-            # The index of the new active column will use the name of this index.
+            # The index of the new active column will get the same name as this index.
             if index.field_names == [before.name]:
                 dataset.drop_index(index.name)
         dataset.update_schema_metadata(to_metadata(changed))
@@ -102,17 +110,17 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
 
 def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTable:
-    """Return a version without columns that are no longer needed.
+    """Drop vector columns that are not needed any more, and return the latest version.
 
-    This drops retired columns that no roll-back needs. It also drops pending columns of the kind of
-    a wanted column, if they are not that column. Such a pending column was not complete when the
-    user changed to another model.
+    A retired column is dropped if no roll-back needs it. A pending column is dropped if ``wanted``
+    contains another column of the same kind. The pending column was then not complete when the user
+    changed to another model.
 
     Args:
-        table: the latest version. No staged unit may have vectors for one of these columns.
-        wanted: columns to keep, at most one of each kind.
+        table: the latest version. No staged unit may have vectors for a dropped column.
+        wanted: the columns that the caller uses, at most one of each kind.
 
-    Raises: as `ensure_column`.
+    Raises: the same errors as `ensure_column`.
     """
     is_retired = any(column.role == Role.RETIRED for column in table.columns)
     needed = _searched_names(table) if is_retired else set()
@@ -129,7 +137,11 @@ def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTabl
 
 
 def _searched_names(table: ImagesTable) -> set[str]:
-    """Return the names of the columns that searches use in the canary and after a roll-back."""
+    """Return the names of the vector columns that searches may use.
+
+    These are the active columns of the canary version and of all versions that a roll-back can
+    promote.
+    """
     there = {int(one["version"]) for one in again(table.dataset.versions)()}
     names: set[str] = set()
     for promotion in promotions(table.location, 1):
@@ -146,7 +158,7 @@ def _with_role(
 
 
 def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
-    """List these columns in the table's metadata, and return the new version."""
+    """Write a list of vector columns to the table's metadata, and return the new version."""
 
     def steps(table: ImagesTable) -> None:
         table.dataset.update_schema_metadata(to_metadata(columns))
@@ -157,12 +169,12 @@ def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
 def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
     """Drop the vector columns that the metadata do not list.
 
-    An interrupted change of the columns leaves such columns.
+    If a change of the columns was interrupted, the table may have such columns.
 
     Args:
         table: the latest version.
 
-    Raises: as `ensure_column`.
+    Raises: the same errors as `ensure_column`.
     """
     listed = {column.name for column in table.columns}
     unlisted = [n for n in table.dataset.schema.names if is_vector_name(n) and n not in listed]
@@ -172,12 +184,12 @@ def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
 
 
 def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTable:
-    """Change a table's schema, and return its latest version.
+    """Change the schema of a table, and return the latest version of the table.
 
     Args:
         table: the latest version.
-        steps: function that changes the given version. If maintenance commits at the same time,
-            the function is called again with the new version.
+        steps: function that gets a version and changes it. If an index build or a merge commits at
+            the same time, the function is called again with the new version.
 
     Raises:
         CommitConflictError: another writer committed at the same time.

@@ -1,19 +1,23 @@
-"""The claim: one run at a time may commit to a table.
+"""The claim of a table. Only the run that holds the claim may commit to the table.
 
-Claims are numbered objects ``claim/00000007.json`` in the table's state folder. A claim is created
-only if no object with its number exists. The run with the highest number holds the table. While it
-holds the table, it writes a new value to the object ``claim/00000007.beat`` every few seconds (the
-heartbeat). Another run may create the claim with the next number
+Claims are numbered objects ``claim/00000007.json`` in the table's state folder. A run can create a
+claim only if no object with the same number exists. The run with the highest number holds the
+table. This run is the *holder*. Every few seconds, the holder writes a new value to the object
+``claim/00000007.beat``. This is the heartbeat. Another run may create the claim with the next
+number
 
-* immediately, if the holder has released its claim, or if the holder is a dead process of this
-  machine. Process id, start time, boot id and process namespace identify the process;
-* otherwise after the lease has expired. The lease expires if the heartbeat does not change for the
-  lease time in the claim. The clocks of two machines are never compared.
+* immediately, if the holder has released its claim, or if the holder was a process of the same
+  machine and this process is dead. The process is identified by process id, start time, boot id and
+  process namespace;
+* in all other cases, after the lease has expired. The claim contains a lease time. The lease
+  expires if the heartbeat does not change during the lease time. The clocks of two machines are
+  never compared.
 
-A holder checks before each commit that its claim is still the highest. A suspended process may send
-a commit after this check. The fence rejects such a commit: a run that replaces an unreleased claim
-first commits an empty `Update` to the ``images`` data set. Every commit that was prepared before
-this `Update` then fails with a conflict.
+Before each commit, a holder checks that no claim has a higher number than its own claim. If the
+process is suspended between this check and the commit, it may send the commit too late. The *fence*
+makes such a commit fail. A run that replaces an unreleased claim first commits an empty `Update` to
+the ``images`` data set. Every commit that was prepared before this `Update` then fails with a
+conflict.
 """
 
 from __future__ import annotations
@@ -43,19 +47,24 @@ _BEATS_PER_LEASE = 10
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The holder of a claim, with enough data to check whether its process is alive.
+    """The holder of a claim.
+
+    The fields identify the process of the holder, so that another run can check whether this
+    process is alive.
 
     Attributes:
-        run_id: the run.
-        command: the command of the run.
+        run_id: id of the run.
+        command: name of the command that the run executes.
         user: the user who owns the process.
-        host: name of the machine, for display.
+        host: name of the machine. It is only displayed.
         pid: process id in the namespace ``pid_namespace``.
-        started_ticks: start time of the process, in kernel ticks since boot. A change of the system
-            clock does not change this number.
-        boot_id: the kernel's id of the current boot.
-        pid_namespace: process namespace. A process cannot see processes of another namespace.
-        taken_at: time of the claim, in seconds since the epoch, by the holder's clock. For display.
+        started_ticks: start time of the process, in kernel ticks since boot. The number stays the
+            same if the system clock is changed.
+        boot_id: id that the kernel generated when the machine started.
+        pid_namespace: namespace of the process id. A process cannot see processes of another
+            namespace.
+        taken_at: time when the holder created the claim, in seconds since the epoch, by the
+            holder's clock. It is only displayed.
         lease_s: seconds without a heartbeat until the lease expires.
     """
 
@@ -87,7 +96,7 @@ class Holder:
         )
 
     def is_dead_here(self) -> bool:
-        """Return whether the holder was a process of this machine and does not run any more."""
+        """Return whether the holder was a process of this machine and this process has ended."""
         here = Holder.this_process("", "")
         if (self.boot_id, self.pid_namespace) != (here.boot_id, here.pid_namespace):
             return False
@@ -113,7 +122,8 @@ class Claim:
     Attributes:
         location: the table.
         number: number of the claim.
-        took_over: whether the previous claim was not released. The fence must then be raised.
+        took_over: true if this claim replaced a claim that was not released. The caller must then
+            raise the fence.
     """
 
     def __init__(self, location: TableLocation, number: int, took_over: bool) -> None:
@@ -122,19 +132,19 @@ class Claim:
         self.took_over = took_over
 
     def check(self) -> None:
-        """Check that this claim is still the highest.
+        """Check that no claim has a higher number than this claim.
 
         Raises:
-            TableHeldError: another run has a higher claim; this run must not commit.
+            TableHeldError: another run has a claim with a higher number. This run must not commit.
         """
         check_claim(self.location, self.number)
 
 
 def check_claim(location: TableLocation, number: int) -> None:
-    """Check that claim ``number`` of a table is still the highest.
+    """Check that no claim of a table has a number higher than ``number``.
 
     Raises:
-        TableHeldError: another run has a higher claim.
+        TableHeldError: another run has a claim with a higher number.
     """
     state = StateStore(location)
     highest = _highest(state)
@@ -154,10 +164,11 @@ def check_claim_on_error(location: TableLocation, number: int) -> Iterator[None]
     """Raise `TableHeldError` instead of a `JobError` if claim ``number`` is lost.
 
     The next holder commits the staged units and deletes their records. The previous holder then
-    fails because the records are missing. The lost claim is the cause of this failure.
+    raises a `JobError` because the records are missing. `TableHeldError` reports the cause of this
+    failure.
 
     Raises:
-        TableHeldError: another run has a higher claim.
+        TableHeldError: another run has a claim with a higher number.
     """
     try:
         yield
@@ -170,12 +181,12 @@ def check_claim_on_error(location: TableLocation, number: int) -> Iterator[None]
 def hold(
     location: TableLocation, run_id: str, command: str, *, lease_s: float = LEASE_S
 ) -> Iterator[Claim]:
-    """Hold a table during the block.
+    """Create a claim, and hold this claim while the ``with`` block runs.
 
     Args:
         location: the table. It may not exist yet.
-        run_id: id of the run, written to the claim.
-        command: command of the run, written to the claim.
+        run_id: id of the run. It is written to the claim.
+        command: name of the command that the run executes. It is written to the claim.
         lease_s: seconds without a heartbeat until the lease expires.
 
     Raises:
@@ -199,7 +210,7 @@ def hold(
 
 
 def current_holder(location: TableLocation) -> Holder | None:
-    """Return the holder in the latest claim, or None if no claim is held.
+    """Return the holder of the latest claim; None if no claim exists or the latest one is released.
 
     The holder may be a dead process.
     """
@@ -222,8 +233,9 @@ def _take(state: StateStore, holder: Holder) -> Claim:
         raise _held(state, ours)
     highest = _highest(state)
     if highest != ours:
-        # After the first listing, other runs took and released this number and deleted its claim.
-        # A still higher claim exists.
+        # After this run listed the claims, another run created a claim with this number and
+        # released it. A later run created a claim with a higher number and deleted the claim with
+        # this number.
         state.delete([_path(ours), _beat_path(ours)])
         raise _held(state, highest or ours)
     if number is not None:
@@ -267,17 +279,18 @@ def _keep_beating(state: StateStore, number: int, stop: threading.Event, lease_s
         try:
             state.put(_beat_path(number), str(count).encode())
         except JobError:
-            # One missed heartbeat is harmless. If the lease expires, the check before the next
-            # commit raises an error.
+            # One missed heartbeat causes no failure. If the lease expires and another run creates a
+            # claim, the check before the next commit raises an error.
             continue
 
 
 def _release(state: StateStore, number: int) -> None:
     try:
-        # To release a lost claim is harmless, because the next holder has a higher number.
+        # This is also correct if the claim is lost, because the claim of the next holder has a
+        # higher number.
         state.put(_beat_path(number), _RELEASED)
     except JobError:
-        # The next run finds a dead process, or waits for the lease to expire.
+        # The next run detects that this process is dead, or waits until the lease expires.
         return
 
 
@@ -322,13 +335,13 @@ def _holder(data: bytes) -> Holder:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may have no name
+    except (KeyError, OSError):  # in a container, the user may have no name
         return str(os.getuid())
 
 
 def _started_ticks(pid: int) -> int:
-    # The process name, in parentheses, may contain any character. After the closing parenthesis,
-    # the start time is the 20th field.
+    # The file contains the process name in parentheses. The name may contain any character. The
+    # start time is the 20th field after the closing parenthesis.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     return int(fields.rpartition(")")[2].split()[19])
 

@@ -1,9 +1,10 @@
-"""Commit staged units: the only writer of the ``images`` data set.
+"""Commit staged units. Only this module adds rows to the ``images`` data set.
 
-Every commit starts from the last version that this writer has read, and is fenced
+Every commit is based on the last version that this writer has read. Every commit is fenced
 (`skytext.table.commits.fence`). If two writers commit at the same time, one of them gets
-`CommitConflictError`, and no duplicate rows occur. If only maintenance (a merge of fragments or an
-index build) has committed a newer version, the writer repeats its commit from that version.
+`CommitConflictError`, and no duplicate rows occur. Merges of fragments and index builds are
+maintenance. If only maintenance has committed a newer version, the writer repeats its commit on
+that version.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, VectorKin
 
 # An index build makes only a few commits, so a few retries are enough.
 _MAINTENANCE_RETRIES = 5
-# A commit needs about three times the size of its vectors in memory.
+# A commit uses about three times as much memory as the size of its vectors.
 _VECTOR_BYTES_A_COMMIT = 2**30
 
 
 class Committer:
-    """Commits groups of staged units to one table, each group atomically.
+    """Commits groups of staged units to one table. Each group is committed atomically.
 
     Args:
         location: the table.
-        column: column of the rows' vectors. The first commit of a new table takes ``dim`` from its
-            units.
-        version: the version that the caller read to decide its work; None if the table does not
-            exist. If another `Committer` has added rows to a later version, every commit
-            conflicts. Rows that another tool appends without a fence cause no conflict.
+        column: column of the caption vectors in the rows. If the table is new, the first commit
+            takes ``dim`` from its units.
+        version: the version from which the caller planned its work; None if the table does not
+            exist. If another `Committer` has added rows after this version, every commit conflicts.
+            If another tool has appended rows without a fence, there is no conflict.
     """
 
     def __init__(self, location: TableLocation, column: VectorColumn, version: int | None) -> None:
@@ -65,17 +66,18 @@ class Committer:
 
     @property
     def version(self) -> int | None:
-        """The version after the last commit; None if there is no data set yet."""
+        """The number of the version after the last commit; None if there is no data set yet."""
         return None if self._dataset is None else int(self._dataset.version)
 
     def commit(self, units: Sequence[StagedUnit]) -> int:
-        """Commit all units, or none if there is a conflict; return the new version.
+        """Commit all units, and return the new version. If there is a conflict, commit no unit.
 
         Args:
-            units: the staged units. Either all contain rows, or all contain vectors of one column.
+            units: the staged units. All units must contain rows, or all units must contain vectors
+                of the same column.
 
         Raises:
-            CommitConflictError: another writer committed since this writer's last commit.
+            CommitConflictError: another writer committed after the last commit of this writer.
             JobError: the number of rows in a record differs from the number in its fragments, or a
                 store request failed.
         """
@@ -88,10 +90,10 @@ class Committer:
         return int(self._dataset.version)
 
     def remove_rows(self, condition: str) -> int:
-        """Delete the rows that match a Lance filter; return the new version.
+        """Delete the rows that match a Lance filter, and return the new version.
 
         Raises:
-            CommitConflictError: another writer committed since this writer's last commit.
+            CommitConflictError: another writer committed after the last commit of this writer.
         """
         if self._dataset is None:
             raise JobError(f"there is no table at {self._location.uri}")
@@ -102,17 +104,18 @@ class Committer:
         return int(self._dataset.version)
 
     def raise_fence(self) -> int | None:
-        """Make every commit that was prepared earlier conflict; return the new version.
+        """Make every commit fail that was prepared before this call, and return the new version.
 
-        If no data set exists, no fence is needed: if two writers create it, one of them fails.
+        If the data set does not exist, no fence is needed. If two writers create the data set, one
+        of the two writers fails.
         """
         if self._dataset is not None:
             self._dataset = self._past_maintenance(self._dataset, raise_fence, lambda _: False)
         return self.version
 
     @tenacity.retry(
-        # The connection broke before the response arrived, and there is still no data set. So
-        # nothing was committed.
+        # `_create` raises such an error only if the connection broke and the data set still does
+        # not exist. So nothing was committed.
         retry=tenacity.retry_if_exception(lambda error: broke_off(error.__cause__ or error)),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
         stop=tenacity.stop_after_attempt(_MAINTENANCE_RETRIES),
@@ -125,8 +128,8 @@ class Committer:
         fragments = _checked_fragments(units)
         dim = max(unit.dim for unit in units)
         column = dataclasses.replace(self._column, dim=dim)
-        # The column metadata is part of the schema, so the first version already has it.
-        # With read_version 0, Lance fails if another writer has created the data set.
+        # The metadata of the columns are part of the schema, so the first version already contains
+        # them. With read_version 0, Lance fails if another writer has created the data set.
         try:
             created = lance.LanceDataset.commit(
                 self._location.dataset_uri(IMAGES),
@@ -137,11 +140,12 @@ class Committer:
                 max_retries=0,
                 storage_options=self._location.short_lived_options(IMAGES),
             )
-            # The data set stays open during the run. Open it through a client that renews its keys.
+            # The data set stays open during the run. So open it through a client that renews the
+            # access keys.
             return ImagesTable.open(self._location, created.version).dataset
         except (LanceConflict, OSError) as error:
-            # Lance 14 raises several types of error for this conflict. Test whether a table exists
-            # instead of the type.
+            # Lance 14 raises several types of errors for this conflict. So do not test the type,
+            # but test whether a table exists.
             table = ImagesTable.find(self._location)
             if table is None:
                 raise JobError(f"cannot create {self._location.uri}: {error}") from error
@@ -185,12 +189,15 @@ class Committer:
         write: Callable[[lance.LanceDataset], lance.LanceDataset],
         has_landed: Callable[[ImagesTable], bool],
     ) -> lance.LanceDataset:
-        """Commit to a version, or to a newer version if only maintenance has changed the table.
+        """Commit on top of a version.
+
+        If maintenance has made a newer version, commit on top of the newer version.
 
         Args:
             dataset: the version.
-            write: function that commits to the given version.
-            has_landed: function that returns whether the given version contains the commit.
+            write: function that commits on top of the given version, and returns the new version.
+            has_landed: function that gets a version and returns whether this version contains the
+                commit.
         """
         for _ in range(_MAINTENANCE_RETRIES):
             try:
@@ -236,13 +243,14 @@ class Committer:
                 fields_modified=[],
             )
         else:
-            # An empty data set has no fragment to name. An overwrite conflicts with any commit.
+            # An empty data set has no fragment that an update can name. An overwrite conflicts with
+            # every other commit.
             operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
         return commit(dataset, operation)
 
 
 def _slices(units: Sequence[StagedUnit], column: VectorColumn) -> Iterator[list[StagedUnit]]:
-    """Yield groups of units. The vectors of a group fit in memory several times."""
+    """Yield groups of units. Each group is so small that a commit of its vectors fits in memory."""
     # A description usually has five variants.
     row_bytes = 4 * column.dim * (5 if column.kind == VectorKind.TEXT else 1)
     some: list[StagedUnit] = []
@@ -274,7 +282,10 @@ def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetada
 
 
 def _outdated(units: Sequence[StagedUnit]) -> str:
-    """Return a Lance filter for the rows that this commit removes; empty if it removes none."""
+    """Return a Lance filter for the rows that a commit of the units removes.
+
+    The filter is empty if the commit removes no rows.
+    """
     image_ids = [sql_text(image_id) for unit in units for image_id in unit.outdated_ids]
     return f"image_id IN ({', '.join(image_ids)})" if image_ids else ""
 
@@ -282,12 +293,12 @@ def _outdated(units: Sequence[StagedUnit]) -> str:
 def _without_rows(
     dataset: lance.LanceDataset, condition: str
 ) -> tuple[list[lance.FragmentMetadata], list[int]]:
-    """Delete rows from their fragments.
+    """Delete the rows that match a Lance filter, without a commit.
 
-    This writes deletion files. They take effect only when a commit refers to them.
+    This writes deletion files. The rows are deleted only when a commit refers to these files.
 
     Returns:
-        The changed fragments, and the ids of the fragments in which no row remains.
+        The changed fragments, and the ids of the fragments that have no rows after the deletion.
     """
     if not condition:
         return [], []
@@ -306,21 +317,24 @@ def _without_rows(
 def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool:
     """Return whether the data set has the rows of all these units.
 
-    If the data set has the rows of only some units, another writer committed them, because this
-    writer commits all units of a group or none.
+    This writer commits all units of a group or no unit. So if the data set has the rows of only
+    some units, another writer committed these rows.
     """
     return holds_units(dataset, {unit.unit_id for unit in units if unit.num_rows})
 
 
 def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None:
-    """Check that the table has the current format and that the rows' vectors fit its model.
+    """Check that this release can write rows to the table.
+
+    The table must have the current format. The model of the new vectors must be the table's model.
 
     Args:
         table: the table's latest version.
-        ours: column of the rows' vectors; None if the caller writes no rows.
+        ours: column of the caption vectors in the new rows; None if the caller writes no rows.
 
     Raises:
-        TableError: the format or the model does not fit. The message says what to do.
+        TableError: the table has another format or another model. The message contains a command
+            that solves the problem.
     """
     uri, theirs = table.location.uri, table.text_column
     if table.format_version != FORMAT_VERSION:
@@ -331,7 +345,8 @@ def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None
         )
     if ours is not None and not ours.fits(theirs):
         raise TableError(
-            f"{uri} was embedded with {theirs.described}, but this call would use {ours.model!r}. "
-            f"Use the same model (--embedding-model {theirs.model}), use another table, or embed "
-            "the descriptions again with this command: skytext caption … --stale vectors"
+            f"{uri} was embedded with {theirs.described}, but this command would use "
+            f"{ours.model!r}. Use the same model (--embedding-model {theirs.model}), use another "
+            "table, or embed the descriptions again with this command: skytext caption … "
+            "--stale vectors"
         )

@@ -1,9 +1,10 @@
-"""The fence: a commit to the ``images`` data set fails if another writer has committed first.
+"""The fence of the ``images`` data set. A commit fails if another writer has committed first.
 
-A plain Lance append has no fence: two appends from the same old version both succeed. An ``Update``
-may name an existing fragment without changing it. Two updates that name the same fragment conflict.
-Such an update keeps indexes valid and does not conflict with an index build. Therefore every commit
-after the first commit is an update that names the first fragment.
+An append of Lance has no fence. If two appends are based on the same version, both appends succeed.
+An ``Update`` may name an existing fragment without changing it. Two updates that name the same
+fragment conflict. An update that names an unchanged fragment keeps indexes valid and does not
+conflict with an index build. Therefore every commit after the first commit is an update that names
+the first fragment.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ _ROW_OPERATIONS = (
 
 
 def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
-    """Make every commit that was prepared earlier conflict; return the new version."""
+    """Make every commit fail that was prepared before this call, and return the new version."""
     present = dataset.get_fragments()
     if not present:
-        # An empty data set has no fragment to name. An overwrite conflicts with any commit.
+        # An empty data set has no fragment that an update can name. An overwrite conflicts with
+        # every other commit.
         return commit(dataset, lance.LanceOperation.Overwrite(dataset.schema, []))
     operation = lance.LanceOperation.Update(
         updated_fragments=with_anchor(present, [], []), new_fragments=[], fields_modified=[]
@@ -39,7 +41,10 @@ def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
 
 
 def commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
-    """Commit an operation to a version, without retries; return the new version."""
+    """Commit an operation on top of a version, and return the version that the commit creates.
+
+    A failed commit is not retried.
+    """
     return lance.LanceDataset.commit(
         dataset, operation, read_version=dataset.version, max_retries=0
     )
@@ -53,7 +58,7 @@ def with_anchor(
     """Return the updated fragments, and always include the first fragment that stays in the table.
 
     Two updates conflict only if they name the same fragment. Therefore every update names this
-    fragment, even if the update does not change it.
+    first fragment, even if the update does not change the fragment.
     """
     kept = [fragment for fragment in present if fragment.fragment_id not in set(removed)]
     anchor = min(kept, key=lambda fragment: fragment.fragment_id, default=None)
@@ -63,7 +68,10 @@ def with_anchor(
 
 
 def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
-    """Return whether the data set has rows of all these units; False for an empty collection."""
+    """Return whether the data set has at least one row of each unit.
+
+    The result is False if there are no units.
+    """
     if not unit_ids:
         return False
     condition = f"unit_id IN ({', '.join(sql_text(unit_id) for unit_id in sorted(unit_ids))})"
@@ -72,15 +80,16 @@ def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
 
 
 def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
-    """Return whether any commit after version ``since`` may have changed rows or columns."""
+    """Return whether a commit after version ``since`` may have changed rows or columns."""
     for version in range(since + 1, latest.version + 1):
         try:
             transaction = latest.read_transaction(version)
         except TypeError:
-            # Lance 14 cannot load a merge of indexed fragments (RewrittenIndex lacks arguments).
-            # No other transaction raises this error.
+            # Lance 14 cannot load the transaction of a merge of indexed fragments. A bug in
+            # RewrittenIndex raises this TypeError. No other transaction raises this error.
             continue
-        # None means that the clean-up has deleted the transaction. It may have changed rows.
+        # None means that the clean-up has deleted the transaction. The transaction may have changed
+        # rows.
         if transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS):
             return True
     return False

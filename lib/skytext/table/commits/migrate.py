@@ -1,10 +1,10 @@
 """Migrate a table of format 3 to the current format, without a model and without copying rows.
 
-Vector columns get the names of `skytext.table.vector_columns`. Their files, field ids and indexes
-are kept, so rows that the earlier release staged can still be committed. The format version is
-written last. Every step checks the current state before it changes anything, so a migration can be
-interrupted and repeated at any point. Older versions of the table stay in format 3. Readers support
-this format.
+The migration renames the vector columns to the names that `skytext.table.vector_columns` defines.
+The files, the field ids and the indexes of the columns are kept. So rows that an earlier release
+staged can still be committed. The last step writes the format version. Every step checks the
+current state before it changes anything. So an interrupted migration can be repeated. Older
+versions of the table stay in format 3. Readers support format 3.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Migration:
     """The result of a migration.
 
     Attributes:
-        from_format: format before the migration.
-        to_format: format after the migration.
+        from_format: the table format before the migration.
+        to_format: the table format after the migration.
         table_version: the latest version of the table.
     """
 
@@ -44,7 +44,7 @@ class Migration:
 
 
 def migrate(location: TableLocation) -> Migration:
-    """Migrate a table to the current format. A table that has this format is not changed.
+    """Migrate a table to the current format. If the table already has this format, do nothing.
 
     Raises:
         TableError: the table does not exist, or its format is unknown.
@@ -52,7 +52,8 @@ def migrate(location: TableLocation) -> Migration:
         CommitConflictError: another writer committed at the same time.
         JobError: a store request failed.
     """
-    # Open the table first: if it is missing, the claim would create its folder.
+    # Open the table before the claim is created, because a claim creates the folder of a missing
+    # table.
     ImagesTable.open(location)
     with hold(location, uuid.uuid4().hex, COMMAND) as claim:
         table = ImagesTable.open(location)
@@ -83,7 +84,7 @@ def _migrate(claim: Claim, table: ImagesTable) -> ImagesTable:
 
 
 def _keep_staged_vectors(claim: Claim) -> None:
-    """Convert the uncommitted vectors of an earlier release to staged units of the current form."""
+    """Convert the vectors that an earlier release staged to staged units of the current format."""
     state = StateStore(claim.location)
     for path in state.list(_OLD_VECTORS):
         claim.check()

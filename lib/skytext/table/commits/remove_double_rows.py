@@ -1,7 +1,7 @@
-"""Remove duplicate rows: keep one row per image.
+"""Remove duplicate rows, so that each image has only one row.
 
-Commits of skytext make no duplicates. Another writer may make duplicates, for example by merging a
-copy of the table.
+The commits of skytext do not create duplicate rows. Another program may create duplicate rows, for
+example if it merges a copy of the table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Repair:
     Attributes:
         num_images: number of images with more than one row.
         num_removed: number of removed rows.
-        table_version: the version after the repair.
+        table_version: the latest version of the table after the repair.
     """
 
     num_images: int
@@ -35,7 +35,10 @@ class Repair:
 
 
 def remove_double_rows(location: TableLocation) -> Repair:
-    """Keep one row per image. Rows with status ``ok`` are preferred, and then the newest row.
+    """Keep one row per image, and remove the other rows.
+
+    If an image has rows with status ``ok``, the newest of these rows is kept. If an image has no
+    such row, the newest row is kept.
 
     Raises:
         TableError: the table does not exist.

@@ -1,13 +1,14 @@
-"""Write the rows of one unit as uncommitted Lance fragments, with a durable record.
+"""Write the rows of one unit as uncommitted Lance fragments, and a record of these fragments.
 
 Workers stage units. Only the driver commits them (`skytext.table.commits.commit_rows`). The rows of
-a unit are visible only after its commit. lance-ray's own write is not used, because a retry of that
-write can commit only part of the rows (lance-ray#5290).
+a unit are visible only after its commit. The write function of lance-ray is not used, because a
+retry of that function can commit only part of the rows (lance-ray#5290).
 
 The record ``state/staged/{unit_id}.json`` is created after the fragments are written, and only if
-no such record exists. If a unit is staged twice (Ray repeats a task whose worker died), the first
-record is valid and the files of the second attempt are deleted. If records remain after a run, the
-next run settles them (`skytext.table.commits.adoption`).
+no such record exists. If the worker of a task died, Ray repeats the task, so a unit may be staged
+twice. The record of the first attempt is then valid, and the files of the second attempt are
+deleted. If records remain after a run, the next run settles these records
+(`skytext.table.commits.adoption`).
 """
 
 from __future__ import annotations
@@ -40,22 +41,28 @@ _THREADS = 16
 class StagedUnit:
     """The record of one staged unit. A commit needs only this record.
 
-    A unit has either whole rows (``fragments``), or vectors for existing rows (``column``).
+    A unit contains whole rows, or vectors for existing rows. ``fragments`` is set if the unit
+    contains rows. ``column`` is set if the unit contains vectors.
 
     Attributes:
         unit_id: id of the unit, unique across all runs. It is written to every row.
-        num_rows: number of rows in the fragments (checked at the commit), or number of vectors.
+        num_rows: number of rows in the fragments, or number of vectors. A commit of rows checks
+            this number.
         dim: length of a vector.
-        fragments: Lance's metadata of each fragment, as JSON strings.
-        image_ids: ids of the rows' images.
+        fragments: the metadata of each fragment in Lance's format, as JSON strings.
+        image_ids: ids of the images in the rows.
         caption_fingerprint: caption fingerprint of the run that staged the unit.
         embedding_fingerprint: embedding fingerprint of the run that staged the unit.
-        replaces: for each image with an existing row, the unit id of that row. The commit removes
-            the existing row and adds the new row.
-        removes: ids of images whose rows the commit removes without adding a new row.
-        column: the column of the vectors (`VectorColumn.to_json`); empty if the unit has rows.
-        files: paths of the files of vectors, relative to the data folder of the data set.
-        columns: names of the vector columns in the fragments; empty in records of old releases.
+        replaces: maps the id of each image that has an existing row to the unit id of this row. The
+            commit removes the existing row and adds the new row.
+        removes: ids of images. The commit removes the rows of these images and adds no new rows for
+            them.
+        column: the column of the vectors, as JSON string (`VectorColumn.to_json`). It is empty if
+            the unit contains rows.
+        files: paths of the files that contain the vectors, relative to the data folder of the data
+            set.
+        columns: names of the vector columns in the fragments. It is empty if an old release wrote
+            the record.
     """
 
     unit_id: str
@@ -73,7 +80,7 @@ class StagedUnit:
 
     @property
     def outdated_ids(self) -> list[str]:
-        """Ids of the images whose existing rows the commit removes."""
+        """Ids of the images. The commit removes the existing rows of these images."""
         return [*self.replaces, *self.removes]
 
     def to_json(self) -> bytes:
@@ -99,14 +106,17 @@ def stage_rows(
     replaces: Mapping[str, str] | None = None,
     removes: Sequence[str] = (),
 ) -> StagedUnit:
-    """Write ``rows`` (of `images_schema`) as uncommitted fragments, and then write the record.
+    """Write rows as uncommitted fragments, and then write the record.
+
+    The schema of ``rows`` must be `images_schema`. The record contains the other arguments, see
+    `StagedUnit`.
 
     Returns:
-        The unit's record. If an earlier attempt wrote a record, it is that record.
+        The record of the unit. If an earlier attempt wrote a record, its record is returned.
 
     Raises:
-        JobError: the number of rows in the fragments differs from the number in ``rows``, or a
-            store request failed.
+        JobError: the number of written rows differs from the number of rows in ``rows``, or a store
+            request failed.
     """
     fragments = _write(location, rows) if rows.num_rows else []
     written = sum(fragment.physical_rows for fragment in fragments)
@@ -132,8 +142,8 @@ def stage_rows(
 def keep_record(location: TableLocation, unit: StagedUnit) -> StagedUnit:
     """Create the record of a unit whose files are written, and return the record.
 
-    If an earlier attempt created a record, that record is returned, and the files of ``unit`` are
-    deleted.
+    If an earlier attempt already created a record, the earlier record is returned, and the files of
+    ``unit`` are deleted.
 
     Raises:
         JobError: a store request failed.
@@ -173,7 +183,7 @@ def staged_unit_ids(location: TableLocation) -> list[str]:
 
 
 def read_records(location: TableLocation, unit_ids: Sequence[str]) -> list[StagedUnit]:
-    """Return the records of units, in the same order.
+    """Return the records of units, in the order of ``unit_ids``.
 
     Raises:
         JobError: a record is missing, or a store request failed.
@@ -200,16 +210,16 @@ def find_records(
 
 
 def forget_records(location: TableLocation, units: Sequence[StagedUnit]) -> None:
-    """Delete the records of settled units, and their files of vectors.
+    """Delete the records of settled units, and the files that contain the vectors of these units.
 
-    The files of vectors are no longer needed, because a commit copies the vectors.
+    The files are not needed any more, because a commit copies the vectors.
     """
     StateStore(location).delete([record_path(unit.unit_id) for unit in units])
     delete_files(location, [path for unit in units for path in unit.files])
 
 
 def data_files(unit: StagedUnit) -> list[str]:
-    """Return the unit's files, relative to the data folder of the data set."""
+    """Return the paths of the unit's files, relative to the data folder of the data set."""
     rows = [file.path for fragment in fragments_of(unit) for file in fragment.files]
     return [*rows, *unit.files]
 
@@ -247,11 +257,12 @@ def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
 
 
 def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
-    """Return whether the vectors in the unit's rows fit the columns of a version.
+    """Return whether the vectors in the unit's rows belong to the vector columns of a version.
 
-    Two faults are detected. If the unit was staged before the active column was added, its files
-    have no field ids of this column, so its rows would have no vectors. If the unit has vectors of
-    a column that was dropped, the version may use the same field ids for a different column.
+    The result is False in two cases. In the first case, the unit was staged before the active
+    column was added. The files of the unit then have no field ids of this column, so the rows would
+    have no vectors. In the second case, the unit has vectors for a column that was dropped. The
+    version may then use the same field ids for a different column.
     """
     ids = {
         field.name(): {leaf.id() for leaf in field.children()}
@@ -275,8 +286,8 @@ def to_images_table(
 ) -> pa.Table:
     """Convert the columns to the order and types of the table, and add the column ``hit``.
 
-    The column ``metadata`` contains strings in ``rows`` and becomes Arrow JSON. The columns
-    ``vectors`` and ``pending_vectors`` are renamed to the names of the arguments ``vectors`` and
+    The column ``metadata`` contains strings in ``rows``. It is converted to Arrow JSON. The columns
+    ``vectors`` and ``pending_vectors`` get the column names of the arguments ``vectors`` and
     ``pending``.
     """
     schema, renamed = images_schema(vectors), {vectors.name: "vectors"}

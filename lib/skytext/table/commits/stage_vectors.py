@@ -1,10 +1,10 @@
-"""Write vectors of images to an uncommitted file, with a durable record.
+"""Write vectors of images to an uncommitted file, and a record of this file.
 
-The record has the same form as a record of rows (`skytext.table.commits.stage_rows`). The record
+The record has the same format as a record of rows (`skytext.table.commits.stage_rows`). The record
 names the vector column and one Lance file. For each image, the file contains the image id, a key of
-the embedded content (`skytext.table.rows.missing_vectors.KEY`), and the vector. The key shows
-whether the content of a row has changed since its vector was computed. So the next run can use the
-vectors of a dead run.
+the embedded content (`skytext.table.rows.missing_vectors.KEY`), and the vector. The next run can
+use the vectors that a dead run staged. It compares the stored key with the key of the current
+content of the row. If the keys differ, the content has changed after the vector was computed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def stage_vectors(
     Args:
         location: the table.
         unit_id: id of the unit, unique across all runs.
-        column: the vector column, with its ``dim``.
+        column: the vector column. Its ``dim`` must be set.
         image_ids: ids of the images.
-        keys: keys of the embedded content, see `skytext.table.rows.missing_vectors.KEY`.
-        vectors: array of the column's type, one entry per image.
+        keys: keys of the embedded content, one per image. See
+            `skytext.table.rows.missing_vectors.KEY`.
+        vectors: array of vectors, one entry per image. Its type is the type of the column.
 
     Returns:
-        The unit's record. If an earlier attempt wrote a record, it is that record.
+        The record of the unit. If an earlier attempt wrote a record, its record is returned.
 
     Raises:
         JobError: a store request failed.
@@ -79,7 +80,7 @@ def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Tab
 
     Args:
         location: the table.
-        units: the units. All must have vectors of the same column.
+        units: the units. All units must have vectors of the same column.
 
     Returns:
         Table with image_id (string), key (string), and the vector column.

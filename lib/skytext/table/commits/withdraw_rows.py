@@ -1,4 +1,4 @@
-"""Withdraw images: their rows and captions stay, but searches no longer find them."""
+"""Withdraw images. Their rows and captions are kept, but searches do not find these images."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ def withdraw_rows(
     reason: str,
     check_claim: Callable[[], None],
 ) -> int:
-    """Withdraw images, and return the new version.
+    """Withdraw images, and return the number of the new version.
 
-    Already withdrawn images are skipped, so an interrupted call can be repeated.
+    Images that are already withdrawn are skipped. So an interrupted call can be repeated.
 
     Args:
         table: the table's latest version.
         image_ids: ids of the images.
         run_id: id of the run. It is the prefix of every unit id.
-        reason: text for ``failure.detail``.
-        check_claim: function that is called before each commit. It raises if the claim is lost.
+        reason: the reason of the withdrawal. It is written to ``failure.detail``.
+        check_claim: function that is called before each commit. It raises an error if the claim is
+            lost.
 
     Raises:
-        CommitConflictError: another process committed without the claim.
+        CommitConflictError: another process committed to the table without holding the claim.
         JobError: a store request failed.
     """
     column = table.text_column

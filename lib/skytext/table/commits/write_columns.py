@@ -1,10 +1,11 @@
-"""Add staged vectors to the fragments of their images. Each fragment gets one new column file.
+"""Add staged vectors to existing rows. Each changed fragment gets one new column file.
 
-The index on the vector column then no longer covers these fragments (``fields_modified``). All
-other indexes, the row addresses and the row copies stay valid.
+The index on the vector column then does not cover the changed fragments any more
+(``fields_modified``). All other indexes, the row addresses and the row copies stay valid.
 
 A vector is added to a row if the image id and the embedded content match. A vector is skipped if
-its row was removed, or if the row has a new image or description. An existing vector is kept.
+the row was removed, or if the image or the description has changed. If the row already has a
+vector, this vector is kept.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from skytext.table.vector_columns import VectorColumn
 def vectors_update(
     table: ImagesTable, column: VectorColumn, vectors: pa.Table
 ) -> lance.LanceOperation.Update | None:
-    """Return the operation that adds vectors to a version; None if no row needs a vector.
+    """Return the operation that adds vectors to a version.
+
+    The result is None if no row needs one of the vectors.
 
     Args:
-        table: the version; it must have the column.
+        table: the version. It must have the column.
         column: column of the vectors.
         vectors: result of `skytext.table.commits.stage_vectors.read_vectors`.
     """
@@ -47,9 +50,12 @@ def vectors_update(
 
 
 def _of_keys(vectors: pa.Table, keys: dict[str, str | None]) -> pa.Table:
-    """Return the vectors that were computed from the current content of the rows."""
+    """Return the vectors that were computed from the current content of the rows.
+
+    ``keys`` maps the id of each image to the key of its current content.
+    """
     pairs = zip(*(vectors.column(name).to_pylist() for name in ("image_id", "key")), strict=True)
-    # If a row has no key, a change of its image cannot be detected, so its vector is accepted.
+    # If a row has no key, a change of the image cannot be detected, so the vector is accepted.
     fits = [image_id in keys and keys[image_id] in (key, None) for image_id, key in pairs]
     return vectors.filter(pa.array(fits, pa.bool_())).drop_columns(["key"])
 

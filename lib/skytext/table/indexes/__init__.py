@@ -1,1 +1,1 @@
-"""The indexes of a table: build, refresh, and measure them. Indexes with low recall are dropped."""
+"""Build, refresh and measure the indexes of a table. An index with low recall is dropped."""

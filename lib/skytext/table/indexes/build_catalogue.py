@@ -1,4 +1,4 @@
-"""Build the field catalogue by one scan of the described images. Memory use is bounded."""
+"""Build the field catalogue in one scan of the described images. The memory use is limited."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import DONE
 
 MAX_METADATA_FIELDS = 300
-"""Maximum number of metadata fields in a catalogue. Each kind of value of a field counts as one."""
+"""Maximum number of entries for metadata fields. A field has one entry for each kind of value."""
 MAX_VALUES = 1_000
-"""Maximum number of distinct values counted per field."""
+"""Maximum number of distinct values that are counted for each field."""
 MAX_VALUE_CHARS = 80
 """Maximum length of a counted string. Longer strings are not counted as values."""
 NUM_TOP_VALUES = 10
 _ROWS_A_BATCH = 4096
-# Columns whose value differs for almost every image.
+# In these columns, almost every image has a different value. So the values are not counted.
 _UNCOUNTED = {"image_id", "content_sha256", "member", "uri", "byte_length"}
 
 
 class _Tally:
-    """Running counts of the values of one kind in one field."""
+    """Counts of the values of one kind in one field. The counts grow during the scan."""
 
     def __init__(self, kind: FieldKind, *, is_counted: bool) -> None:
         self.kind = kind
@@ -74,7 +74,7 @@ class _Tally:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
 
     def _count(self, value: Any, times: int) -> None:
-        # A value is counted from its first image on, or not at all. So every count is complete.
+        # If a value is counted, it is counted from the first image on. So every count is complete.
         if self.values is None:
             return
         if value not in self.values:
@@ -103,7 +103,7 @@ class _Tally:
 
 @repeat_on_conflict
 def refresh_catalogue(table: ImagesTable) -> None:
-    """Build and store the catalogue of the latest version, unless its catalogue is up to date."""
+    """Build and store the catalogue of the latest version. A current catalogue is kept."""
     latest = ImagesTable.open(table.location)
     there = read_catalogue(latest.dataset)
     if there is None or there.coverage(latest.dataset) is not Coverage.ALL:
@@ -139,7 +139,7 @@ def make_catalogue(table: ImagesTable) -> FieldCatalogue:
 
 
 class _MetadataTally:
-    """Running counts of the values of all metadata fields."""
+    """Counts of the values of all metadata fields. The counts grow during the scan."""
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[tuple[str, ...], FieldKind], _Tally] = {}
@@ -167,7 +167,7 @@ class _MetadataTally:
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every value that is not null in an object and its nested objects, with its path."""
+    """Yield the path and the value of every field that is not null, including nested fields."""
     if not isinstance(value, dict) or len(path) == MAX_SEGMENTS:
         return
     for key, inner in value.items():
@@ -185,7 +185,10 @@ def _kind_of(value: Any) -> FieldKind:
 
 
 def _finite(number: float) -> float:
-    """Convert a JSON number to a finite float. A number that is too large becomes the limit."""
+    """Convert a JSON number to a finite float.
+
+    A number that is too large is replaced by the largest float.
+    """
     try:
         found = float(number)
     except OverflowError:

@@ -29,8 +29,9 @@ from skytext.table.indexes.vector_index import VectorPlan, choose_plan
 from skytext.table.schema import STATUS_OK
 from skytext.table.versions.promote_rollback import promote
 
-# The bbox has no index. On a million rows, a search in one country took 30 ms without an index. It
-# took 80 ms with an index on each of the four sides, because each index selects too many rows.
+# The bbox has no index. In a table of a million rows, a search in one country took 30 ms without an
+# index. With an index on each of the four sides, the search took 80 ms, because each index selects
+# too many rows.
 _SCALAR_INDEXES = (
     ("image_id", "BTREE"),
     ("shard", "BTREE"),
@@ -43,9 +44,9 @@ _SCALAR_INDEXES = (
 )
 
 BuildVectorIndex = Callable[[ImagesTable, VectorPlan], None]
-"""A function that builds `VECTOR_INDEX` on the active text column of the latest version.
+"""A function that builds and commits the index `VECTOR_INDEX`.
 
-It also commits the index.
+The index is built on the active column of caption vectors, in the latest version.
 """
 
 
@@ -54,18 +55,19 @@ class IndexReport:
     """The result of `build_indexes`.
 
     Attributes:
-        table_version: the version with the indexes.
+        table_version: the number of the version that has the new indexes.
         vector: kind of the vector index; None if searches are exact and use no vector index.
         num_partitions: number of partitions of the vector index.
-        num_bits: bits per vector element in the index; None if the kind has none.
+        num_bits: bits per vector element in the index; None if this kind of index has no such
+            number.
         nprobes: number of partitions that a filtered search reads. If ``search_effort`` is None,
             every search reads this number of partitions.
-        search_effort: effort of searches without a filter; see `Probing`.
+        search_effort: value of ``Probing.effort`` for searches without a filter.
         refine_factor: number of exactly scored candidates, as a multiple of k.
         recall_at_10: recall of the vector index. The ground truth is exact search.
         num_rows: number of rows with vectors.
-        num_fragments: number of fragments after merging.
-        promoted: whether this version was promoted.
+        num_fragments: number of fragments after small fragments were merged.
+        promoted: true if `build_indexes` promoted this version.
     """
 
     table_version: int
@@ -100,7 +102,7 @@ def build_indexes(
         table: any version of the table.
         config: the indexes to build, and the required recall.
         build_vector: function that builds the vector index; None to build it in this process.
-        promote_first: whether to promote the new version if no version is live.
+        promote_first: if no version is live, promote the new version.
 
     Raises:
         TableError: the table has no described image.
@@ -151,7 +153,10 @@ def drop_vector_index(table: ImagesTable, index: str) -> None:
 
 
 def is_vector_index_wanted(config: IndexConfig, num_rows: int) -> bool:
-    """Return whether a table with this number of rows with vectors needs a vector index."""
+    """Return whether a table needs a vector index.
+
+    ``num_rows`` is the number of rows that have vectors.
+    """
     return config.vector == "always" or (
         config.vector == "auto" and num_rows >= config.exact_below_rows
     )
@@ -160,7 +165,7 @@ def is_vector_index_wanted(config: IndexConfig, num_rows: int) -> bool:
 def report_of(
     indexed: ImagesTable, facts: VectorIndexFacts | None, num_ok: int, promoted: bool = False
 ) -> IndexReport:
-    """Return the report for a version that has all indexes."""
+    """Return the report about a version that has all indexes."""
     return IndexReport(
         table_version=indexed.version,
         vector=None if facts is None else facts.kind,
@@ -177,7 +182,7 @@ def report_of(
 
 
 def num_unindexed_rows(table: ImagesTable, index: str = VECTOR_INDEX) -> int | None:
-    """Return the number of rows that an index does not cover; None if there is no such index."""
+    """Return the number of rows that an index does not cover; None if the index does not exist."""
     if index not in index_names(table.dataset):
         return None
     return int(table.dataset.stats.index_stats(index)["num_unindexed_rows"])

@@ -1,7 +1,8 @@
-"""Measure the scores of the best images for unrelated queries.
+"""Measure the scores that images get by chance, with queries that fit no image.
 
-No image fits an unrelated query, but the best image for this query still has a score. If the best
-score of a search is not higher than most of these scores, its best image is a match by chance.
+An unrelated query fits no image of the archive. But for every unrelated query, one image has the
+highest score. This module measures these highest scores. If the highest score in a search is not
+above most of these scores, the found images may match by chance.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from skytext.table.queries.caption_queries import Floats
 from skytext.table.vector_columns import VectorKind
 
 QUANTILE = 0.95
-"""Share of the unrelated queries with a lower best score (see docs/background/ranking.md)."""
+"""Share of the unrelated queries whose best score is below the chance score.
+
+See docs/background/ranking.md.
+"""
 
 _COLUMNS: dict[VectorKind, Callable[[ImagesTable], Column]] = {
     VectorKind.TEXT: VariantVectors,
@@ -36,11 +40,11 @@ def measure_chance_scores(
 
     Args:
         table: any version of the table.
-        questions: for each kind of vector, the vectors of the unrelated queries: float32, shape
-            (queries, dim), unit length.
+        questions: maps each kind of vector to the vectors of the unrelated queries. The vectors are
+            float32, shape (queries, dim), unit length.
 
     Returns:
-        The stored scores. A kind without vectors in the table is omitted.
+        The stored scores. If the table has no vectors of a kind, this kind is omitted.
     """
     latest = ImagesTable.open(table.location)
     found = {}

@@ -1,4 +1,4 @@
-"""The index on image vectors. A table needs it if it is too large for exact search."""
+"""Build the index on image vectors. It is needed if the table is too large for exact search."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from skytext.table.rows.missing_vectors import image_column_of, num_with_vector
 def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:
     """Build the index on image vectors in the latest version. An existing index is replaced.
 
-    The ``index`` settings and the measurement are the same as for the index on caption vectors. If
-    the settings require no index, an existing index is dropped.
+    The index on caption vectors uses the same ``index`` settings and the same measurement. If the
+    settings require no index, an existing index is dropped.
 
     Returns:
-        The measured facts of the index; None if there is no index.
+        The measured facts of the index; None if no index was built.
 
     Raises:
         CommitConflictError: a run committed at the same time.
@@ -40,7 +40,8 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
         if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
             drop_vector_index(latest, IMAGE_VECTOR_INDEX)
         return None
-    # Merge before the index is built, so that the measured fragments are those that searches read.
+    # Merge before the index is built. The measurement then reads the same fragments as later
+    # searches.
     merge_fragments(latest.dataset)
     return build_measured(
         ImagesTable.open(table.location),
@@ -60,9 +61,10 @@ def image_index_facts(table: ImagesTable) -> VectorIndexFacts | None:
 
 
 def _plan(num_rows: int, dim: int, config: IndexConfig) -> VectorPlan:
-    # RaBitQ in Lance needs a dimension that is a multiple of 8. The configured RaBitQ may fit only
-    # the caption vectors, which have another dimension. So "auto" is used instead: it chooses
-    # RaBitQ if the dimension allows it, and scalar quantisation otherwise.
+    # RaBitQ in Lance needs a dimension that is a multiple of 8. If the settings require RaBitQ,
+    # this may be possible only for the caption vectors, which have another dimension. So "auto" is
+    # used for image vectors. It chooses RaBitQ if the dimension is a multiple of 8. If not, it
+    # chooses scalar quantisation.
     kind = "auto" if config.kind == "IVF_RQ" else config.kind
     return choose_plan(num_rows, dim, config.model_copy(update={"kind": kind}), memory_bytes())
 

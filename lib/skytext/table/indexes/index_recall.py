@@ -1,15 +1,15 @@
 """Measure the recall of a vector index, and choose the search settings.
 
-The columns that can be measured are in `skytext.table.indexes.measured_columns`. The ground truth
-is an exact search over all rows, in one pass for all queries. If a found image has the same score
-as the tenth nearest image, it counts as correct, as in ann-benchmarks. This rule is needed because
-archives contain many identical images.
+`skytext.table.indexes.measured_columns` contains the columns that can be measured. The ground truth
+is an exact search of all rows. All queries are searched in one scan of the rows. A found image
+counts as correct if it has at least the score of the tenth nearest image. This is the rule of
+ann-benchmarks. The rule is needed because archives contain many identical images.
 
-Each query is a stored vector plus noise. The noise is the difference of two other stored vectors,
-so it has the distribution of the data. The column sets the distance between the query and its
-stored vector.
+Each query is a stored vector plus noise. The noise is the difference of two other stored vectors.
+So the noise has the same distribution as the data. The column defines the cosine between the query
+and the stored vector.
 
-One half of the queries is used to choose the settings. The other half is used to measure the recall
+Half of the queries are used to choose the settings. The other half are used to measure the recall
 with these settings.
 """
 
@@ -31,38 +31,41 @@ _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
 _EFFORTS = (0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65, 0.7, 0.8)
 
-# Two cosines with a smaller difference count as equal, because the order of summation changes the
-# last digits.
+# Two cosines count as equal if their difference is below this number. The reason is that the order
+# of summation changes the last digits.
 _ROUNDING = 1e-5
 
 Ask = Callable[[Floats, Probing], Floats]
-"""A search with given settings. Returns the exact scores of the ten found images, best first."""
+"""A function that searches with given settings.
+
+It returns the exact scores of the ten found images, in descending order.
+"""
 Measure = Callable[[Probing], tuple[float, float]]
 
 
 class Column(Protocol):
-    """An indexed column of vectors of a version."""
+    """A vector column that has an index, in one version of a table."""
 
     @property
     def query_cosines(self) -> Sequence[float]:
-        """Cosines between queries and their stored vectors. The queries use them in turn."""
+        """The cosines between a query and its stored vector, used in turn."""
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return vectors of randomly chosen images in no particular order, one vector per image.
+        """Return one vector per image, for randomly chosen images in no particular order.
 
         Returns:
             float32, shape (≤ num_vectors, dim), unit length.
         """
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
-        """Yield the exact scores of one batch of images after another, shape (queries, images).
+        """Yield the exact scores of each batch of images, shape (queries, images).
 
         Args:
             queries: float32, shape (queries, dim), unit length.
         """
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
-        """Search in the same way as the service; see `Ask`."""
+        """Search in the same way as the service; the arguments and the result are as for `Ask`."""
 
 
 class Measured(NamedTuple):
@@ -70,8 +73,8 @@ class Measured(NamedTuple):
 
     Attributes:
         probing: the settings.
-        recall: average part of the ten nearest images that the search finds. The queries are not
-            those that were used to choose the settings.
+        recall: average share of the ten nearest images that the search finds. The queries of this
+            measurement were not used to choose the settings.
         num_queries: number of queries in this measurement.
     """
 
@@ -81,11 +84,11 @@ class Measured(NamedTuple):
 
 
 def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> Measured:
-    """Choose the search settings for a new index, and measure their recall.
+    """Choose the search settings for a new index, and measure the recall with these settings.
 
     Args:
-        column: column of a version with the index.
-        config: the required recall, and settings that the user has fixed.
+        column: the column, in a version that has the index.
+        config: the required recall, and the search settings that the user has set.
         num_partitions: number of partitions of the index.
     """
     queries = sample_queries(column, config.recall_queries)
@@ -104,7 +107,8 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     if by_effort is None and config.search_effort is not None and efforts[-1]:
         (by_effort,) = efforts[-1]
     nprobes = [_by_nprobes(config, num_partitions, factor) for factor in refinements]
-    # The settings with an effort and the settings with nprobes share one refine factor if possible.
+    # If possible, use one refine factor for the settings with an effort and the settings with
+    # nprobes.
     first = len(refinements) if by_effort is None else 1
     if by_effort is not None:
         nprobes = nprobes[refinements.index(by_effort.refine_factor) :]
@@ -135,7 +139,7 @@ def sample_queries(column: Column, num_queries: int) -> Floats:
     noise = others - more
     noise -= (noise * vectors).sum(axis=1, keepdims=True) * vectors
     lengths = np.linalg.norm(noise, axis=1, keepdims=True)
-    # If all vectors are equal, the noise is zero. Every query then finds its stored vector.
+    # If all vectors are equal, the noise is zero. Every query then equals its stored vector.
     noise = np.where(lengths > 1e-6, noise / np.maximum(lengths, 1e-6), 0)
     cosines = np.resize(column.query_cosines, (num_queries, 1))
     queries = cosines * vectors + np.sqrt(1 - cosines**2) * noise
@@ -144,9 +148,10 @@ def sample_queries(column: Column, num_queries: int) -> Floats:
 
 
 def exact_scores(column: Column, queries: Floats) -> Floats:
-    """Return the exact scores of the ten nearest images of each query, shape (queries, ≤ 10).
+    """Return the exact scores of the ten nearest images for each query.
 
-    All images are read once. Only one batch is in memory at a time.
+    The shape of the result is (queries, ≤ 10). All images are read once. Only one batch is in
+    memory at a time.
     """
     best = np.empty((len(queries), 0), np.float32)
     for here in column.scores(queries):
@@ -157,13 +162,14 @@ def exact_scores(column: Column, queries: Floats) -> Floats:
 
 
 def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float) -> Probing | None:
-    """Return the fastest settings with the required recall; None if no settings have it.
+    """Return the fastest settings with the required recall; None if no settings reach this recall.
 
     Args:
-        measure: function that returns the recall and the seconds per query of some settings.
-        ladders: one list of settings for each refine factor, in ascending order of the factor. Each
-            list starts with the narrowest settings (fewest partitions). A larger refine factor is
-            tried only with fewer partitions, because otherwise it cannot be faster.
+        measure: function that gets settings, and returns the recall and the seconds per query.
+        ladders: one list of settings for each refine factor. The lists are in ascending order of
+            the factor. Each list starts with the settings that read the fewest partitions (the
+            narrowest settings). A larger refine factor is tried only with fewer partitions, because
+            it cannot be faster with the same number of partitions.
         wanted: the required recall.
     """
     best: tuple[float, int, Probing] | None = None
@@ -184,11 +190,11 @@ def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float
 def _narrowest(
     measure: Measure, steps: Sequence[Probing], wanted: float
 ) -> tuple[Probing, float] | None:
-    """Return the narrowest settings with the required recall, and their seconds per query.
+    """Return the narrowest settings with the required recall, and the seconds per query.
 
-    The search starts with narrow settings, because the widest settings cost as much as all others
-    together. It measures every second entry of ``steps`` until an entry has the required recall. It
-    then also measures the skipped entry before this entry.
+    Narrow settings are measured first, because measuring the widest settings takes as long as
+    measuring all other settings. Every second entry of ``steps`` is measured until an entry has the
+    required recall. Then the skipped entry before this entry is also measured.
     """
     last = len(steps) - 1
     asked = -1
@@ -207,7 +213,7 @@ def _narrowest(
 def judge(
     ask: Ask, queries: Floats, truth: Floats, settings: Sequence[Probing], wanted: float
 ) -> Measured:
-    """Measure settings in order until some have the required recall; return the last result."""
+    """Measure settings in order until the required recall is reached. Return the last result."""
     recall = 0.0
     for probing in settings:
         recall, _ = _measure_setting(ask, queries, truth, probing)
@@ -217,11 +223,12 @@ def judge(
 
 
 def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing]:
-    """Return the chosen settings, and further settings to try if the chosen ones fail.
+    """Return the chosen settings, followed by settings to try if the chosen settings fail.
 
-    These are first all wider settings with the same refine factor. Larger refine factors follow,
-    because more partitions do not help if the codes of the index are too coarse for some queries.
-    For each larger refine factor, the list has the chosen width and the maximum width.
+    First come all wider settings (with more partitions) that have the same refine factor. Then come
+    settings with larger refine factors. Larger refine factors are needed because more partitions do
+    not help if the codes of the index are too coarse for some queries. For each larger refine
+    factor, the list has two entries, with the chosen width and the maximum width.
     """
     for place, ladder in enumerate(ladders):
         if chosen in ladder:
@@ -236,7 +243,7 @@ def _refinements(config: IndexConfig) -> Sequence[int]:
 
 
 def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
-    """Return the settings with an effort to try, narrowest first."""
+    """Return the settings to try that have an effort, narrowest first."""
     if config.nprobes is not None:
         return []
     efforts = _EFFORTS if config.search_effort is None else (config.search_effort,)
@@ -244,7 +251,7 @@ def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> 
 
 
 def _by_nprobes(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
-    """Return the settings with a fixed number of partitions to try, narrowest first."""
+    """Return the settings to try that have a fixed number of partitions, narrowest first."""
     if config.nprobes is not None:
         return [Probing(config.nprobes, refine_factor)]
     fewer = [nprobes for nprobes in _NPROBES if nprobes < num_partitions]

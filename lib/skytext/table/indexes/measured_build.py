@@ -31,13 +31,13 @@ def build_measured(
 
     Args:
         table: the table's latest version.
-        config: the required recall, and settings that the user has fixed.
+        config: the required recall, and the search settings that the user has set.
         plan: the settings for building the index.
         num_rows: number of images in the index.
         index: name of the index.
-        what: description of the index for the error message.
-        build: function that builds the index on the given version, and commits it.
-        column_of: function that returns the indexed column of a version that has the index.
+        what: description of the index, for the error message.
+        build: function that gets a version and a plan. It builds the index and commits it.
+        column_of: function that gets a version with the index, and returns the indexed column.
 
     Raises:
         IndexRecallError: the recall is too low. The index is dropped.
@@ -98,5 +98,5 @@ def _found(measured: Measured) -> str:
 
 
 def _num_partitions(dataset: lance.LanceDataset, index: str) -> int:
-    """Return the actual number of partitions. Lance makes fewer than planned for few vectors."""
+    """Return the number of partitions. If there are few vectors, Lance makes fewer than planned."""
     return int(dataset.stats.index_stats(index)["indices"][0]["num_partitions"])

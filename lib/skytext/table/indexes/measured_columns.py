@@ -1,4 +1,4 @@
-"""The indexed vector columns, with the interface of `skytext.table.indexes.index_recall.Column`."""
+"""Vector columns that implement the protocol `skytext.table.indexes.index_recall.Column`."""
 
 from __future__ import annotations
 
@@ -28,22 +28,27 @@ from skytext.table.vector_columns import VectorColumn
 
 
 class _Vectors:
-    """An indexed vector column of a version. The score of an image is that of its best vector."""
+    """A vector column that has an index. The score of an image is the score of its best vector."""
 
     def __init__(self, table: ImagesTable, column: VectorColumn, index: str) -> None:
         self._table = table
         self._column = column
-        # A run may have committed rows during the index build.
+        # A run may have committed rows while the index was built. The index does not cover these
+        # rows.
         self._covered = is_covered(table.dataset, index)
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
-        """Yield the cosine of each query and the best vector of each image that has vectors."""
+        """Yield scores for each batch of images, shape (queries, images).
+
+        The score is the cosine between the query and the best vector of the image. Images without
+        vectors are omitted.
+        """
         for batch in scan_variants(self._table, column=self._column):
             if len(batch.ids):
                 yield np.maximum.reduceat(queries @ batch.vectors.T, batch.offsets, axis=1)
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
-        """Return the exact scores of the images that a search finds, best first."""
+        """Return the exact scores of the images that a search finds, in descending order."""
         table, column = self._table, self._column
         found = nearest(table, query, NEIGHBOURS, probing, covered=self._covered, column=column)
         variants = take_variants(table, found.ids, column)
@@ -52,13 +57,13 @@ class _Vectors:
 
 
 class VariantVectors(_Vectors):
-    """The caption vectors. An image has several.
+    """The caption vectors. An image has several caption vectors.
 
-    The cosine of a query and its stored vector is one of three values. The values 0.9 and 0.8 are
-    typical cosines of a real caption and the nearest other real caption. (For the validation
-    captions of RSITMD and RSICD, embedded by all-MiniLM-L6-v2, the medians are 0.90 and 0.85, and
-    the lower quartiles are 0.81 and 0.75.) The value 0.65 is typical of short queries, such as the
-    name of a class (docs/background/ranking.md, "Short queries").
+    The cosine between a query and its stored vector is one of three values. The values 0.9 and 0.8
+    are typical for the cosine between a real caption and the nearest other real caption. (For the
+    validation captions of RSITMD and RSICD, embedded by all-MiniLM-L6-v2, the medians are 0.90 and
+    0.85, and the lower quartiles are 0.81 and 0.75.) The value 0.65 is typical for short queries,
+    such as the name of a class (docs/background/ranking.md, "Short queries").
 
     Args:
         table: a version with the index.
@@ -82,12 +87,13 @@ class VariantVectors(_Vectors):
 
 
 class ImageVectors(_Vectors):
-    """The image vectors. An image has at most one.
+    """The image vectors. An image has at most one image vector.
 
-    Real queries are words, which the text encoder of the model embeds. Vectors of words are far
-    from the vectors of all images: the cosine of an image and its caption in CLIP is at most about
-    0.4 (Hessel et al., CLIPScore, EMNLP 2021). Such a query needs more partitions than a query near
-    an image. Measured queries with cosines of 0.9 and 0.8 would lead to too few partitions.
+    Real queries are words. The text encoder of the model computes their vectors. Such vectors are
+    not close to the vector of any image. In CLIP, the cosine between an image and its caption is at
+    most about 0.4 (Hessel et al., CLIPScore, EMNLP 2021). A query that is far from all images needs
+    more partitions than a query close to an image. So a measurement with cosines of 0.9 and 0.8
+    would choose too few partitions.
 
     Args:
         table: a version with the index.
@@ -100,7 +106,7 @@ class ImageVectors(_Vectors):
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
         """Return the vectors of randomly chosen images that have a vector."""
-        # Choose among the rows with a vector, because they may be only a few of all rows.
+        # Choose only from rows that have a vector, because most rows may have no vector.
         there = self._table.dataset.scanner(
             columns=[], with_row_id=True, filter=f"{DONE} AND {self._column.name} IS NOT NULL"
         )

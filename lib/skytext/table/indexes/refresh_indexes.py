@@ -1,8 +1,8 @@
 """Add new rows to the indexes of a table. The cost depends on the number of new rows.
 
-New rows are indexed in a new segment of the vector index, and are added to the other indexes. The
-vector index keeps its partitions. The vector index is rebuilt only if the table has grown
-considerably or if the recall is too low.
+The vector index gets a new segment that contains the new rows. Its partitions do not change. The
+new rows are also added to the other indexes. The vector index is rebuilt only if the table has
+grown considerably or if the recall is too low.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ _COLUMNS: dict[str, Callable[[ImagesTable], Column]] = {
 def refresh_indexes(
     table: ImagesTable, config: IndexConfig, build_vector: BuildVectorIndex | None = None
 ) -> IndexReport:
-    """Make every index of the latest version cover all rows. No version is promoted.
+    """Update all indexes of the latest version, so that they cover all rows.
+
+    No version is promoted.
 
     Args:
         table: any version of the table.
@@ -88,9 +90,9 @@ def refresh_indexes(
 
 
 def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_rows: int) -> bool:
-    """Return whether it is enough to add the new rows to a vector index.
+    """Return whether a vector index can be refreshed by adding the new rows.
 
-    False means that the index must be built or dropped.
+    If the result is False, the index must be built or dropped.
     """
     facts = read_facts(table.dataset, index)
     if not num_rows or not is_vector_index_wanted(config, num_rows):
@@ -106,9 +108,9 @@ def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_r
 def _refresh_vector_index(
     table: ImagesTable, config: IndexConfig, index: str, num_rows: int
 ) -> None:
-    """Add a segment for new rows. Merge segments if there are too many.
+    """Add a segment for the new rows. If there are too many segments, merge them.
 
-    Measure the recall if enough rows were added after the last measurement.
+    If many rows were added after the last measurement, measure the recall again.
     """
     latest = ImagesTable.open(table.location)
     facts = read_facts(latest.dataset, index)
@@ -116,8 +118,9 @@ def _refresh_vector_index(
         return
     if not is_covered(latest.dataset, index):
         facts = _with_added(facts, num_unindexed_rows(latest, index) or 0)
-        # Store the count before the segment is added. If the process stops between the two steps,
-        # the next refresh counts the rows twice. In the other order, they might not be counted.
+        # Store the number of new rows before the segment is added. If the process stops between
+        # these two steps, the next refresh counts the rows twice. If the segment were added first,
+        # the rows might never be counted.
         store_facts(latest.dataset, facts, index)
         latest = ImagesTable.open(table.location)
         segments = num_segments(latest.dataset, index)
@@ -141,7 +144,7 @@ def _with_added(facts: VectorIndexFacts, num_rows: int) -> VectorIndexFacts:
 def _measured(
     table: ImagesTable, config: IndexConfig, index: str, facts: VectorIndexFacts, num_rows: int
 ) -> VectorIndexFacts:
-    """Measure the recall with the same search settings, and return the updated facts."""
+    """Measure the recall with the existing search settings, and return the updated facts."""
     column = _COLUMNS[index](table)
     queries = sample_queries(column, config.recall_queries)
     found = judge(
@@ -174,7 +177,7 @@ def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -
 
 @repeat_on_conflict
 def _add_new_rows(table: ImagesTable) -> None:
-    """Add new rows to the full-text and scalar indexes that do not cover them."""
+    """Add the new rows to the full-text index and the scalar indexes."""
     latest = ImagesTable.open(table.location)
     names = [
         name

@@ -1,4 +1,4 @@
-"""A full-text index in memory. It ranks in the same way as the full-text index of a table."""
+"""A full-text index in memory. It computes the same ranking as the full-text index of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytext.captions.parsing import composed
 
 
 class TextIndex:
-    """An inverted index of Lance in memory: BM25, English stems, no stop words.
+    """An inverted index of Lance, in memory. It uses BM25 scores and Lance's default settings.
 
     Args:
         texts: the documents.

@@ -8,14 +8,16 @@ from typing import Any
 
 from skytext.config.index import IndexConfig, VectorIndexKind
 
-# k-means with 64 vectors per partition takes a quarter of the time of 256, and has equal recall.
+# k-means with 64 vectors per partition takes a quarter of the time that it takes with 256 vectors
+# per partition. The recall is the same.
 _SAMPLE_RATE = 64
-# At equal recall, RaBitQ was by far the cheapest kind to build (docs/benchmarks.md).
-# lance-ray and Lance have different default numbers of bits, so the number is always given. With 3
-# bits and a third more candidates, the recall was the same as with 5 bits, and the build took four
-# fifths of the time.
+# At the same recall, an index of the kind RaBitQ was built much faster than every other kind
+# (docs/benchmarks.md). lance-ray and Lance have different defaults for the number of bits, so the
+# number is always passed. With 3 bits and a third more candidates, the recall was the same as with
+# 5 bits, and the build took four fifths of the time.
 _RQ_BITS = (3, 1)
-# Size of a row id and of the values that RaBitQ stores per vector in addition to the bits.
+# For each vector, RaBitQ stores a row id and other values in addition to the bits. This number is
+# the size of the row id and the other values, in bytes.
 _BYTES_BESIDE_CODE = 24
 
 
@@ -24,10 +26,10 @@ class VectorPlan:
     """The settings for building a vector index.
 
     Attributes:
-        kind: Lance's name of the index type.
+        kind: name of the index type in Lance.
         num_partitions: number of IVF partitions.
-        num_bits: bits per vector element; None if the kind has none.
-        num_sub_vectors: number of sub-vectors of product quantisation; None if the kind has none.
+        num_bits: bits per vector element; None if this kind of index has no such number.
+        num_sub_vectors: number of sub-vectors in product quantisation; None for other kinds.
     """
 
     kind: str
@@ -36,7 +38,7 @@ class VectorPlan:
     num_sub_vectors: int | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of Lance's ``create_index``, except column, kind and name."""
+        """Return the arguments for Lance's ``create_index``, except column, kind and name."""
         options: dict[str, Any] = {
             "metric": "cosine",
             "num_partitions": self.num_partitions,
@@ -50,17 +52,17 @@ class VectorPlan:
 
 
 def choose_plan(num_vectors: int, dim: int, config: IndexConfig, memory_bytes: int) -> VectorPlan:
-    """Choose an index by the number and dimension of the vectors and the size of the memory.
+    """Choose an index for a number of vectors, their dimension and the memory size.
 
-    The default is RaBitQ, with 3 bits if the index then fits in half of the memory, and otherwise
-    with 1 bit. RaBitQ needs a dimension that is a multiple of 8. For other dimensions, scalar
-    quantisation is used. Configured values are used unchanged.
+    The default is RaBitQ with 3 bits. If this index would need more than half of the memory, RaBitQ
+    with 1 bit is used. RaBitQ needs a dimension that is a multiple of 8. For other dimensions,
+    scalar quantisation is used. A value in the configuration replaces the default.
 
     Args:
         num_vectors: number of variants of all images.
         dim: length of a vector.
-        config: the configured values.
-        memory_bytes: memory size of the machine that searches.
+        config: the settings of the index.
+        memory_bytes: memory size of the machine that searches, in bytes.
     """
     kind: VectorIndexKind = config.kind
     if kind == "auto":
@@ -86,10 +88,10 @@ def index_bytes(num_vectors: int, dim: int, num_bits: int) -> int:
 
 
 def choose_partitions(num_vectors: int) -> int:
-    """Return the number of IVF partitions: half of the square root of the number of vectors.
+    """Return the number of IVF partitions. It is half of the square root of the number of vectors.
 
-    For five million vectors this is about 1,024. At the same recall, a search reads half of the
-    vectors that it reads with 512 partitions. The build takes two thirds of the time of a build
-    with 2,048 partitions (docs/reference/retrieval.md).
+    For five million vectors, this number is about 1,024. Compared with 512 partitions, a search
+    with the same recall reads half as many vectors. Compared with 2,048 partitions, the build takes
+    two thirds of the time (docs/reference/retrieval.md).
     """
     return max(1, round(math.sqrt(num_vectors) / 2))

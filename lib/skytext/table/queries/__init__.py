@@ -1,1 +1,1 @@
-"""Queries on one version of a table: nearest rows, rows with given words, and hit fields."""
+"""Query one version of a table by vectors, words and conditions, and read the fields of hits."""

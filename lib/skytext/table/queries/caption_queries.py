@@ -1,10 +1,11 @@
-"""Queries on one version of a table, by a condition, by a vector, or by words.
+"""Find rows in one version of a table by a condition, by a vector, or by words.
 
-An image has several caption vectors (variants) and at most one image vector. An image vector is
-treated as the only variant of its image. So every function in this module works for both.
+An image has several caption vectors (variants) and at most one image vector. This module treats an
+image vector as the only variant of the image. So every function in this module works for caption
+vectors and for image vectors.
 
-Rows are identified by their row id, which is valid only in one version. The functions return row
-ids and numbers. The fields of a hit are fetched after ranking, and only for the rows on the page.
+A row is identified by its row id. A row id is valid only in one version. The functions return row
+ids and numbers. The fields of the hits are read after ranking, and only for the rows on the page.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Variants(NamedTuple):
 
     Attributes:
         ids: row ids, shape (images,).
-        vectors: float32, shape (variants, dim), grouped by image.
-        offsets: shape (images,), index of each image's first variant. Each image has at least one
-            variant.
+        vectors: float32, shape (variants, dim). All vectors of one image are consecutive.
+        offsets: shape (images,). For each image, this is the index of its first variant in
+            ``vectors``. Each image has at least one variant.
     """
 
     ids: RowIds
@@ -47,7 +48,7 @@ class Variants(NamedTuple):
     offsets: NDArray[np.intp]
 
     def of_rows(self, ids: RowIds) -> list[Floats]:
-        """Return one array of vectors, shape (variants, dim), for each of ``ids``."""
+        """Return one array of vectors for each id in ``ids``, shape (variants, dim)."""
         order = np.argsort(self.ids)
         places = order[np.searchsorted(self.ids, ids, sorter=order)]
         ends = np.append(self.offsets[1:], len(self.vectors))
@@ -59,8 +60,8 @@ class Found(NamedTuple):
 
     Attributes:
         ids: row ids, shape (rows,).
-        scores: float32, shape (rows,): estimated cosine of the best variant, or BM25 with the
-            statistics of the whole table.
+        scores: float32, shape (rows,). A score is the estimated cosine of the best variant, or a
+            BM25 score that uses the statistics of the whole table.
     """
 
     ids: RowIds
@@ -68,7 +69,7 @@ class Found(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Some images, with keys that identify an image and its content.
+    """Some images and their keys. A key identifies an image and the content of the image.
 
     Attributes:
         ids: row ids, shape (images,).
@@ -131,7 +132,7 @@ def _fragments(table: ImagesTable, ids: Sequence[int]) -> list[lance.LanceFragme
 
 
 def count_matching(table: ImagesTable, where: Condition | None = None) -> int:
-    """Return the number of described images that match a condition; None matches all images."""
+    """Return the number of described images that match a condition. None matches all images."""
     return int(table.dataset.count_rows(filter=_condition(where)))
 
 
@@ -145,22 +146,23 @@ def nearest(
     covered: bool = False,
     column: VectorColumn | None = None,
 ) -> Found:
-    """Find the images with the nearest variants, with a vector index.
+    """Find the images with the nearest variants. A vector index is used.
 
-    The scores are estimates from the codes of the index. So more than ``k`` images are returned,
-    and the caller must score them exactly. (`take_variants` for this costs half as much as Lance's
-    own refinement.) Fewer images may be returned even if more images match, because an index reads
-    only the partitions near the query.
+    The scores are estimated from the codes of the index. So this function returns more than ``k``
+    images, and the caller must compute their exact scores. To compute exact scores with
+    `take_variants` takes half as long as with Lance's own refinement. The function may also return
+    fewer than ``k`` images although more images match, because a search with an index reads only
+    the partitions near the query.
 
     Args:
         table: a version with a vector index.
         vector: float32, shape (dim,), unit length.
-        k: number of images that are needed after exact scoring, at least 1.
+        k: number of images that the caller needs after exact scoring, at least 1.
         probing: the search settings.
         where: the condition that images must match; None for all images.
-        covered: whether the index covers every row. The filter on described rows is then omitted,
-            because only described rows have vectors. A search of 100,000 images takes 5 ms instead
-            of 6 ms without this filter.
+        covered: true if the index covers every row. The filter on described rows is then omitted,
+            because only described rows have vectors. Without this filter, a search of 100,000
+            images takes 5 ms. With this filter, it takes 6 ms.
         column: the indexed column; None for the caption vectors.
     """
     condition = None if where is None and covered else _condition(where)
@@ -182,8 +184,8 @@ def nearest(
 
 
 def near(column: str, vector: Floats, k: int) -> dict[str, Any]:
-    """Return Lance's argument ``nearest`` that finds the ``k`` nearest rows in a column."""
-    # Pass an Arrow array: Lance copies a NumPy array twice, which takes a third of a millisecond.
+    """Return the argument ``nearest`` for Lance. It finds the ``k`` nearest rows in a column."""
+    # Pass an Arrow array, because Lance copies a NumPy array twice. The two copies take 0.3 ms.
     return {"column": column, "q": pa.array(vector, pa.float32()), "k": k, "metric": "cosine"}
 
 
@@ -196,20 +198,21 @@ def word_scores(
     ids: RowIds | None = None,
     uncovered: Sequence[int] | None = None,
 ) -> Found:
-    """Find the images with the best BM25 scores for some words, with the full-text index.
+    """Find the images with the best BM25 scores for some words. The full-text index is used.
 
-    If ``uncovered`` is None, only rows that the index covers are found. If it is given, only rows
-    in these fragments are found. The BM25 scores of such rows use the statistics of the index and
-    of the rows that are scored in the same call. So these scores depend on the number of such rows.
+    If ``uncovered`` is None, only rows that the index covers are found. If ``uncovered`` is set,
+    only rows in these fragments are found. The BM25 scores of rows in these fragments use the
+    statistics of the index and of all rows that are scored in the same call. So the scores depend
+    on the number of rows that are scored in the same call.
 
     Args:
         table: a version with a full-text index.
-        words: plain text, not a query language. It is split into words in the same way as the
+        words: plain text. It contains no operators. It is split into words in the same way as the
             indexed texts.
         limit: maximum number of rows, at least 1.
         where: the condition that images must match; None for all images.
-        ids: ids of the rows to score, at least one; None for all rows. This does not change the
-            scores of these rows.
+        ids: ids of the rows to score, at least one; None for all rows. The scores of these rows are
+            the same as in a search of all rows.
         uncovered: ids of the fragments that the index does not cover.
     """
     from lance.query import MatchQuery
@@ -237,7 +240,7 @@ def word_scores(
 
 
 def take_variants(table: ImagesTable, ids: RowIds, column: VectorColumn | None = None) -> Variants:
-    """Return the vectors of rows in the order of ``ids``. Rows without a vector are omitted.
+    """Return the vectors of rows, in the order of ``ids``. Rows without a vector are omitted.
 
     Args:
         table: the version.
@@ -249,11 +252,12 @@ def take_variants(table: ImagesTable, ids: RowIds, column: VectorColumn | None =
 
 
 def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
-    """Return some columns and ``_rowid`` of rows, in the order of ``ids``."""
+    """Return some columns and the column ``_rowid`` of rows, in the order of ``ids``."""
     if not len(ids):
         return table.dataset.schema.empty_table().select(columns).append_column(*_row_ids(ids))
-    # Lance uses this private method itself. The public ways do not fit: a filter on _rowid takes
-    # twice as long for ten rows, and Lance's `take` needs positions instead of row ids.
+    # This private method is used because no public function fits. For ten rows, a filter on _rowid
+    # takes twice as long. Lance's `take` needs positions instead of row ids. Lance itself also uses
+    # this private method.
     rows = table.dataset._take_rows(ids.tolist(), columns=columns)
     return rows.append_column(*_row_ids(ids))
 
@@ -261,7 +265,7 @@ def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
 def scan_variants(
     table: ImagesTable, where: Condition | None = None, column: VectorColumn | None = None
 ) -> Iterator[Variants]:
-    """Yield the vectors of all described images that match, one batch in memory at a time.
+    """Yield the vectors of all described images that match a condition, batch by batch.
 
     Args:
         table: the version.
@@ -281,7 +285,8 @@ def scan_variants(
 
 def end_of_row_ids(table: ImagesTable) -> int:
     """Return a number larger than every row id of a version."""
-    # The upper bits of a row id are the fragment id. The lower 32 bits are the position of the row.
+    # The upper bits of a row id are the fragment id. The lower 32 bits are the position of the row
+    # in the fragment.
     return (max(table.dataset.fragment_ids(), default=-1) + 1) << 32
 
 

@@ -1,8 +1,9 @@
-"""The ``hit`` column: the hit fields of an image, as one JSON string.
+"""The ``hit`` column. It contains the hit fields of an image as one JSON string.
 
-A search fetches few rows at random positions. For each row, Lance reads every leaf field of every
-column separately. Thirteen small columns of ten rows take 4.5 ms. One column with the same data
-takes 0.6 ms, and needs an eighth more disk space (docs/benchmarks.md).
+A search reads few rows at random positions. For each row, Lance reads every leaf field of every
+column separately. Reading thirteen small columns of ten rows takes 4.5 ms. Reading one column with
+the same data takes 0.6 ms. The additional column increases the disk space by one eighth
+(docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class HitRow(NamedTuple):
     Attributes:
         image_id: id of the image.
         uri: address of the image.
-        captions: for each variant, the values of `skytext.captions.parsing.FIELDS` in their order.
+        captions: one list for each variant. It contains the values of the fields in
+            `skytext.captions.parsing.FIELDS`, in the same order.
         datetime: acquisition time, or None.
         bbox: west, south, east, north in degrees, or None.
         gsd: ground sample distance in metres, or None.
@@ -42,7 +44,7 @@ class HitRow(NamedTuple):
 
 
 def hit_texts(rows: pa.Table) -> pa.Array:
-    """Return the ``hit`` column for rows of the table. It is null for images without a description.
+    """Return the ``hit`` column for rows. The value is null if the image has no description.
 
     Args:
         rows: rows with the hit fields as columns.

@@ -1,4 +1,4 @@
-"""Find out whether any image of a version has the fields of a filter."""
+"""Check whether any image of a version has the fields that a filter uses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NEEDS_KEPT = 10_000
 
 
 class KnownFields:
-    """The fields for which images of a version have values.
+    """The fields that have a value in at least one image of a version.
 
-    They are read from the field catalogue of the version. If the catalogue does not have the
-    answer, the version is scanned, and the answer is cached.
+    The fields are read from the field catalogue of the version. If the catalogue does not contain
+    the required information, the version is scanned, and the result is cached.
 
     Args:
         table: the version.
@@ -58,8 +58,8 @@ class KnownFields:
         """Return the top-level names in the metadata of the images, sorted.
 
         Args:
-            num_rows: if the version has no up-to-date catalogue, only the metadata of this number
-                of images are read.
+            num_rows: maximum number of images whose metadata are read. This limit is used only if
+                the version has no up-to-date catalogue.
         """
         if self._catalogue is not None and self._coverage is Coverage.ALL:
             found = (f.name for f in self._catalogue.fields if f.name.startswith("metadata."))

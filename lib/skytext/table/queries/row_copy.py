@@ -1,15 +1,16 @@
 """Read the rows for searches from the table, or from a copy on the local disk.
 
-A search fetches about forty rows at random positions: the vectors of its candidates and the fields
-of its hits. Lance reads each row separately, and needs one request per row on object storage. A
-copy is memory-mapped, so no request is needed to read a row. The copy contains the same vectors as
-the table, so the scores are the same. For five long variants and 384 dimensions, the copy needs
-11 kB per image (docs/benchmarks.md).
+A search reads about forty rows at random positions. These are the vectors of the candidates and the
+fields of the hits. Lance reads each row separately. On object storage, this needs one request per
+row. A copy is memory-mapped, so no request is needed to read a row. The copy contains the same
+vectors as the table, so the scores are the same. With five long variants and 384 dimensions, the
+copy needs 11 kB per image (docs/benchmarks.md).
 
-Each fragment has one Arrow file with its caption vectors and hit fields. If the table has image
-vectors, each fragment has a second file with its image vectors. The name of a file is computed from
-the names of the table's data files with the copied columns. These data files never change. So if a
-later version has the same data files, its copy exists already, and only new data are copied.
+The copy of a fragment is one Arrow file with the caption vectors and hit fields of the fragment. If
+the table has image vectors, there is a second Arrow file with the image vectors of the fragment.
+The name of an Arrow file is computed from the names of the Lance data files that contain the copied
+columns. Lance never changes these data files. So if a later version has the same data files, the
+Arrow file already exists. Only new data are copied.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from skytext.table.queries.hit_column import HitRow, read_hits
 from skytext.table.schema import HIT
 from skytext.table.vector_columns import VectorColumn, VectorKind
 
-# Suffix of an unfinished file. A process that holds the lock of the folder may remove such a file.
+# Suffix of a file that is not completely written. A process may remove such a file if it holds the
+# lock of the folder.
 _UNFINISHED = ".unfinished"
-# A batch has 8 MB with five vectors of 384 dimensions. The row ids of a batch are then in few
-# memory pages.
+# With five vectors of 384 dimensions per row, a batch has 8 MB. With this size, the row ids of a
+# batch are in few memory pages.
 _ROWS_A_BATCH = 1024
 
 
@@ -60,11 +62,11 @@ class Rows:
 
     @property
     def are_copied(self) -> bool:
-        """Whether the rows are read from a copy."""
+        """Whether the rows are read from a copy. If not, they are read from the table."""
         return bool(self._copies)
 
     def use(self, copies: Copies) -> None:
-        """Read the rows from a copy of this version. This is safe while searches run."""
+        """Read the rows from copies of this version. This is safe while searches are running."""
         self._copies = copies
 
     def variants(self, ids: RowIds, column: VectorColumn) -> Variants:
@@ -81,13 +83,13 @@ class Rows:
 
 
 class _Batch(NamedTuple):
-    """Some rows of a memory-mapped file. Data are read from the disk only on access.
+    """Some rows of a memory-mapped file. The data are read from the disk when they are accessed.
 
     Attributes:
         ids: row ids, ascending, shape (rows,).
         ends: shape (rows + 1,). The variants of row i are ``vectors[ends[i]:ends[i + 1]]``.
         vectors: float32, shape (variants, dim).
-        hits: strings, shape (rows,); None in a copy of the image vectors.
+        hits: strings, shape (rows,), see `hit_column`; None if the file contains image vectors.
     """
 
     ids: RowIds
@@ -97,12 +99,12 @@ class _Batch(NamedTuple):
 
 
 class RowCopy:
-    """A memory-mapped copy of the rows of one version that have a vector in a column.
+    """A memory-mapped copy of some rows of one version. These rows have a vector in a column.
 
-    Several threads may use one object.
+    Several threads may use the same object.
 
     Args:
-        files: files that `copy_rows` has written.
+        files: the files that `copy_rows` has written.
         column: the vector column in these files.
     """
 
@@ -136,7 +138,8 @@ class RowCopy:
         """Find rows in this copy. Rows that are not in this copy are omitted.
 
         Yields:
-            The position of the row in ``ids``, the batch, and the position of the row in the batch.
+            The position of the row in ``ids``, the batch that contains the row, and the position of
+            the row in this batch.
         """
         numbers = np.searchsorted(self._firsts, ids, side="right") - 1
         offsets = ids - self._firsts[numbers] if len(self._firsts) else ids
@@ -146,8 +149,8 @@ class RowCopy:
                 continue
             batch = self._batches[number]
             if place >= len(batch.ids) or batch.ids[place] != row_id:
-                # Some earlier rows of the fragment are not in the copy, because they were deleted
-                # or have no description. So search for the row id.
+                # Some rows that come before this row in the fragment are not in the copy, because
+                # they were deleted or have no description. So search for the row id.
                 place = int(batch.ids.searchsorted(row_id))
                 if place == len(batch.ids) or batch.ids[place] != row_id:
                     continue
@@ -155,21 +158,23 @@ class RowCopy:
 
 
 Copies = dict[str, RowCopy]
-"""Copies of one version, by the name of the vector column."""
+"""The copies of one version. The keys are the names of the vector columns."""
 
 
 def copy_rows(
     table: ImagesTable, folder: Path, is_wanted: Callable[[], bool] = lambda: True
 ) -> Copies | None:
-    """Copy the missing data of a version, and remove files that the version does not need.
+    """Copy the rows of a version that are not copied yet, and remove unneeded files.
 
-    Several processes may use the same folder. One process copies while the others wait. If a file
-    is removed while another version has it mapped, the mapped data stay readable.
+    Files that the version does not need are removed. Several processes may use the same folder.
+    While one process copies, the other processes wait. If a file is removed while a process has
+    mapped the file, this process can still read the mapped data.
 
     Args:
         table: the version.
-        folder: a folder on a local disk. Each table has its own sub-folder.
-        is_wanted: function that is called between batches. If it returns False, copying stops.
+        folder: a folder on a local disk. The files of each table are in a separate sub-folder.
+        is_wanted: function that is called before each batch. If the function returns False, copying
+            stops.
 
     Returns:
         The copies; None if ``is_wanted`` returned False.
@@ -196,8 +201,8 @@ def copy_rows(
         for path, (column, fragment) in files.items():
             if not path.exists() and not _write(table, column, fragment, path, is_wanted):
                 return None
-        # Map the files while the lock is held, because the copy of the next version may remove
-        # some of the files.
+        # Map the files while the lock is held. After that, the process that copies the next version
+        # may remove some of the files.
         return {
             column.name: RowCopy([path for path in files if files[path][0] == column], column)
             for column in vectors
@@ -205,7 +210,7 @@ def copy_rows(
 
 
 def _field_ids(table: ImagesTable, names: list[str]) -> list[int]:
-    """Return Lance's field ids of some columns and of their nested fields."""
+    """Return the field ids of some columns and of the fields that are nested in these columns."""
     found = []
     fields = [field for field in table.dataset.lance_schema.fields() if field.name() in names]
     while fields:
@@ -222,8 +227,8 @@ def _columns(column: VectorColumn) -> list[str]:
 def _name(table: ImagesTable, column: VectorColumn, fragment: LanceFragment) -> str:
     """Return the file name of a fragment's copy.
 
-    The name depends on the rows and the copied columns of the fragment. It does not depend on other
-    columns, so new image vectors need no new copy of the captions.
+    The name changes if the rows or the copied columns of the fragment change. It does not change if
+    other columns change. So after new image vectors are added, the captions are not copied again.
     """
     columns = _columns(column)
     fields = _field_ids(table, columns)
@@ -242,7 +247,7 @@ def _write(
     path: Path,
     is_wanted: Callable[[], bool],
 ) -> bool:
-    """Write the file of a fragment completely or not at all; return False if it was cancelled."""
+    """Write the file of a fragment completely or not at all; return False if cancelled."""
     unfinished = path.with_suffix(_UNFINISHED)
     scanner = table.dataset.scanner(
         columns=_columns(column),

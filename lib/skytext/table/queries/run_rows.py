@@ -1,4 +1,4 @@
-"""Find which rows some runs have added to a table, and which existing rows they have replaced."""
+"""Find the rows that some runs have written, and compare them with the rows before these runs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from skytext.table.schema import STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 
 
 class RunRows(NamedTuple):
-    """The row ids of the rows that some runs have written, in the version after the runs.
+    """The row ids of the rows that some runs have written.
 
-    "Before" means in the version before the runs.
+    The row ids are valid in the version after the runs. "Before" means in the version before the
+    runs.
 
     Attributes:
-        new: described images that had no row before, or a withdrawn row.
-        changed: described images that were also described before, but with other bytes.
-        again: described images that were also described before, with the same bytes.
+        new: described images that had no row or a withdrawn row before.
+        changed: described images that were already described before. The bytes of the image have
+            changed.
+        again: described images that were already described before. The bytes of the image have not
+            changed.
         recovered: described images that had a failed row before.
-        failed: failed images.
+        failed: images that failed in these runs.
     """
 
     new: RowIds
@@ -68,9 +71,9 @@ def rows_of_runs(before: ImagesTable | None, after: ImagesTable, run_ids: Sequen
 
 
 def _earlier(then: _Rows, now: _Rows) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
-    """Return the earlier status of each image, and whether its earlier bytes were the same.
+    """Return the earlier status of each image, and whether the bytes of the image are unchanged.
 
-    If an image had no row, its earlier status is ``withdrawn``.
+    If an image had no row before, the earlier status is ``withdrawn``.
     """
     if not len(then.rows):
         return np.full(len(now.rows), STATUS_WITHDRAWN), np.zeros(len(now.rows), bool)

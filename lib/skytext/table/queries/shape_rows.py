@@ -1,4 +1,4 @@
-"""Replace the spatial conditions of a filter by the ids of the rows that match them."""
+"""Replace each spatial condition of a filter by the ids of the matching rows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _NONE = "(bbox.west IS NULL AND bbox.west IS NOT NULL)"
 
 
 def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
-    """Return an equivalent filter that Lance's filter language can express.
+    """Return an equivalent filter without spatial conditions. Lance can evaluate this filter.
 
     Args:
         where: any filter.
-        rows_of: function that calls `shape_rows` for the version. It may cache the results.
+        rows_of: function that returns the rows of a spatial condition. It calls `shape_rows` for
+            the version, and may cache the results.
     """
     if isinstance(where, Spatial):
         return rows_of(where)
@@ -37,12 +38,13 @@ def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
 def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
     """Find the rows whose footprint matches a spatial condition.
 
-    The footprint of a row is its ``bbox``. Only rows that match the bounding box of the geometry
-    are compared with the exact geometry. The result contains the shorter of two lists of row ids:
-    the rows that match the geometry, or the rows that match only its bounding box.
+    The footprint of a row is its ``bbox``. First, the rows that match the bounding box of the
+    geometry are found. Only these rows are then compared with the exact geometry. Some of these
+    rows match the geometry. The other rows match only the bounding box. The result contains the row
+    ids of the smaller of these two groups.
 
     Raises:
-        CallError: the comparison takes too long for this geometry.
+        CallError: the comparison of the images with the geometry takes too long.
     """
     near, shape = where.box(), where.shape()
     test = shape.intersects if where.op == "s_intersects" else shape.contains

@@ -1,4 +1,4 @@
-"""Find the rows with and without a vector in a column."""
+"""Find the rows that have a vector in a column, and the rows that have no vector."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ from skytext.table.vector_columns import VectorColumn, VectorKind
 
 _ROWS_A_BATCH = 1024
 LISTED = {
-    # The columns that are needed to fetch the image again and to detect changed bytes.
+    # A run needs these columns to fetch the image again and to detect changed bytes.
     VectorKind.IMAGE: SAMPLE,
     VectorKind.TEXT: pa.schema([ROW.field(n) for n in ("image_id", "unit_id", "captions")]),
 }
-"""The columns that are needed to compute the vectors of a row."""
+"""For each kind of vector, the columns that a run needs to compute the vectors of a row."""
 _OF_TABLE = {field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)} | {"unit_id", "captions"}
 KEY = {VectorKind.IMAGE: "content_sha256", VectorKind.TEXT: "unit_id"}
-"""The column that identifies the content from which a vector was computed.
+"""For each kind of vector, the column that identifies the embedded content.
 
-If its value changes, the vector is stale. An image is identified by the hash of its bytes. A
-description is identified by the id of the unit that wrote it.
+If the value in this column changes, the vector is stale. An image is identified by the hash of its
+bytes. A description is identified by the id of the unit that wrote the description.
 """
 
 
 def rows_without_vector(
     table: ImagesTable, fragment_id: int, column: VectorColumn
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the described rows of a fragment that have no vector of a model.
+    """Yield the described rows of a fragment that have no vector in a column.
 
     Args:
         table: a version.
         fragment_id: id of a fragment of this version.
-        column: column of the model. The version may not have this column yet.
+        column: the vector column. If the version does not have this column yet, all described rows
+            are yielded.
 
     Yields:
-        A batch with the columns of `LISTED` that the table has. Only one batch is in memory.
+        A batch with those columns of `LISTED` that the table has. Only one batch is in memory at a
+        time.
     """
     names = [name for name in LISTED[column.kind].names if name in _OF_TABLE]
     fragment = table.dataset.get_fragment(fragment_id)
@@ -54,9 +56,9 @@ def rows_without_vector(
 
 @again
 def count_without_vector(table: ImagesTable, column: VectorColumn) -> dict[int, int]:
-    """Return the number of rows that `rows_without_vector` yields, by fragment id.
+    """For each fragment id, return the number of rows that `rows_without_vector` yields.
 
-    Fragments without such rows are omitted.
+    A fragment is omitted if this number is 0.
     """
     condition = _missing(table, column)
     counts = {
@@ -73,11 +75,11 @@ def _missing(table: ImagesTable, column: VectorColumn) -> str:
 
 @again
 def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[int, int]:
-    """Return the number of described images, and how many of them have a vector in a column.
+    """Return the number of described images, and the number of those that have a vector.
 
     Args:
         table: a version.
-        column: the column; None counts no image as having a vector.
+        column: the vector column. If it is None, the second number is 0.
     """
     num_ok = int(table.dataset.count_rows(filter=DONE))
     there = None if column is None else table.find_column(column)
@@ -87,7 +89,7 @@ def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[in
 
 
 def image_report(table: ImagesTable) -> dict[str, Any] | None:
-    """Return the part of ``status --json`` about image vectors; None if there are none."""
+    """Return the part of ``status --json`` about image vectors; None if the table has none."""
     column = table.image_column
     if column is None:
         return None
@@ -125,15 +127,16 @@ def image_column_of(table: ImagesTable) -> VectorColumn:
 def missing_by_fragment(
     table: ImagesTable, image_ids: pa.Array, column: VectorColumn
 ) -> dict[int, dict[str, str | None]]:
-    """Find the rows without a vector among some images.
+    """Find those images among the given ones that have no vector in a column.
 
     Args:
         table: a version. It must have the column.
         image_ids: ids of the images.
-        column: the column to fill.
+        column: the vector column.
 
     Returns:
-        For each fragment id with such rows, the value of `KEY` by image id.
+        One dict for each fragment id. The dict maps the id of each found image of this fragment to
+        the value in the column `KEY`. Fragments without found images are omitted.
     """
     found: dict[int, dict[str, str | None]] = {}
     names = ["image_id", KEY[column.kind]]

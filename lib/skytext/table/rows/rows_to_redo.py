@@ -1,4 +1,4 @@
-"""Find the rows to describe again, with all columns that are needed to fetch their images."""
+"""Find the rows whose images must be described again."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ def rows_to_redo(
         archive: the archive's name.
         shard: the shard's path.
         fragments: ids of the fragments that contain rows of the shard; None for all fragments.
-        described_with: a caption fingerprint. Rows with another caption fingerprint are stale, and
-            are yielded. If it is empty, the failed rows are yielded.
-        max_attempts: failed rows with this many or more attempts are omitted.
+        described_with: a caption fingerprint. Described rows with another caption fingerprint are
+            stale. The stale rows are yielded. If ``described_with`` is empty, the failed rows are
+            yielded instead.
+        max_attempts: a failed row is omitted if its number of attempts is at least this number.
 
     Yields:
-        One row, with the columns of `skytext.table.schema.SAMPLE` except ``data`` and ``failure``.
+        One row as a dict, with the columns of `skytext.table.schema.SAMPLE` except ``data`` and
+        ``failure``.
     """
     condition = (
         f"{DONE} AND caption_fingerprint != {sql_text(described_with)}"

@@ -1,4 +1,4 @@
-"""Read a table's rows in order, one small batch at a time."""
+"""Read the rows of a table in their order, one small batch at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import STATUS_OK
 
 BATCH_ROWS = 256
-"""Number of rows in memory at a time. With vectors they need 2 MB."""
+"""Maximum number of rows in a batch. A batch of rows with vectors needs 2 MB of memory."""
 
 
 def done_batches(table: ImagesTable, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the described images in the order of the table, at most `BATCH_ROWS` at a time.
+    """Yield batches of described images, in the order of the table.
 
-    Lance reads only two batches ahead, so the memory use does not depend on the table's size or on
-    the number of cores.
+    A batch has at most `BATCH_ROWS` rows. Lance reads only two batches ahead. So the memory use
+    does not depend on the table's size or on the number of cores.
     """
     scanner = table.dataset.scanner(
         columns=list(columns),

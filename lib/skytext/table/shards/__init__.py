@@ -1,1 +1,1 @@
-"""The contents of each shard, stored beside the table."""
+"""Lists of the images in each shard, stored in the state folder of the table."""

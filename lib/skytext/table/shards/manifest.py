@@ -1,10 +1,10 @@
-"""The manifest: the list of the images in a shard, stored in the state folder of the table.
+"""The manifest of a shard. It lists the images in the shard.
 
-There is one small Parquet object per shard, ``state/manifest/{key}.parquet``. It contains the
-members of the shard in order, their offsets and content hashes, and the shard's etag. If the etag
-of a shard is unchanged, a run uses the manifest and does not read the shard again. A reader writes
-the manifest only after it has read the shard to its end. The check at the end of a run compares the
-manifests with the table.
+A manifest is a small Parquet object, ``T/state/manifest/{key}.parquet``. It contains the members of
+the shard in order, the offset and the content hash of each member, and the etag of the shard. If
+the etag of a shard has not changed, a run uses the manifest and does not read the shard again. A
+reader writes the manifest only after it has read the shard to the end. At the end of a run, a check
+compares the manifests with the table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ MANIFEST = pa.schema(
         pa.field("row", pa.int64()),
     ]
 )
-"""One row per image. ``content_sha256`` is null if the content could not be read."""
+"""The schema of ``members``. It has one row per image.
+
+``content_sha256`` is null if the content of the image could not be read.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,10 @@ class Manifest:
     """The contents of a shard.
 
     Attributes:
-        etag: etag of the content that was read.
-        num_bytes: number of bytes read. This is the size of the shard unless the shard is damaged.
-        num_units: number of units made from the shard.
+        etag: etag of the shard when it was read.
+        num_bytes: number of bytes that were read. If the shard is not damaged, this is the size of
+            the shard.
+        num_units: number of units that were made from the shard.
         members: table with schema `MANIFEST`.
     """
 
@@ -58,7 +62,7 @@ class Manifest:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the shard, or a part of it, is damaged and could not be read."""
+        """Whether the shard or a part of the shard is damaged and could not be read."""
         return bool(pc.any(pc.equal(self.members.column("member"), "")).as_py())
 
 
@@ -69,7 +73,7 @@ def write_manifest(location: TableLocation, archive: str, shard: str, manifest: 
         location: the table.
         archive: the archive's name.
         shard: the shard's path.
-        manifest: the contents.
+        manifest: the manifest to store.
     """
     buffer = io.BytesIO()
     metadata = {
@@ -85,7 +89,7 @@ def write_manifest(location: TableLocation, archive: str, shard: str, manifest: 
 def read_manifest(
     location: TableLocation, archive: str, shard: str, columns: Sequence[str] | None = None
 ) -> Manifest | None:
-    """Return the manifest of a shard, or None if there is none. The etag is not compared.
+    """Return the manifest of a shard; None if it does not exist. The etag is not checked.
 
     Args:
         location: the table.
@@ -116,13 +120,13 @@ def forget_manifest(location: TableLocation, archive: str, shard: str) -> None:
 def _has_unread(file: pq.ParquetFile) -> bool:
     """Return whether a manifest of skytext 0.1 has images whose content could not be read.
 
-    In skytext 0.1 an interrupted store request could be the reason, so the shard is read again.
+    In skytext 0.1, the reason could be an interrupted store request. So the shard is read again.
     """
     return bool(file.read(columns=["content_sha256"]).column(0).null_count)
 
 
 def _path(archive: str, shard: str) -> str:
     key = hashlib.sha256(json.dumps([archive, shard]).encode()).hexdigest()[:32]
-    # The objects are distributed over 256 folders, because some file systems are slow if one folder
+    # The manifests are stored in 256 folders, because some file systems are slow if one folder
     # contains a hundred thousand files.
     return f"manifest/{key[:2]}/{key}.parquet"

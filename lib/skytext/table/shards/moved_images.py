@@ -1,7 +1,8 @@
 """Find the new positions of images in a rewritten shard.
 
-If a shard is rewritten, its images have new positions. A run does not rewrite the table rows of
-unchanged images, so these rows have the old positions. The shard's manifest has the new positions.
+If a shard is rewritten, the images in the shard have new positions. If an image has not changed, a
+run does not rewrite its row in the table. So the row contains the old position. The manifest of the
+shard contains the new position.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from skytext.table.shards.manifest import Manifest, read_manifest
 _PLACE = ("byte_offset", "row_group", "row")
 _COLUMNS = ("image_id", "content_sha256", *_PLACE)
 _KEEP_S = 60.0
-"""Maximum age of a cached manifest, so that a service reads the manifests of later runs."""
+"""Maximum age of a cached manifest.
+
+Because of this limit, a service also reads the manifests that later runs write.
+"""
 _MAX_KEPT = 16
 
 _manifests: TTLCache[tuple[TableLocation, str, str], Manifest | None] = TTLCache(_MAX_KEPT, _KEEP_S)
@@ -27,7 +31,7 @@ _lock = threading.Lock()
 
 
 def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a row with the current position of its image.
+    """Return a copy of a row that contains the current position of the image.
 
     Args:
         location: the table.
@@ -35,10 +39,11 @@ def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any]
             ``shard_etag``.
 
     Returns:
-        The row with ``byte_offset``, ``row_group``, ``row`` and ``shard_etag`` from the manifest.
-        None if the shard no longer contains the image, or if the shard has no manifest. If the
-        shard is a folder, ``shard_etag`` is None, because its manifest has no etags of the files.
-        The reader must then compare the bytes with ``content_sha256``.
+        The row with the values of ``byte_offset``, ``row_group``, ``row`` and ``shard_etag`` from
+        the manifest. None if the shard does not contain the image any more, or if the shard has no
+        manifest. If the shard is a folder, ``shard_etag`` is None, because the manifest does not
+        contain the etags of the files. The caller must then compare the bytes of the image with
+        ``content_sha256``.
 
     Raises:
         JobError: a store request failed.
@@ -58,7 +63,7 @@ def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any]
 
 def _manifest(location: TableLocation, archive: str, shard: str) -> Manifest | None:
     key = location, archive, shard
-    # The lock makes sure that threads that need the same manifest read it only once.
+    # Several threads may need the same manifest. With the lock, it is read only once.
     with _lock:
         if key not in _manifests:
             _manifests[key] = read_manifest(location, archive, shard, _COLUMNS)

@@ -1,1 +1,1 @@
-"""Standing queries of a table, and the reports about them."""
+"""The standing queries of a table, and the reports about new matching images."""

@@ -1,10 +1,10 @@
-"""The log of reports of a table's standing queries.
+"""The log of the reports about new images that match the standing queries of a table.
 
-The log ``T/state/watch/log`` contains small numbered objects (records). A record is created only if
-its number does not exist. The last record is the complete state: the compared rows, the images that
-each query has reported, and the reports that have not been sent. So each report is made only once,
-even if a run is killed. A report stays in the log until it is sent. Its matches are stored next to
-the log as GeoJSON.
+The log ``T/state/watch/log`` contains small numbered objects (records). A run can create a record
+only if no record with the same number exists. The last record contains the complete state. The
+state consists of the compared rows, the reported images of each query, and the unsent reports. So
+each report is made only once, even if a run is killed. A report stays in the log until it is sent.
+The matches of a report are stored as GeoJSON next to the log.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ Keys = NDArray[np.bytes_]
 
 @dataclass(frozen=True, slots=True)
 class MatchReport:
-    """New images that match standing queries, as found by one run.
+    """A report about the new images that match standing queries. One run makes one report.
 
     Attributes:
-        number: 1, 2, …; unique within the table.
-        table_version: the version in which the images were found.
+        number: number of the report, starting at 1. It is unique within the table.
+        table_version: the table version in which the images were found.
         at: time of the report.
-        counts: for each query, its id, its text and its number of matches.
-        path: path of the matches as GeoJSON, relative to ``T/state``, until the report is sent.
-        address: address of the GeoJSON file for users; empty before it is written.
+        counts: one dict for each query, with the id, the text and the number of matches of the
+            query.
+        path: path of the GeoJSON object with the matches, relative to ``T/state``. The object is
+            deleted when the report is sent.
+        address: address of the GeoJSON file for users; empty if this file is not written yet.
     """
 
     number: int
@@ -77,17 +79,18 @@ class MatchReport:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The state of the standing queries after a comparison: one record of the log.
+    """A record of the log. It contains the state of the standing queries after a comparison.
 
     Attributes:
         number: number of the record.
-        table_version: the last version that was compared; None if there is none.
-        column: name of the vector column that was compared.
+        table_version: the last table version that was compared; None if no version was compared
+            yet.
+        column: name of the vector column that was used in the comparison.
         files: paths of the data files of all fragments of ``table_version``.
-        reported: for each query id, the keys of the images that were already reported. A query
-            without an entry has not been compared.
-        waiting: reports that have not been sent, oldest first.
-        num_reports: number of all reports that were ever made.
+        reported: maps each query id to the keys of the images that were already reported. If a
+            query id is missing, the query has not been compared yet.
+        waiting: the reports that have not been sent, oldest first.
+        num_reports: number of all reports that were made for the table, including sent reports.
     """
 
     number: int = 0
@@ -99,7 +102,7 @@ class Compared:
     num_reports: int = 0
 
     def changed_fragments(self, table: ImagesTable) -> list[int]:
-        """Return the ids of the fragments that are new or changed since the last comparison."""
+        """Return the ids of the fragments that were added or changed after the last comparison."""
         by_fragment = files_by_fragment(table)
         if table.text_column.name != self.column:
             return list(by_fragment)
@@ -118,13 +121,14 @@ class Compared:
             },
             "waiting": [report.to_json() for report in self.waiting],
             "num_reports": self.num_reports,
-            # Distinguishes this record from a record of another writer with the same number.
+            # If two writers create a record with the same number, the token makes their records
+            # different.
             "token": uuid.uuid4().hex,
         }
 
     @classmethod
     def from_json(cls, data: bytes) -> Compared:
-        """Parse a record: the JSON object of `to_json` as bytes."""
+        """Parse the bytes of a record. They contain the JSON object that `to_json` returns."""
         row = json.loads(data)
         return cls(
             number=row["number"],
@@ -143,7 +147,7 @@ class Compared:
 def files_by_fragment(table: ImagesTable) -> dict[int, set[str]]:
     """Return the paths of the data files of each fragment, by fragment id.
 
-    If a row is rewritten, its data are in a new file.
+    If a row is rewritten, the new data of the row are stored in a new file.
     """
     return {
         fragment.fragment_id: {file.path for file in fragment.data_files()}
@@ -153,7 +157,7 @@ def files_by_fragment(table: ImagesTable) -> dict[int, set[str]]:
 
 @dataclass(frozen=True, slots=True)
 class MatchLog:
-    """The log of one table.
+    """The log of the reports of one table.
 
     Attributes:
         location: the table.
@@ -186,7 +190,7 @@ class MatchLog:
         return after
 
     def write_matches(self, number: int, geojson: bytes) -> str:
-        """Store the matches of a report before the report is added to the log.
+        """Store the matches of a report. Call this before the report is added to the log.
 
         Returns:
             The path of the matches, relative to ``T/state``.
@@ -196,10 +200,11 @@ class MatchLog:
         return path
 
     def matches(self, report: MatchReport) -> bytes:
-        """Return the matches of a waiting report as GeoJSON.
+        """Return the matches of an unsent report, as GeoJSON.
 
         Raises:
-            CommitConflictError: the matches no longer exist.
+            CommitConflictError: the matches do not exist any more, because another run has sent the
+                report.
             JobError: a store request failed.
         """
         data = self._state.get(report.path)
@@ -211,9 +216,9 @@ class MatchLog:
         return data
 
     def mark_sent(self, report: MatchReport) -> None:
-        """Remove a report from the waiting reports, and delete its matches.
+        """Remove a report from the unsent reports, and delete the matches of the report.
 
-        Raises: as `append`.
+        Raises: the same errors as `append`.
         """
         last = self.last()
         left = tuple(one for one in last.waiting if one.number != report.number)

@@ -1,8 +1,8 @@
 """The standing queries of a table, and the images that each query must not report.
 
-Each query has two small objects under ``T/state/watch``. The first object is the query itself. The
-second object contains the keys of all images that a search could find when the query was added. A
-key has 16 bytes, and identifies an image and its content.
+Each query has two small objects under ``T/state/watch``. The first object contains the query. The
+second object contains the keys of the images that existed in the searched version when the query
+was added. A key has 16 bytes. It identifies an image and the content of the image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FOLDER = "watch"
 _QUERIES = f"{FOLDER}/queries"
 _KNOWN = f"{FOLDER}/known"
 KEY = f"S{ID_BYTES}"
-"""The dtype of a key of an image and its content."""
+"""The dtype of a key. A key identifies an image and the content of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,10 @@ class StandingQuery:
     """A query that is compared with all new images.
 
     Attributes:
-        query_id: eight hexadecimal digits.
-        text: the text of the query, in plain words.
-        min_score: minimum score of a reported image. A score is a cosine, as in search results.
+        query_id: id of the query, eight hexadecimal digits.
+        text: the text of the query, in natural language.
+        min_score: minimum score of a reported image. The score is the cosine that searches also
+            return.
         where: filter of the images; None for all images.
         added_at: time when the query was added.
     """
@@ -63,7 +64,7 @@ class StandingQuery:
 
     @classmethod
     def from_json(cls, data: bytes) -> StandingQuery:
-        """Parse a query: the JSON object of `to_json` as bytes."""
+        """Parse the bytes of a query. They contain the JSON object that `to_json` returns."""
         row = json.loads(data)
         return cls(
             query_id=row["query_id"],
@@ -85,7 +86,7 @@ class StandingQueries:
     location: TableLocation
 
     def add(self, text: str, min_score: float, where: Condition | None = None) -> StandingQuery:
-        """Add a query. It will report only images that no search can find yet.
+        """Add a query. Images that a search can already find are never reported.
 
         Args:
             text: the text of the query.
@@ -98,8 +99,8 @@ class StandingQueries:
         """
         known = pictures(ImagesTable.open_served(self.location)).keys
         query = StandingQuery(uuid.uuid4().hex[:8], text, min_score, where, dt.datetime.now(dt.UTC))
-        # Write the known images first. If a run found a query without known images, it would
-        # report the whole table.
+        # Write the keys of the known images before the query. If a run found the query without
+        # these keys, it would report all images of the table.
         self._state.put(_known_path(query.query_id), known.tobytes())
         self._state.put(_path(query.query_id), json.dumps(query.to_json()).encode())
         return query
@@ -130,7 +131,7 @@ class StandingQueries:
         self._state.delete([_known_path(query_id)])
 
     def known(self, query: StandingQuery) -> NDArray[np.bytes_] | None:
-        """Return the keys of the images that a search could find when a query was added.
+        """Return the keys of the images that searches could already find when the query was added.
 
         Returns:
             Array of dtype S16, in no particular order; None if the query has been removed.

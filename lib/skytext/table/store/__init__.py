@@ -1,1 +1,1 @@
-"""The store of a table: the check before a table is made, retries, and small objects."""
+"""Read and write the small objects of a table, check its store, and retry store requests."""

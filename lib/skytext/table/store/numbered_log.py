@@ -1,4 +1,4 @@
-"""A log of small numbered objects. If several writers create the same number, exactly one wins."""
+"""A log of small numbered objects. Only one of several writers can create a given number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from skytext.table.store.state_files import StateStore
 
 @dataclass(frozen=True, slots=True)
 class NumberedLog:
-    """The records in one folder of ``T/state``. Each record contains the whole state.
+    """A log in one folder of ``T/state``. Each record contains the whole state.
 
     Attributes:
         location: the table.
         folder: path of the folder, relative to ``T/state``.
-        num_kept: number of the last records that are always kept.
+        num_kept: minimum number of records that are kept. The last records are kept.
     """
 
     location: TableLocation
@@ -38,11 +38,11 @@ class NumberedLog:
                 yield data
 
     def append(self, number: int, record: Mapping[str, Any]) -> bool:
-        """Create a record; return False if another writer has already created this number.
+        """Create a record; return False if another writer has already used this number.
 
         Args:
             number: the number of the last record plus one.
-            record: a JSON object. It must differ from the records of all other writers.
+            record: the record, a JSON object. It must differ from the records of all other writers.
 
         Raises:
             JobError: a store request failed.

@@ -1,8 +1,8 @@
-"""The small objects of a table: claims, records of staged units, manifests and others.
+"""Read and write the small objects of a table, such as claims, unit records and manifests.
 
-They are stored under ``T/state/``, next to the data sets. Each object is written completely or not
-at all. They are written with the same client library as Lance uses (Rust's object_store). So a
-store that is safe for Lance's commits is also safe for these objects.
+The objects are stored under ``T/state/``, next to the data sets. Each object is written completely
+or not at all. This module and Lance use the same client library (Rust's object_store). So if
+Lance's commits are safe in a store, these objects are also safe.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class StateStore:
 
     Attributes:
         location: the table.
-        client: number of the client. Stores with the same number share connections.
-        folder: the folder of the objects, relative to the table; empty for the table itself.
+        client: number of the client. `StateStore` objects with the same number share connections.
+        folder: the folder of the objects, relative to the table; empty if the objects are directly
+            in the folder of the table.
     """
 
     location: TableLocation
@@ -58,11 +59,12 @@ class StateStore:
         return f"{self.location.uri}/{self.folder}" if self.folder else self.location.uri
 
     def create(self, path: str, data: bytes) -> bool:
-        """Create an object; return False if a different object already has this path.
+        """Create an object. Return False if a different object already has this path.
 
         If several callers create the same path at the same time, exactly one caller gets True. Each
-        caller must pass different ``data``. If the stored object equals ``data``, this caller wrote
-        it: the response was lost, and the client sent the request again. The result is then True.
+        caller must pass different ``data``. If the stored object equals ``data``, the result is
+        True. In this case, this caller wrote the object, but the response was lost and the client
+        sent the request again.
 
         Raises:
             JobError: a store request failed.
@@ -87,7 +89,7 @@ class StateStore:
             raise self._refused("write", path, error) from error
 
     def get(self, path: str) -> bytes | None:
-        """Return an object's bytes, or None if it does not exist.
+        """Return the bytes of an object, or None if the object does not exist.
 
         Raises:
             JobError: a store request failed.
@@ -102,7 +104,7 @@ class StateStore:
             raise self._refused("read", path, error) from error
 
     def modified_at(self, path: str) -> datetime:
-        """Return the time of an object's last change, by the store's clock.
+        """Return the time when an object was last written, by the store's clock.
 
         Raises:
             JobError: a store request failed, or the object does not exist.
@@ -113,7 +115,7 @@ class StateStore:
             raise self._refused("read", path, error) from error
 
     def now(self) -> datetime:
-        """Return the time by the store's clock.
+        """Return the current time, by the store's clock.
 
         Raises:
             JobError: a store request failed.
@@ -124,7 +126,7 @@ class StateStore:
     def modified_times(self, prefix: str) -> dict[str, datetime]:
         """Return the modification times of the objects under a prefix, by path.
 
-        Raises: as `list`.
+        Raises: the same errors as `list`.
         """
         if self._is_missing():
             return {}
@@ -214,12 +216,12 @@ def _delete(store: ObjectStore, paths: str | list[str]) -> None:
 
 
 def open_store(location: TableLocation, folder: str, client: int = 0) -> ObjectStore:
-    """Open a folder of a table with the credentials and the endpoint that Lance uses.
+    """Open a folder of a table. Lance uses the same credentials and the same endpoint.
 
     Args:
         location: the table.
         folder: path of the folder, relative to the table. A local folder must exist.
-        client: number of the client. Each number has its own connections.
+        client: number of the client. Clients with different numbers do not share connections.
 
     Raises:
         TableError: the AWS settings give no access to an ``s3://`` table.

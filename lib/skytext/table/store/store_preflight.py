@@ -1,14 +1,14 @@
-"""Check whether a store can hold a table, before the table is made.
+"""Check whether a store is suitable for a table. The check runs before the table is made.
 
-Exactly-once processing needs conditional puts, which create an object only if it does not exist.
-The claim, the records of staged units and Lance's commits use them. Some S3-compatible stores
-ignore the condition without an error. Two runs could then hold the same table. This module
-therefore tests the store with a dozen small objects under ``state/preflight/``, and deletes them
-after the test.
+A conditional put creates an object only if the object does not exist. Exactly-once processing needs
+conditional puts. The claim, the records of staged units and Lance's commits use conditional puts.
+Some S3-compatible stores ignore the condition without an error. Two runs could then hold the same
+table. So this module tests the store with a dozen small objects under ``state/preflight/``. It
+deletes these objects after the test.
 
-Concurrent requests come from threads. Each thread has its own client and connections, so the store
-cannot distinguish the threads from processes. Threads are used because they can start their
-requests at the same moment.
+The test sends concurrent requests from several threads. Each thread has its own client and its own
+connections. So for the store, the threads are the same as separate processes. The test uses threads
+because threads can start their requests at the same moment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from skytext.table.store.state_files import StateStore
 _FOLDER = "preflight"
 _NUM_CLIENTS = 8
 _NUM_ROUNDS = 3
-# S3 rejects requests if the clocks differ by 15 minutes. A difference of 5 minutes may grow to 15.
+# S3 rejects requests if the clocks differ by 15 minutes. A difference of 5 minutes may increase to
+# 15 minutes.
 _MAX_CLOCK_S = 300.0
 _NEEDS_CONDITIONAL_PUT = (
     "use a store that supports If-None-Match, such as AWS S3 or Google Cloud Storage, or a folder"
@@ -41,7 +42,7 @@ _DIRECTORY_BUCKET = "--x-s3"
 
 
 def try_store(location: TableLocation) -> float | None:
-    """Like `check_store`, but remove the folders that the check creates."""
+    """Call `check_store`, and remove the folders that it creates."""
     folders = [Path(location.uri, "state"), *Path(location.uri, "state").parents]
     missing = [path for path in folders if location.is_local and not path.exists()]
     try:
@@ -53,22 +54,25 @@ def try_store(location: TableLocation) -> float | None:
 
 
 def check_store(location: TableLocation) -> float | None:
-    """Test the store's behaviour with a few dozen small requests.
+    """Test whether a store follows the rules that a table needs.
+
+    A few dozen small requests are sent.
 
     Args:
         location: the table. It may not exist yet.
 
     Returns:
         The number of seconds by which the store's clock is ahead of this machine's clock. None for
-        a local folder, because it needs no signed requests.
+        a local folder, because a local folder needs no signed requests.
 
     Raises:
-        TableError: a request failed, or the store does not follow a rule. The message has the rule,
-            the observed behaviour and the advice.
+        TableError: a request failed, or the store does not follow a rule. The message contains the
+            rule, the observed behaviour and a recommendation.
     """
     clients = [StateStore(location, client=number) for number in range(_NUM_CLIENTS)]
     folder = f"{_FOLDER}/{uuid.uuid4().hex}"
-    # The names are chosen so that the order of writing differs from the sorted order.
+    # These names are chosen so that the order in which they are written differs from the sorted
+    # order.
     own = [f"{folder}/own-{_NUM_CLIENTS - number}" for number in range(_NUM_CLIENTS)]
     contended = [f"{folder}/contended-{number}" for number in range(_NUM_ROUNDS)]
     single = [f"{folder}/{name}" for name in ("create", "read", "clock")]
@@ -99,7 +103,8 @@ def _check_create(state: StateStore, path: str) -> None:
 
 
 def _check_reads(writer: StateStore, reader: StateStore, path: str) -> None:
-    # Read the missing object first: a cache may store that the object does not exist.
+    # Read the object before it is written, because a cache may store that the object does not
+    # exist.
     reader.get(path)
     for what, data in (("a new", b"new"), ("an overwritten", b"newer")):
         writer.put(path, data)
@@ -118,8 +123,8 @@ def _check_contention(
     clients: Sequence[StateStore], own: Sequence[str], contended: Sequence[str]
 ) -> None:
     with ThreadPoolExecutor(len(clients)) as pool:
-        # This opens the connection of each client, so that the requests in the loop below start at
-        # the same moment.
+        # The first requests open the connections of the clients. So the requests in the loop below
+        # start at the same moment.
         _create_at_once(pool, clients, own)
         for path in contended:
             won = _create_at_once(pool, clients, [path] * len(clients))
@@ -156,7 +161,8 @@ def _check_listing(state: StateStore, folder: str, expected: set[str]) -> None:
         raise _broken(
             state.location,
             "a listing contains every written object and no deleted object",
-            f"{missing} of {len(expected)} objects were missing, {more} objects were too many",
+            f"{missing} of {len(expected)} objects were missing, and {more} other objects were "
+            "listed",
             _NEEDS_CONSISTENCY,
         )
     if _must_be_sorted(state.location) and found != sorted(found):
@@ -169,8 +175,8 @@ def _check_listing(state: StateStore, folder: str, expected: set[str]) -> None:
 
 
 def _must_be_sorted(location: TableLocation) -> bool:
-    # Lance does not rely on the order for local folders and S3 directory buckets. For other stores
-    # it opens the first listed version.
+    # For local folders and S3 directory buckets, Lance does not depend on the order of a listing.
+    # For other stores, Lance opens the version that is listed first.
     return not location.is_local and not urlsplit(location.uri).netloc.endswith(_DIRECTORY_BUCKET)
 
 
@@ -179,7 +185,7 @@ def _check_clock(state: StateStore, path: str) -> float:
     state.put(path, b"clock")
     after = dt.datetime.now(dt.UTC)
     written = state.modified_at(path)
-    # Stores round the time down to whole seconds.
+    # Stores may round the time down to whole seconds.
     earliest = before.replace(microsecond=0)
     ahead_s = (written - min(max(written, earliest), after)).total_seconds()
     if abs(ahead_s) > _MAX_CLOCK_S:
@@ -197,8 +203,8 @@ def _check_clock(state: StateStore, path: str) -> float:
 def _remove_folders(location: TableLocation, folder: str) -> None:
     if location.is_local:
         for path in (folder, _FOLDER):
-            # The folder is not empty if another check runs at the same time. It is missing if the
-            # check failed before its first write.
+            # If another check runs at the same time, the folder is not empty. If the check failed
+            # before the first write, the folder does not exist.
             with suppress(OSError):
                 Path(location.uri, "state", path).rmdir()
 
@@ -211,5 +217,5 @@ def _reason(error: JobError) -> str:
 
 def _broken(location: TableLocation, rule: str, seen: str, advice: str) -> TableError:
     return TableError(
-        f"{location.uri} cannot hold a table. Rule: {rule}. Seen: {seen}. What to do: {advice}"
+        f"{location.uri} cannot hold a table. Rule: {rule}. Observed: {seen}. What to do: {advice}"
     )

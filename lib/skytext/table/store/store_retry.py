@@ -1,9 +1,10 @@
 """Retry store requests whose response was interrupted.
 
-Lance and `skytext.table.store.state_files` use Rust's object_store as their client library. This
-library retries failed requests with backoff and a limit. It does not retry if a response is
-interrupted in its body, or if the connection of a conditional put breaks before the response. The
-caller must retry in these two cases.
+Lance and `skytext.table.store.state_files` use Rust's object_store as client library. This library
+retries failed requests several times, with increasing delays. In two cases, the library does not
+retry a request. In the first case, the response is interrupted within its body. In the second case,
+the request is a conditional put, and the connection breaks before the response arrives. The caller
+must retry in these two cases.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ again = tenacity.retry(
     stop=tenacity.stop_after_attempt(_ATTEMPTS),
     reraise=True,
 )
-"""Decorator: call a function up to six times if responses are interrupted.
+"""Decorator that calls a function up to six times if a response is interrupted.
 
-The function must be safe to repeat.
+It must be safe to repeat the function.
 """

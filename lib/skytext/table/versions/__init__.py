@@ -1,1 +1,1 @@
-"""Versions of a table: promotion, canary, rollback, and the versions that services use."""
+"""Promote versions of a table, run canaries, roll back, and protect versions that are in use."""

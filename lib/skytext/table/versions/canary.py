@@ -1,9 +1,10 @@
-"""A canary: a version that answers a share of the searches before it becomes live.
+"""A canary is a version that is used for a share of the searches before it becomes live.
 
-The log of promotions contains the canary's version and end time. The counts of searches are stored
-separately. Each service process counts its own searches of the canary and of the live version, and
-writes these counts to one small object, ``T/state/canary/NUMBER/HOLDER.json``. To compare the two
-versions, a process adds the counts of all processes, including processes that have ended.
+The log of promotions contains the version and the end time of the canary. The counts of searches
+are stored separately. Each service process counts its own searches in the canary and in the live
+version. The process writes these counts to one small object, ``T/state/canary/NUMBER/HOLDER.json``.
+To compare the two versions, a service adds the counts of all processes, including processes that
+have ended.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FOLDER = "canary"
 _STEP = 1.1
 """Ratio of the upper bound to the lower bound of a time bucket.
 
-A quantile is too large by at most this factor.
+A quantile that is computed from the buckets is too large by at most this factor.
 """
 _OVERDUE_AFTER = dt.timedelta(minutes=5)
 _SHORTEST_S = 1e-4
@@ -31,12 +32,14 @@ _SHORTEST_S = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A version that answers a share of the searches.
+    """A version that is used for a share of the searches.
 
     Attributes:
         version: the table version.
-        share: the canary's share of the searches that request no version, above 0 and at most 0.5.
-        ends_at: the time when the canary becomes live, if no service stops it before this time.
+        share: share of the searches for which the canary is used, above 0 and at most 0.5. Searches
+            that request a certain version are not included.
+        ends_at: end time of the canary. If no service has stopped the canary by this time, it
+            becomes live.
     """
 
     version: int
@@ -52,7 +55,8 @@ class Canary:
     def is_overdue(self) -> bool:
         """Whether the canary's end time passed more than five minutes ago.
 
-        A running service ends the canary at its end time. So probably no service is running.
+        A running service ends a canary at the end time. So if a canary is overdue, probably no
+        service is running.
         """
         return dt.datetime.now(dt.UTC) >= self.ends_at + _OVERDUE_AFTER
 
@@ -78,12 +82,13 @@ class Canary:
 
 @dataclass(slots=True)
 class Searches:
-    """Counts of the searches of one version.
+    """Counts of the searches in one version.
 
     Attributes:
         num: number of searches.
-        num_failed: number of failed searches. An invalid request is not a failed search.
-        buckets: number of searches by duration. The upper bound of bucket i is 1.1**i seconds.
+        num_failed: number of failed searches. An invalid request does not count as a failed search.
+        buckets: number of searches in each bucket of durations. The upper bound of bucket i is
+            1.1**i seconds.
     """
 
     num: int = 0
@@ -112,9 +117,10 @@ class Searches:
         return 0.0
 
     def num_slower(self, seconds: float) -> int:
-        """Return the number of searches in buckets whose lower bound is above a number of seconds.
+        """Return the number of searches that took longer than a number of seconds.
 
-        A search in the bucket that contains this number of seconds is not counted.
+        Only buckets whose lower bound is above this number are counted. So a search in the bucket
+        that contains the number is not counted.
         """
         return sum(n for bucket, n in self.buckets.items() if _STEP ** (bucket - 1) > seconds)
 
@@ -137,11 +143,13 @@ class Searches:
 
 
 class Compared(NamedTuple):
-    """Counts of the searches of the live version and the canary since the canary began.
+    """Counts of the searches in the live version and in the canary.
+
+    Only searches after the start of the canary are counted.
 
     Attributes:
-        live: counts of the live version, including failed searches.
-        canary: counts of the canary, including failed searches.
+        live: searches in the live version, including failed searches.
+        canary: searches in the canary, including failed searches.
     """
 
     live: Searches
@@ -149,7 +157,7 @@ class Compared(NamedTuple):
 
     @classmethod
     def empty(cls) -> Compared:
-        """Return zero counts."""
+        """Return counts that are all 0."""
         return cls(Searches(), Searches())
 
     def to_json(self) -> dict[str, Any]:
@@ -160,13 +168,13 @@ class Compared(NamedTuple):
 def save_searches(
     location: TableLocation, number: int, holder: str, counted: Mapping[str, Any]
 ) -> None:
-    """Write the counts of one process since the canary began.
+    """Store the numbers of searches that one process has counted since the canary began.
 
     Args:
         location: the table.
         number: number of the record that began the canary.
-        holder: name of the process. The next call with this name replaces the counts.
-        counted: the result of `Compared.to_json`.
+        holder: name of the process. The next call with the same name replaces the stored counts.
+        counted: the counts, as returned by `Compared.to_json`.
 
     Raises:
         JobError: a store request failed.
@@ -175,7 +183,7 @@ def save_searches(
 
 
 def all_searches(location: TableLocation, number: int) -> Compared:
-    """Return the sum of the counts of all processes since a canary began.
+    """Return the total numbers of searches that all processes have counted since a canary began.
 
     Raises:
         JobError: a store request failed.
@@ -191,7 +199,7 @@ def all_searches(location: TableLocation, number: int) -> Compared:
 
 
 def forget_searches(location: TableLocation, number: int) -> None:
-    """Delete the counts of all canaries except the canary with this record number.
+    """Delete the stored counts of all canaries, except the canary with this record number.
 
     Raises:
         JobError: a store request failed.

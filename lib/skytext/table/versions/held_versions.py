@@ -1,7 +1,7 @@
-"""Table versions that running services use. A clean-up keeps these versions.
+"""Protect the table versions that running services use. A clean-up keeps these versions.
 
 Each service rewrites one small object, ``T/state/held/HOLDER.json``, at a fixed interval. If an
-object is older than one hour by the store's clock, its service has ended.
+object is older than one hour by the store's clock, the service that wrote the object has ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skytext.table.location import TableLocation
 from skytext.table.store.state_files import StateStore
 
 HOLD_EVERY_S = 600.0
-"""Seconds between two updates of a service's object."""
+"""Number of seconds after which a service writes its object again."""
 _FOLDER = "held"
 _LASTS = dt.timedelta(hours=1)
 
@@ -24,7 +24,7 @@ def hold_versions(location: TableLocation, holder: str, versions: Collection[int
 
     Args:
         location: the table.
-        holder: name of the service. The next call with this name replaces its protected versions.
+        holder: name of the service. The next call with the same name replaces the versions.
         versions: all versions that the service uses.
 
     Raises:
@@ -38,7 +38,7 @@ def held_versions(location: TableLocation, *, forget: bool = True) -> set[int]:
 
     Args:
         location: the table.
-        forget: delete the objects of services that have ended.
+        forget: true to also delete the objects of services that have ended.
 
     Raises:
         JobError: a store request failed.

@@ -1,14 +1,15 @@
-"""Choose the served version, try a version as a canary, and roll back.
+"""Choose the version that services search, start a canary, and roll back.
 
-The authoritative state is a log, ``T/state/promotions``. It has one small numbered object (a
-record) for each promotion, roll-back and canary. A record is created only if its number does not
-exist. Each record contains all versions for roll-backs, and the running canary, if any. So the last
-record is the complete state.
+The state is stored in a log, ``T/state/promotions``. For each promotion, roll-back and canary, the
+log contains one small numbered object (a record). A writer can create a record only if no record
+with the same number exists. Each record contains all versions for roll-backs, and the running
+canary if there is one. So the last record contains the complete state.
 
-The tags of the Lance data set are set from the last record. Readers open the tag ``live``, and
-services try the tag ``canary``. The tags ``kept-N`` protect the versions for roll-backs from a
-clean-up. Lance overwrites a tag without a check for other writers. So after a writer has set the
-tags, it reads the log again. If the log has a newer record, the writer sets the tags again.
+The tags of the Lance data set are set from the last record. Readers open the version with the tag
+``live``. Services also search the version with the tag ``canary``. Versions with a tag ``kept-N``
+are versions for roll-backs. A clean-up does not remove a version that has a tag. When Lance
+overwrites a tag, it does not check for other writers. So after a writer has set the tags, it reads
+the log again. If the log then has a newer record, the writer sets the tags again.
 """
 
 from __future__ import annotations
@@ -33,27 +34,32 @@ from skytext.table.versions.canary import Canary, forget_searches
 _FOLDER = "promotions"
 _KEPT_TAG = "kept-"
 MAX_KEPT = 10
-"""Number of versions kept for roll-backs, including the live version. Their files are kept."""
+"""Maximum number of versions for roll-backs, including the live version."""
 _TRIES = 50
 _KEPT_RECORDS = 200
-"""Minimum number of records kept. Other writers create far fewer records during one promotion."""
+"""Minimum number of records that are kept.
+
+While one writer creates a record, other writers create far fewer records than this number.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A record of the log: the served versions after a promotion or a roll-back.
+    """A record of the log. It contains the state after a promotion, a roll-back or a canary.
 
     Attributes:
-        number: 1, 2, …; a later record has a higher number.
-        action: ``promote`` or ``rollback``; ``canary`` if a canary begins; ``stop`` if a service
-            stops a canary that is worse than the live version.
+        number: number of the record, starting at 1. A later record has a higher number.
+        action: the change that the record describes. ``promote`` and ``rollback`` change the live
+            version. ``canary`` starts a canary. ``stop`` means that a service stopped a canary that
+            was worse than the live version.
         versions: the versions for roll-backs, in the order in which they became live. The last
             version is the live version.
         at: time of the record.
-        by: the user and the host of the command, ``user@host``; only the host in old records.
+        by: the user and the host that made the change, ``user@host``. Old records contain only the
+            host.
         token: a unique value that distinguishes this record from all other records.
-        why: the reason; empty in old records.
-        canary: the running canary, or None.
+        why: the reason for the change. It is empty in old records.
+        canary: the running canary; None if no canary is running.
     """
 
     number: int
@@ -72,12 +78,12 @@ class Promotion:
 
     @property
     def previous_version(self) -> int | None:
-        """The version that a roll-back makes live; None if there is none."""
+        """The version that a roll-back makes live; None if no earlier version is kept."""
         return self.versions[-2] if len(self.versions) > 1 else None
 
     @property
     def searched_versions(self) -> tuple[int, ...]:
-        """All versions of `versions`, and the version of the running canary, if any."""
+        """All versions in `versions`, and also the version of the canary if a canary is running."""
         return (*self.versions, *(() if self.canary is None else (self.canary.version,)))
 
     def to_json(self) -> dict[str, object]:
@@ -109,7 +115,7 @@ class Promotion:
 
     @classmethod
     def from_json(cls, data: bytes) -> Promotion:
-        """Parse a record: the JSON object of `to_json` as bytes."""
+        """Parse the bytes of a record. They contain the JSON object that `to_json` returns."""
         return cls.from_row(json.loads(data))
 
     @classmethod
@@ -137,14 +143,14 @@ class _Next(NamedTuple):
 
 
 def promote(location: TableLocation, version: int | None = None, *, why: str = "") -> Promotion:
-    """Make a version live, and end a running canary.
+    """Make a version live. If a canary is running, end it.
 
-    If the version is already live, only a running canary is ended.
+    If the version is already live, the call only ends the canary.
 
     Args:
         location: the table.
         version: the version number; None for the latest version.
-        why: the reason, for the history.
+        why: the reason for the change. The history shows it.
 
     Raises:
         TableError: the table or the version does not exist.
@@ -161,13 +167,13 @@ def promote(location: TableLocation, version: int | None = None, *, why: str = "
 
 
 def rollback(location: TableLocation, *, why: str = "") -> Promotion:
-    """Make the previous live version live. Each further call goes one more version back.
+    """Make the previous live version live again. Each further call goes back by one more version.
 
-    If a canary runs, the call only ends the canary, and the live version does not change.
+    If a canary is running, the call only ends the canary. The live version does not change.
 
     Args:
         location: the table.
-        why: the reason, for the history.
+        why: the reason for the change. The history shows it.
 
     Raises:
         TableError: the table does not exist, or no version was live before the current version.
@@ -183,7 +189,8 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
                 f"{location.uri}: cannot roll back, because {now} and no earlier version is kept. "
                 f"To serve another version, run: skytext promote {location.uri} VERSION"
             )
-        # Fail before any change if the version is missing, e.g. because a user deleted its tag.
+        # If the version is missing, fail before anything is changed. It is missing if, for example,
+        # a user deleted the tag of the version and a clean-up removed the version.
         ImagesTable.open(location, last.previous_version)
         return _Next("rollback", last.versions[:-1], why)
 
@@ -198,17 +205,19 @@ def start_canary(
     *,
     why: str = "",
 ) -> Promotion:
-    """Start a canary: a version that answers a share of the searches for a limited time.
+    """Start a canary. For a limited time, services use this version for a share of the searches.
 
-    Services compare the canary with the live version. The new canary replaces a running canary.
+    Services compare the canary with the live version. If another canary is running, the new canary
+    replaces the other canary.
 
     Args:
         location: the table.
         version: the version number; None for the latest version.
-        share: the canary's share of the searches that request no version, above 0 and at most 0.5.
-        minutes: duration of the canary. The version then becomes live, if it is not worse than the
-            live version.
-        why: the reason, for the history.
+        share: share of the searches for which the canary is used, above 0 and at most 0.5. Searches
+            that request a certain version are not included.
+        minutes: duration of the canary in minutes. When this time is over, the canary becomes live
+            if it is not worse than the live version.
+        why: the reason for the change. The history shows it.
 
     Raises:
         TableError: the table or the version does not exist, the version is already live, or no
@@ -235,13 +244,13 @@ def start_canary(
 
 
 def end_canary(location: TableLocation, number: int, *, passed: bool, why: str) -> bool:
-    """Make a canary live, or stop it; return False if the canary has already ended.
+    """Make a canary live, or stop it. Return False if the canary has already ended.
 
     Args:
         location: the table.
         number: number of the record that began the canary.
-        passed: whether to make the canary's version live.
-        why: the reason, for the history.
+        passed: true to make the canary live, false to stop it.
+        why: the reason for the change. The history shows it.
 
     Raises:
         TableError: the table does not exist, or no canary was ever started.
@@ -271,7 +280,7 @@ def last_promotion(location: TableLocation) -> Promotion | None:
 
 
 def recent_versions(location: TableLocation, limit: int) -> list[int]:
-    """Return the versions that were recently live or a canary, newest first, each version once."""
+    """Return the distinct versions that were recently live or a canary, newest first."""
     found: dict[int, None] = {}
     for promotion in promotions(location, limit * 4):
         found[promotion.version] = None
@@ -283,7 +292,7 @@ def recent_versions(location: TableLocation, limit: int) -> list[int]:
 def _last(location: TableLocation) -> Promotion | None:
     """Return the last record, or None if no version is live.
 
-    An old table may have a live tag and no log. A record is then made from the tag.
+    An old table may have the tag ``live`` but no log. In this case, a record is made from the tag.
     """
     last = last_promotion(location)
     if last is not None:
@@ -306,12 +315,12 @@ def _write(
 
     Args:
         location: the table.
-        next_after: function that gets the last record and returns the fields of the next record. It
-            returns the last record itself if no change is needed. It is called again if another
-            process wrote a record first.
+        next_after: function that gets the last record and returns the fields of the next record. If
+            no change is needed, the function returns the last record. If another process wrote a
+            record first, the function is called again.
 
     Returns:
-        The last record, and whether this call wrote it.
+        The last record, and whether this call wrote this record.
     """
     for _ in range(_TRIES):
         last = _last(location)
@@ -327,7 +336,7 @@ def _write(
 
 
 def _append(location: TableLocation, last: Promotion | None, following: _Next) -> Promotion | None:
-    """Write the next record and return it; return None if another process wrote a record first."""
+    """Write the next record and return it; return None if another process wrote it first."""
     record = Promotion(
         number=1 if last is None else last.number + 1,
         at=dt.datetime.now(dt.UTC),
@@ -342,7 +351,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # The user of a container may have no name.
+        # In a container, the user may have no name.
         return str(os.getuid())
 
 
@@ -353,8 +362,9 @@ def _log(location: TableLocation) -> NumberedLog:
 def set_tags(location: TableLocation) -> None:
     """Set the tags from the last record of the log. Repeat this until the tags match the log.
 
-    Each writer calls this after it has written a record. If a writer was killed before this call,
-    the tags are still those of an earlier record, and any later call corrects them.
+    A writer must call this after it has written a record. If the writer was killed before this
+    call, the tags still match an earlier record. The next call of this function, by any process,
+    corrects the tags.
 
     Raises:
         TableError: the table does not exist.
@@ -372,7 +382,7 @@ def set_tags(location: TableLocation) -> None:
         there = {n: v for n, v in table.tags().items() if _is_ours(n)}
         if there == wanted:
             return
-        # Set the new tags before old tags are deleted, so that each needed version always has a
+        # Set the new tags first, and then delete the old tags. So each needed version always has a
         # tag.
         for name in sorted(wanted):
             if there.get(name) != wanted[name]:
