@@ -1,4 +1,7 @@
-"""Measure periodically how old the images are that searches of a table cannot find yet."""
+"""Periodically measure the freshness of each table.
+
+Freshness is the age of the oldest image that is captioned but that searches cannot find yet.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class FreshnessGauges(threading.Thread):
             table: the name of the table.
 
         Raises:
-            SkytextError: as `measure_freshness`.
+            SkytextError: for the same reasons as in `measure_freshness`.
         """
         found = measure_freshness(self._tables.locations[self._tables.place(table)])
         for name, value in _gauges(found).items():
