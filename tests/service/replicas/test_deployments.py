@@ -91,7 +91,9 @@ def test_a_replicas_error_is_raised_unchanged(error: Exception) -> None:
 
 def test_calls_that_change_something_are_not_repeated() -> None:
     method = Method(ActorDiedError(), "done")
-    with pytest.raises(ProblemError, match="may or may not have happened") as caught:
+    with pytest.raises(
+        ProblemError, match="it is unknown whether the live version has changed"
+    ) as caught:
         asyncio.run(call(method, may_repeat=False))
     assert (caught.value.status, caught.value.code) == (500, "unknown-outcome")
     assert method.ends == ["done"]
