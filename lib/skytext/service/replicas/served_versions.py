@@ -333,7 +333,7 @@ class Follower(threading.Thread):
             self._failing.add(warning)
 
     def stop(self) -> None:
-        """Stop the thread. If it is calling the functions now, it first calls the remaining ones."""
+        """Stop the thread as soon as it is not calling the functions."""
         self._stopped.set()
 
 
