@@ -1,1 +1,1 @@
-"""AWS credentials and settings, resolved once per process for all S3 access."""
+"""AWS credentials and settings. Each process resolves them once, and uses them for all of S3."""
