@@ -45,7 +45,7 @@ def geometry(west: float, south: float, east: float, north: float) -> dict[str, 
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    # If one of the two parts has no width, omit it, because it is an edge of the other part.
+    # If one of the two parts has no width, this part is an edge of the other part. Then omit it.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
     if west <= east:

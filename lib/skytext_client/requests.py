@@ -72,7 +72,8 @@ def make_options(
         "base_url": url.rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
-        # The environment variables may name a proxy. Requests to this machine must not use it.
+        # The environment variables may name a proxy. Do not use this proxy for requests to this
+        # machine.
         "mounts": {f"all://{host}": None for host in _LOOPBACK},
     }
     return options if transport is None else {**options, "transport": transport}
@@ -255,7 +256,7 @@ def failure(answer: httpx.Response) -> ServiceError:
 
 def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
     """Return the error to raise after httpx could not get a response."""
-    # After a timeout, do not retry. The service would probably need the same time again.
+    # Do not retry after a timeout, because a second attempt would probably also time out.
     may_pass = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return UnreachableError(
         f"cannot reach {url} ({error or type(error).__name__}): check the address, and check "

@@ -1,4 +1,4 @@
-"""The fields of a search. The HTTP API, links, the Python library and the client use them."""
+"""The fields of a search, for the HTTP API, links, the Python library and the client."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ VersionToken: TypeAlias = Annotated[Version | Versions, Field(union_mode="left_t
 Image: TypeAlias = str | Hit
 """An image in the table. It is given as an ``image_id`` or as a hit."""
 Example: TypeAlias = str | Hit | Mapping[str, str]
-"""An example: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``. A query is moved towards it or
-away from it."""
+"""An example: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``. A query is moved towards
+positive examples, and away from negative examples."""
 
 
 class SearchFields(BaseModel):
@@ -56,9 +56,9 @@ class SearchFields(BaseModel):
         None,
         min_length=1,
         max_length=MAX_CURSOR_CHARS,
-        description="The value of `next_cursor` in the previous page of the same search. With it, "
-        "the search returns the next page. If the service no longer holds the version of that "
-        "page, the status is 410.",
+        description="The value of `next_cursor` in the previous page of the same search. With this "
+        "cursor, the search returns the next page. If the service no longer holds the version of "
+        "the previous page, the status is 410.",
         examples=["WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"],
     )
     min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(

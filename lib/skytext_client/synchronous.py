@@ -92,18 +92,19 @@ class Client:
                 images that are similar to these images.
             combine: how the scores of several queries are combined: ``max`` or ``mean``. None means
                 ``max``.
-            positive: examples. The query is moved towards them. Each example is a text, a hit,
-                ``{"text": …}`` or ``{"image_id": …}``.
-            negative: examples. The query is moved away from them. They have the same forms as in
-                ``positive``.
+            positive: examples. The query is moved towards these examples. Each example is a text, a
+                hit, ``{"text": …}`` or ``{"image_id": …}``.
+            negative: examples. The query is moved away from these examples. Each example has one of
+                the forms that ``positive`` lists.
             mode: the search mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``.
                 None means the default mode of the service.
             k: the maximum number of hits. The default is 10.
             filter: a filter as CQL2 text, such as ``gsd < 1``, or as CQL2 JSON. The search finds
                 only images that match the filter.
-            intersects: a GeoJSON geometry. The search finds only images that intersect it.
+            intersects: a GeoJSON geometry. The search finds only images that intersect this
+                geometry.
             cursor: the value of `Found.next_cursor` in the previous page of the same search. With
-                it, the search returns the next page.
+                this cursor, the search returns the next page.
             min_score: the minimum score of a hit.
             version: the version to search. This is the value of `Found.table_version` in an earlier
                 result. None means the live version.

@@ -1,1 +1,1 @@
-"""AWS credentials and settings. Each process resolves them once, and uses them for all of S3."""
+"""The AWS credentials and settings. Each process reads these once, and uses them for S3 access."""

@@ -45,7 +45,8 @@ class S3Access:
         self.is_anonymous = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
         self.is_requester_pays = os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester"
         # boto3 itself reads only AWS_DEFAULT_REGION. Lance and other tools also read AWS_REGION, so
-        # read it here. Do not use the default session of boto3, because it is not thread-safe.
+        # read AWS_REGION here. Create a separate session, because the default session of boto3 is
+        # not thread-safe.
         self._session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
         self._making_client = threading.Lock()
         self._credentials = None if self.is_anonymous else self._session.get_credentials()
@@ -98,9 +99,10 @@ class S3Access:
         Returns:
             A dictionary with the keys ``access_key_id``, ``secret_access_key``, ``token`` and
             ``expires_at``. The value of ``token`` may be None. The value of ``expires_at`` is the
-            time when the caller must call this method again. This is five minutes from now. If the
-            access keys expire earlier, it is the current time, so that the caller calls this method
-            before each use. For permanent access keys, it is None.
+            time when the caller must call this method again. Usually, this time is five minutes
+            from now. If the access keys expire earlier, ``expires_at`` is the current time, so that
+            the caller calls this method before each use. For permanent access keys, ``expires_at``
+            is None.
 
         Raises:
             BotoCoreError: temporary access keys could not be renewed.

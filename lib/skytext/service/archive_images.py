@@ -49,8 +49,8 @@ _MEDIA_TYPES = {
 _WEBP_QUALITY = 80
 _RETRY_S = 5.0
 LOOK_AGAIN_S = 5.0
-"""After a check, a shard is not checked again for this time. Reason: one page of results often
-shows many images of the same shard."""
+"""After a check, a shard is not checked again for this time. This saves store requests, because a
+page of results often shows many images of one shard."""
 _MAX_LOOKED_AT = 10_000
 _THUMBNAIL_VERSION = 1
 """A part of the ETag of each thumbnail. Increase this number if a code change makes thumbnails look
@@ -202,8 +202,8 @@ class Images:
         location = self._tables.locations[self._tables.place_or_only(row.get("table"))]
         with _archive_errors(), timed(self._meter, "read"):
             data = fetch_row(row, self._options, partial(moved_row, location))
-        # Always check the hash, because an overwritten shard can have the same size and
-        # modification time as before.
+        # Always check the hash. If a shard was overwritten, its size and its modification time may
+        # be the same as before.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
         return data

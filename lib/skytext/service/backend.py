@@ -69,8 +69,8 @@ class EmbedPort(Protocol):
 
     The implementation for a cluster is `skytext.service.replicas.deployment_calls.EmbedHandle`.
 
-    Each version of the table records its embedding model. The parameter ``version`` selects the
-    version whose model is used. None means the live version.
+    The methods have a parameter ``version``. They use the embedding model of this version of the
+    table. None means the live version.
     """
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
@@ -202,14 +202,15 @@ class Backend:
         Args:
             requests: the searches.
             versions: the version for each request, as in `search`.
-            by: the version whose models embed the searches. None means the live version.
+            by: a version. The models of this version embed the searches. None means the live
+                version.
             only_if_open: the attribute of `Query` with this name.
         """
         embedded = await self._embedded(requests, versions, by)
         queries = [query._replace(only_if_open=only_if_open) for query in embedded]
         found = await self.searches.search(queries, carrier() or None)
-        # A search is not run if its version needs another model. Embed these searches again, with
-        # the model that they need.
+        # If a search was embedded with the wrong model for its version, the replica did not run the
+        # search. Embed the search again with the right model, and run it.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
             places = [i for i, one in enumerate(found) if one == OtherModel(version)]
             some = [requests[i] for i in places]

@@ -79,11 +79,11 @@ class CanaryWatch:
         return (canary.version,) if place < canary.share else None
 
     def counting(self, which: Which) -> ExitStack:
-        """Return a context manager. It counts the request in its block and measures the duration.
+        """Return a context manager that counts a request and measures its duration.
 
-        An invalid request is counted, but not as a failure. A cancelled request is counted, and
-        its duration is the time until it was cancelled. A request is not counted if the model of
-        the version is not loaded yet.
+        The request must run in the block of the context manager. An invalid request is counted, but
+        not as a failure. A cancelled request is counted. Its duration is the time until it was
+        cancelled. A request is not counted if the model of the version is not loaded yet.
         """
         started, block = time.perf_counter(), ExitStack()
         block.push(lambda _, error, __: self._count(which, time.perf_counter() - started, error))
@@ -135,7 +135,8 @@ class CanaryWatch:
             problem = await _problem_with(try_out, (last.canary.version,))
             if problem is None:
                 self._ready = last.canary
-        # Copy the counts here in the event loop. A thread could copy them while they change.
+        # Copy the counts here in the event loop. In a thread, the counts could change during the
+        # copy.
         counted = self._counted.to_json()
         await asyncio.to_thread(self._judge, last, last.canary, problem, counted)
 
@@ -146,8 +147,8 @@ class CanaryWatch:
         if last is not None and (before is None or before.number != last.number):
             self._ready, self._counted, self._saved = None, Compared.empty(), None
             if before is None or before.canary is not None:
-                # Another process may have ended the canary. Set the tags here, in case that
-                # process was killed before it set them.
+                # Another process may have ended the canary. Set the tags here, because that process
+                # may have been killed before it set the tags.
                 set_tags(self._location)
         self._last = last
         is_running = last is not None and last.canary is not None

@@ -1,4 +1,4 @@
-"""Error responses. All of them have the format problem details (RFC 9457)."""
+"""Error responses in the format "problem details" (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skytext.errors import CallError
 
 MEDIA_TYPE = "application/problem+json"
 NOT_LOADED = "other-model"
-"""The problem code for a search in a version whose embedding model is not loaded yet."""
+"""The problem code of a search if the embedding model for its version is not loaded yet."""
 
 
 class FieldProblem(BaseModel):

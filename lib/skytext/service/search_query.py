@@ -1,4 +1,4 @@
-"""The types of the values that the ingress sends to other deployments, and receives from them."""
+"""The types of values that the ingress and the other deployments send to each other."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Vectors = dict[str, Embedded]
 """A dictionary from each text to the vector of the text."""
 
 TRIAL = "a river"
-"""The text of a test query. Replicas run it before they accept requests, because the first query is
-slow."""
+"""The text of a test query. Replicas run the test query before they accept requests, because the
+first query is slow."""
 
 
 class OtherModel(NamedTuple):

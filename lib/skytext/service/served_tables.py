@@ -91,8 +91,8 @@ class TableSet:
         """
         if version is not None and len(self.locations) > 1:
             raise ConfigError(
-                "--version (service.version) needs a single table: omit the version to serve the "
-                "live versions of several tables"
+                "--version (service.version) needs a single table: to serve the live versions of "
+                "several tables, omit the version"
             )
         tables = [ImagesTable.open_served(location, version) for location in self.locations]
         check_same_models(tables, with_images=False)
@@ -145,7 +145,10 @@ def followed_canary(tables: Sequence[ImagesTable], pinned: int | None) -> Versio
 
 
 def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
-    """Return the column of image vectors if all tables have one for the same model, else None."""
+    """Return the column of image vectors in the first table.
+
+    Return None unless all tables have image vectors of the same model.
+    """
     first = tables[0].image_column
     if first is None:
         return None

@@ -2,7 +2,8 @@
 
 For each key, the folder of the table contains a small object below ``state/keys``. All replicas on
 all machines read these objects again every few seconds. Therefore, a revoked key is soon refused
-everywhere. A key has 256 random bits, so a salt or a slow hash would not make it harder to guess.
+everywhere. A key has 256 random bits. A salt or a slow hash would not make it harder to guess the
+key.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class KeyStore:
     location: TableLocation
 
     def add(self, name: str, right: Right) -> str:
-        """Create a key and return it. The store contains only the hash, so show the key now.
+        """Create a key, and return the key. The store contains only the hash of the key.
 
         Raises:
             TableError: the table does not exist.

@@ -29,7 +29,7 @@ class Caller:
 
     Attributes:
         who: the name of the key. If no keys are required, this is ``address:`` and the IP address.
-            It is used for rate limits and in the log.
+            The name is used for rate limits and in the log.
         address: the IP address of the client.
     """
 
@@ -85,7 +85,7 @@ class Guard:
             self._hosts = frozenset(name.lower() for name in (*config.allowed_hosts, *_LOCAL_NAMES))
 
     async def admit(self, scope: Scope, headers: Mapping[str, str], right: Right) -> Caller:
-        """Check whether a request is allowed, and return its sender.
+        """Check whether a request is allowed, and return the sender of the request.
 
         Raises:
             ProblemError: 401, 403, 421 or 429.
@@ -173,7 +173,8 @@ class Guard:
     def address(self, scope: Scope, headers: Mapping[str, str]) -> str:
         """Return the IP address of the client.
 
-        If the request comes from a trusted proxy, the header ``X-Forwarded-For`` contains it.
+        If the request comes from a trusted proxy, this method reads the IP address of the client
+        from the header ``X-Forwarded-For``.
         """
         client = scope.get("client")
         address = client[0] if client else "unknown"

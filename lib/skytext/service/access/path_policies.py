@@ -26,8 +26,10 @@ class Policy:
         turns: the queue in which a request waits after its body was read. None means that the
             request does not wait.
         body_turns: the queue in which a request waits before its body is read. Large bodies need
-            such a queue, because they need much memory. None means that the request does not wait.
-        max_body_bytes: the maximum size of the body. It also applies to the decompressed body.
+            such a queue, because large bodies need much memory. None means that the request does
+            not wait.
+        max_body_bytes: the maximum size of the body. If the body is compressed, the decompressed
+            body has the same limit.
         timeout_s: the maximum time to process a request, in seconds.
         is_health: true if the path is a health check. Then every host name is allowed, and
             successful requests are not logged.

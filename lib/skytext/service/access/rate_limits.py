@@ -88,7 +88,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until the request may run. Count it as a running request until the block ends.
+        """Wait until the request may run. Until the block ends, count the request as running.
 
         Raises:
             ProblemError: 503: too many requests are waiting, or the request waited too long.

@@ -34,7 +34,10 @@ class Cors(CORSMiddleware):
 
 
 class _Refused(Response):
-    """An error response. It is built when it is sent, because it contains the requested path."""
+    """An error response that contains the requested path.
+
+    The path is known only when the response is sent, so the body is built then.
+    """
 
     def __init__(self, problem: ProblemError) -> None:
         super().__init__(status_code=problem.status)

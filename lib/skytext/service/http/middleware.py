@@ -217,7 +217,7 @@ class Gate:
             raise self._too_large(max_bytes) from None
 
     async def _sent_body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
-        """Read the whole body without decompressing it.
+        """Read the whole body, and do not decompress the body.
 
         Raises:
             ProblemError: 408 or 413.
@@ -252,7 +252,9 @@ class Gate:
     async def _run(
         self, scope: Scope, body: bytes, receive: Receive, answer: _Answer, timeout_s: float
     ) -> None:
-        """Run the application. Stop it if the client disconnects or at the end of the time limit.
+        """Run the application for one request, with a time limit.
+
+        The application is stopped if the client disconnects, or at the end of the time limit.
 
         Raises:
             ClientGoneError: the client disconnected.

@@ -21,7 +21,7 @@ from skytext.service.problem_details import ProblemError
 
 
 class _StrictRequest(Request):
-    """A request. It refuses a JSON body in which an object contains a key twice."""
+    """A request that refuses a JSON body if an object in the body contains a key twice."""
 
     async def json(self) -> Any:
         """Parse the body as JSON, and return the value.
@@ -44,9 +44,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class StrictRoute(APIRoute):
-    """A route. It refuses an unknown parameter, or a parameter that is given twice, with 422.
+    """A route that checks the names of the parameters.
 
-    The name of a parameter may contain hyphens instead of underscores, as on the command line.
+    If a parameter is unknown, or is given twice without being allowed to, the status is 422. The
+    name of a parameter may contain hyphens instead of underscores, as on the command line.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -145,9 +145,9 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
         summary="Search by a link",
     )
     async def search_by_link(request: Request, link: Annotated[SearchLink, Query()]) -> Response:
-        """Run a search whose fields are the parameters of a link.
+        """Run a search. The parameters of the link contain the fields of the search.
 
-        Such a link can be used in QGIS (with `format=geojson`), in a web map or as a bookmark. The
+        The link can be used in QGIS (with `format=geojson`), in a web map or as a bookmark. The
         parameters have the same names as the options of the command `skytext search`. A link with
         an unknown parameter is refused.
         """
@@ -206,7 +206,9 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
     async def search_image(
         request: Request,
         file: Annotated[UploadFile, File(description="JPEG, PNG, WebP or TIFF.")],
-        k: Annotated[int, Form(ge=1, le=MAX_K, description="Number of hits.", examples=[20])] = 10,
+        k: Annotated[
+            int, Form(ge=1, le=MAX_K, description="Maximum number of hits.", examples=[20])
+        ] = 10,
         filter: Annotated[
             FilterText | None,
             Form(

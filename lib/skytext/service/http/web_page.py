@@ -34,7 +34,7 @@ def content_security_policy(config: ServiceConfig) -> str:
 
 
 class _Files(StaticFiles):
-    """Static files. A browser must revalidate a cached file before it uses the file.
+    """Static files. Before a browser uses a cached file, the browser must revalidate the file.
 
     Therefore, after an upgrade of the service, a browser shows the new version of the page.
     """

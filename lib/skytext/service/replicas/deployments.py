@@ -1,4 +1,4 @@
-"""The deployments on Ray Serve, and the application that consists of them.
+"""The application: deployments on Ray Serve that call each other.
 
 ingress ──► embedding (embeds the queries of many requests in one batch)
         ──► search (has one replica per node, so that each node has only one index cache)

@@ -131,7 +131,8 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     config = uvicorn.Config(
         app,
         lifespan="on",
-        # Ignore X-Forwarded-For here: `Guard` reads it, and checks that the proxy is trusted.
+        # The HTTP server must ignore X-Forwarded-For. `Guard` reads this header, and checks that
+        # the proxy is trusted.
         proxy_headers=False,
         server_header=False,
         access_log=False,

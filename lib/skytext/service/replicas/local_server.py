@@ -41,10 +41,10 @@ _SERVE_ENVIRONMENT = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
 }
-# These environment variables are for Ray's workers. Do not set them in this process: it calls the
-# ingress through a deployment handle, and the handle needs its own event loop here. In a replica,
-# one event loop is enough, because no code blocks it. A second event loop would need thread
-# switches, which cost time.
+# These environment variables are for Ray's workers. Do not set these variables in this process.
+# This process calls the ingress through a deployment handle, and the handle needs its own event
+# loop here. In a replica, one event loop is enough, because no code blocks the event loop. A second
+# event loop would need thread switches, and thread switches cost time.
 _WORKER_ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
@@ -78,8 +78,8 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
     wanted = keys if keys is not None else (num_keys > 0 or not local)
     if not wanted and not local:
         raise ConfigError(
-            f"without API keys other machines could search at {host}: listen on 127.0.0.1, or omit "
-            "--no-keys"
+            f"without API keys, other machines could search at {host}: listen on 127.0.0.1, or "
+            "omit --no-keys"
         )
     if wanted and num_keys == 0:
         raise ConfigError(
@@ -167,18 +167,21 @@ def _start_lines(host: str, port: int, config: Config) -> Iterator[str]:
         yield f"web page: http://{shown}:{port}/"
     yield f"API description: http://{shown}:{port}/openapi.json"
     if not config.service.access.require_keys:
-        yield "no API keys: every user of this machine may search, administer, and see the images"
+        yield (
+            "API keys are not required: every user of this machine can search, administer the "
+            "service, and see the images"
+        )
     if not config.service.archive_roots:
-        yield "images cannot be shown: to show them, give the archive with --archive-root"
+        yield "images cannot be shown: to show images, give the archive with --archive-root"
     yield f"logs: {ray_logs()}/serve (requests: replica_skytext_ingress_….log)"
 
 
 class _Stop:
     """Sets an event when SIGINT or SIGTERM arrives. Exits the process 14 s later, with status 0.
 
-    A separate thread receives the signals. The main thread cannot do this: it may be in a Ray call,
-    and Python runs signal handlers only after that call returns. The time limit would then start
-    too late.
+    A separate thread receives the signals, because the main thread may be in a Ray call. Python
+    would run signal handlers only after the Ray call returns. The time limit would then start too
+    late.
 
     Attributes:
         asked: the event. It is set after a signal arrived.

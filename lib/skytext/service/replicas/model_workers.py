@@ -1,6 +1,6 @@
 """The workers that run models.
 
-The workers are normal classes. Ray Serve deploys them, and tests call them without Ray Serve.
+The workers are normal classes. Ray Serve deploys these classes, and tests call them directly.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ W = TypeVar("W", bound=_Refusing)
 def hands_back_refusals(
     method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[W, P], Coroutine[Any, Any, T | Refusal]]:
-    """Decorate a method of a worker, so that it returns a `Refusal` if it refuses a request."""
+    """Decorate a method of a worker. If the method refuses a request, return a `Refusal`."""
 
     @functools.wraps(method)
     async def handing_back(worker: W, /, *arguments: P.args, **named: P.kwargs) -> T | Refusal:
@@ -61,7 +61,7 @@ def hands_back_refusals(
 
 
 def answer_of(answer: Any) -> Any:
-    """Return the result of a worker's method. If the result is a `Refusal`, raise its error.
+    """Return the result of a worker's method. If it is a `Refusal`, raise the error in it.
 
     Raises:
         ProblemError: the method refused the request.

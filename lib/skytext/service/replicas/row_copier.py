@@ -34,7 +34,7 @@ class RowCopier(threading.Thread):
         self._wanted: Searcher | None = None
 
     def want(self, searcher: Searcher) -> None:
-        """Request a copy of the rows of a version. If another version is being copied, stop that.
+        """Request a copy of the rows of a version. If a copy of another version runs, stop it.
 
         Args:
             searcher: the searcher of the version to copy.

@@ -198,10 +198,10 @@ class SearchWorker:
         """Return the searcher for the searches that name no version.
 
         A new version may become live here before all embedding replicas have loaded the model of
-        the new version. Until then, some queries contain vectors of the previous model, and the
-        previous version is searched. If only some of the queries contain vectors of the new model,
-        all of them are searched in the previous version, because the embedding replicas still have
-        the previous model.
+        the new version. Until then, queries may contain vectors of the previous model. If at least
+        one query does, all queries are searched in the previous version. The queries with vectors
+        of the new model must then be embedded again. This is possible, because the embedding
+        replicas still have the previous model.
         """
         lately = self.versions.lately_live()
         fitting = [
@@ -298,8 +298,8 @@ class SearchWorker:
                 for one in zip(self._tables.names, live.tables, strict=True)
             ]
         except (TableError, OSError, ValueError) as error:
-            # Lance raises these errors if a request to the store fails, so the status must not be
-            # that of an invalid request.
+            # Lance raises these errors if a request to the store fails. The request of the client
+            # is valid, so the status is 503 and not 422.
             raise ProblemError(
                 503,
                 "table-unreadable",
@@ -330,7 +330,7 @@ class SearchWorker:
 
     @hands_back_refusals
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live. When this method returns, this replica serves it.
+        """Make a version of a table live. When this returns, this replica serves that version.
 
         Args:
             version: the version to promote. None means the latest version.

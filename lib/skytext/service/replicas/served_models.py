@@ -3,8 +3,8 @@
 In this module, *a version* is a tuple with one version number per table. All tables in one version
 were embedded with the same model. Different versions may have different models.
 
-A model is loaded when a version that needs it is promoted or requested. The module keeps a limited
-number of versions. A model is released when no kept version needs it.
+A model is loaded when a version is promoted or requested and needs this model. The module keeps a
+limited number of versions. A model is released when no kept version needs the model.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class ServedModels:
             raise
 
     def load_canary(self) -> None:
-        """Load the models of the canary, so that it can answer searches.
+        """Load the models of the canary, so that the canary can answer searches.
 
         If there is no canary, do nothing.
 

@@ -40,7 +40,8 @@ _log = logging.getLogger("skytext.service.replicas.served_versions")
 class OtherModelError(TableError):
     """The version cannot be served.
 
-    Its embedding model is not available, or its tables were embedded with different models.
+    The embedding model of the version is not available. Or the tables of the version were embedded
+    with different models.
     """
 
 
@@ -130,7 +131,8 @@ class Versions:
         previous model.
 
         Several tables may have a new promoted version. If these versions cannot be served together,
-        this method tries the promoted version of one table with the current versions of the others.
+        this method tries to serve only one of them, and keeps the current versions of the other
+        tables.
         """
         if self._config.version is not None:
             return False
@@ -333,7 +335,7 @@ class Follower(threading.Thread):
             self._failing.add(warning)
 
     def stop(self) -> None:
-        """Stop the thread as soon as it is not calling the functions."""
+        """Stop the thread. Function calls that have begun are finished first."""
         self._stopped.set()
 
 

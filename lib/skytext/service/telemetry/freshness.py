@@ -48,7 +48,7 @@ class FreshnessGauges(threading.Thread):
             self._failing.add(table)
 
     def measure(self, table: str) -> None:
-        """Measure a table once, and set its gauges.
+        """Measure the freshness of a table once, and set the gauges of the table.
 
         Args:
             table: the name of the table.

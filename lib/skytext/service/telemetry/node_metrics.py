@@ -12,7 +12,8 @@ _PREFIXES = ("ray_skytext_", "ray_serve_")
 # A busy node with many workers needs several seconds to respond. This timeout is shorter than the
 # timeout of Prometheus (10 s).
 _TIMEOUT_S = 5.0
-# OpenTelemetry, which Ray uses to export metrics, adds these constant labels to every line.
+# Ray exports its metrics with OpenTelemetry, and OpenTelemetry adds these labels to every line. The
+# values are the same in every line, so remove these labels.
 _NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
 
 

@@ -62,7 +62,7 @@ def span(
     is_server: bool = False,
     **attributes: str | int | float,
 ) -> AbstractContextManager[Span]:
-    """Return a context manager that records its block as a span.
+    """Return a context manager. The block of the context manager is recorded as a span.
 
     Args:
         name: the name of the span.
