@@ -109,7 +109,8 @@ class Images:
                 served, the row also contains the name of the table.
 
         Raises:
-            ProblemError: 403, 404, 410, 422 or 502.
+            ProblemError: 403, 404 or 422: for the same reasons as in `check`. 410: the archive no
+                longer contains the captioned bytes. 502: the archive cannot be read.
         """
         self.check(row)
         data = await asyncio.to_thread(self._read, row)
@@ -120,7 +121,8 @@ class Images:
         """Return a thumbnail as WebP. The longer side has at most ``size_px`` pixels.
 
         Raises:
-            ProblemError: 403, 404, 410, 422 or 502.
+            ProblemError: 403, 404 or 422: for the same reasons as in `check`. 410: the archive no
+                longer contains the captioned bytes. 502: the archive cannot be read.
         """
         self.check(row)
         etag = self.etag(row, size_px)
@@ -141,7 +143,8 @@ class Images:
         method reads the whole image.
 
         Raises:
-            ProblemError: 410 or 502.
+            ProblemError: 410: the archive no longer contains the captioned bytes. 502: the archive
+                cannot be read.
         """
         etag = row["shard_etag"] or ""
         shard, image = (_shard_uri(row), etag), (row["uri"], etag)
@@ -157,7 +160,8 @@ class Images:
         """Refuse an image that this service cannot read or may not read.
 
         Raises:
-            ProblemError: 403, 404 or 422.
+            ProblemError: 403: the image is outside the archive roots. 404: the row has no readable
+                image. 422: the image is too large.
         """
         if not row["member"] or row["content_sha256"] is None:
             raise ProblemError(404, "no-image", "this row has no readable image")

@@ -134,7 +134,8 @@ class Backend:
 
         Raises:
             CallError: a search is invalid.
-            ProblemError: 410, 501, 503.
+            ProblemError: 410: the service no longer holds the version. 501: the image vectors
+                cannot be searched. 503: a model is not loaded yet, or the service is overloaded.
         """
         named = (*versions, *(request.cursor for request in requests))
         if any(one is not None for one in named):
@@ -251,7 +252,7 @@ class Backend:
 
     async def _queries(self, texts: Sequence[str], by: VersionOfEach | None) -> list[Embedded]:
         """Embed texts concurrently. If one call fails or is cancelled, cancel all calls."""
-        if len(texts) == 1:  # the usual case, which needs no tasks
+        if len(texts) == 1:  # this is the usual case, and it needs no tasks
             return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
@@ -278,7 +279,7 @@ class Backend:
         """Return facts about the served tables.
 
         Raises:
-            ProblemError: 503.
+            ProblemError: 503: the store of a table does not respond, or the service is overloaded.
         """
         about = await self.searches.table()
         served = about.pop("image_fingerprint")

@@ -166,7 +166,7 @@ class CanaryWatch:
         found = all_searches(self._location, last.number)
         worse = problem_of(found, self._config.canary)
         if worse is None and problem is not None and _is_lost(canary):
-            worse = f"a test search fails: {problem}"
+            worse = f"a test search failed: {problem}"
         if worse is not None:
             self._end(last, passed=False, why=worse)
         elif canary.is_over and problem is None:

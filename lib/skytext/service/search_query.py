@@ -72,7 +72,7 @@ class ImageQueries(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A search for a search replica.
+    """A search in the form that is sent to a search replica.
 
     Attributes:
         request: the search request.

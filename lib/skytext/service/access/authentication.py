@@ -88,7 +88,9 @@ class Guard:
         """Check whether a request is allowed, and return the sender of the request.
 
         Raises:
-            ProblemError: 401, 403, 421 or 429.
+            ProblemError: 401: the key is missing or unknown. 403: the sender does not have the
+                permission. 421: the host name is unknown. 429: the sender exceeds a rate limit.
+                503: the storage for the rate limits cannot be reached.
         """
         address = self.address(scope, headers)
         self.check_host(headers)

@@ -407,7 +407,8 @@ class PromoteBody(BaseModel):
         None, description="The version to promote. Default: the latest version of the table."
     )
     table: str | None = Field(
-        None, description="Name of the table. Required if several tables are served."
+        None,
+        description="Name of the table. The name is required if several tables are served.",
     )
 
 
@@ -417,7 +418,8 @@ class RollbackBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
     table: str | None = Field(
-        None, description="Name of the table. Required if several tables are served."
+        None,
+        description="Name of the table. The name is required if several tables are served.",
     )
 
 

@@ -204,7 +204,8 @@ class Gate:
         """Read the whole body, and decompress it.
 
         Raises:
-            ProblemError: 408, 413, 415 or 422.
+            ProblemError: 408: the body did not arrive in time. 413: the body is too large. 415: the
+                content encoding is not supported. 422: the body is not valid gzip data.
             ClientGoneError: the client disconnected before the end of the body.
         """
         body = await self._sent_body(headers, receive, max_bytes)
@@ -220,7 +221,7 @@ class Gate:
         """Read the whole body, and do not decompress the body.
 
         Raises:
-            ProblemError: 408 or 413.
+            ProblemError: 408: the body did not arrive in time. 413: the body is too large.
             ClientGoneError: the client disconnected before the end of the body.
         """
         length = headers.get("content-length", "")

@@ -72,7 +72,8 @@ class _Searches:
 
         Raises:
             ConfigError: a search is invalid.
-            ProblemError: 410, 413, 501 or 503.
+            ProblemError: 413: there are too many texts. 410, 501 or 503: for the same reasons as in
+                `Backend.search`.
         """
         self._check(requests)
         answers = await self.backend.search(requests, list(map(parse_version, versions)))

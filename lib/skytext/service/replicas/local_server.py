@@ -198,7 +198,7 @@ class _Stop:
         threading.Thread(target=self._listen, name="stop", daemon=True).start()
 
     def install(self) -> None:
-        """Install the signal handlers. Call this again if other code has replaced them."""
+        """Install the signal handlers. Call this again if other code has replaced the handlers."""
         for number in _SIGNALS:
             signal.signal(number, _go_on)
 

@@ -29,7 +29,7 @@ class FreshnessGauges(threading.Thread):
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Measure periodically, and continue after store errors."""
+        """Measure all tables periodically. If the store fails, log a warning and continue."""
         while True:
             for name in self._tables.names:
                 self._try(name)

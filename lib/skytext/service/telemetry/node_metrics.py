@@ -27,7 +27,7 @@ async def cluster_metrics() -> str:
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
         texts = await asyncio.gather(*(_scrape(client, host, port) for host, port in nodes))
     lines = merge(text for text in texts if text is not None)
-    lines.append("# HELP skytext_node_scraped Whether a node's agent returned its metrics.")
+    lines.append("# HELP skytext_node_scraped 1 if the node returned its metrics, else 0.")
     lines.append("# TYPE skytext_node_scraped gauge")
     for (host, _), text in zip(nodes, texts, strict=True):
         lines.append(f'skytext_node_scraped{{node="{host}"}} {int(text is not None)}')
