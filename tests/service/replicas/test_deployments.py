@@ -170,9 +170,7 @@ def test_an_application_is_built_as_serve_builds_it(served: Path, served_two: li
         assert isinstance(built(build, {"table": table, "config": config}), Application)
     with pytest.raises(CallError, match="named twice"):
         built(build, {"table": several * 2, "config": config})
-    with pytest.raises(
-        ConfigError, match="args of the application: the value of table is invalid: Field"
-    ):
+    with pytest.raises(ConfigError, match="args of the application, field table: Field required"):
         built(build, {})
     with pytest.raises(ConfigError, match="unknown setting"):
         built(build, {"table": str(served), "config": {"service": {"colour": "red"}}})

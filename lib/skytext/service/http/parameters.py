@@ -101,7 +101,7 @@ def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> 
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise _wrong(
-                where, name, f"this parameter is unknown: the known parameters are {names}"
+                where, name, f"this parameter is unknown. The known parameters are {names}"
             )
         if name in seen and not known[name]:
             said = "this parameter is given more than once, but only one value is allowed"

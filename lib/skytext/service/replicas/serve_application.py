@@ -45,9 +45,7 @@ def build(arguments: dict[str, Any]) -> Application:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))
-        raise ConfigError(
-            f"args of the application: the value of {where} is invalid: {wrong['msg']}"
-        ) from error
+        raise ConfigError(f"args of the application, field {where}: {wrong['msg']}") from error
     tables = TableSet.parse([given.table] if isinstance(given.table, str) else given.table)
     config = load_config(base=given.config)
     tables.open_served(config.service.version)
