@@ -46,8 +46,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class StrictRoute(APIRoute):
     """A route that checks the names of the parameters.
 
-    If a parameter is unknown, or is given twice without being allowed to, the status is 422. The
-    name of a parameter may contain hyphens instead of underscores, as on the command line.
+    The status is 422 if a parameter is unknown, or if a parameter that must have only one value is
+    given twice. A parameter name may contain hyphens instead of underscores, as on the command
+    line.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
