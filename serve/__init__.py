@@ -1,1 +1,1 @@
-"""Entry points for ``serve run`` and ``serve deploy``. They are not part of the wheel."""
+"""The entry point for the command ``serve run``. This folder is not part of the wheel."""

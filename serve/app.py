@@ -1,4 +1,4 @@
-"""The application of this checkout. To run it: ``serve run serve.app:build table=TABLE``."""
+"""The application of this checkout. To start it: ``serve run serve.app:build table=TABLE``."""
 
 from skytext.service.replicas.serve_application import build
 

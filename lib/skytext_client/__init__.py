@@ -8,8 +8,9 @@
         archive.thumbnail(found[0])
         archive.search(like=found[0], version=found.table_version)
 
-`AsyncClient` has the same methods with ``await``. The package needs httpx, pydantic and tenacity.
-It can be installed without skytext. In skytext it is available as `skytext.client`.
+`AsyncClient` has the same methods, but you must call them with ``await``. This package needs httpx,
+pydantic and tenacity. You can install this package without skytext. If skytext is installed, this
+package is also available as `skytext.client`.
 """
 
 from skytext_client.answers import (

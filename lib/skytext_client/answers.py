@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Answer(BaseModel):
-    """A frozen model that also accepts fields that only a newer service sends."""
+    """A frozen model. It accepts unknown fields, because a newer service may send more fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -23,24 +23,26 @@ class Hit(_Answer):
 
     Attributes:
         image_id: the id of the image.
-        score: how well the image matches the query: a cosine similarity, -1 to 1. In the modes
-            image and image+dense it is None if the image has no image vector.
-        rank_score: the value that sorts the hits.
+        score: a cosine similarity, -1 to 1. It says how well the image matches the query. In the
+            modes image and image+dense, the score is None if the image has no image vector.
+        rank_score: the value by which the hits are sorted.
         uri: the address of the image.
-        variant: the index of the description nearest to the query.
-        one_sentence: the sentence of the nearest description.
-        feature: the features of the nearest description.
-        caption: the caption of the nearest description.
-        datetime: the time of acquisition, or None.
-        bbox: west, south, east, north in degrees, or None.
-        gsd: the ground sample distance in metres, or None.
-        collection: the collection of the image, or None.
+        variant: the index of the description that is nearest to the query.
+        one_sentence: the short sentence in the nearest description.
+        feature: the list of features in the nearest description.
+        caption: the caption in the nearest description.
+        datetime: the time when the image was taken. None if this time is unknown.
+        bbox: the bounding box: west, south, east, north in degrees. None if the image has no box.
+        gsd: the ground sample distance in metres. None if it is unknown.
+        collection: the name of the image's collection. None if the image has no collection.
         cosine: the cosine similarity of the query and the nearest description.
-        bm25: the BM25 score of the image's descriptions. None in modes that do not search words.
+        bm25: the BM25 score of the image's descriptions. None in modes that do not search for
+            words.
         image_cosine: the cosine similarity of the query and the image vector. None if the image has
-            no image vector, or in modes that do not use image vectors.
-        duplicates: the ``image_id`` of each near-duplicate, if the search groups near-duplicates.
-        table: the name of the image's table. None if the service has one table.
+            no image vector, or if the mode does not use image vectors.
+        duplicates: the ``image_id`` of each near-duplicate of this image. Empty if the search does
+            not group near-duplicates.
+        table: the name of the table that contains the image. None if the service has one table.
     """
 
     image_id: str
@@ -63,18 +65,21 @@ class Hit(_Answer):
 
 
 class Found(_Answer):
-    """The hits of a search, best first. The object is also a sequence of hits.
+    """The result of a search. The object is also a sequence of its hits.
 
     Attributes:
-        hits: at most k hits.
+        hits: the hits, best first. There are at most ``k`` hits.
         table_version: the version that was searched. If the service has several tables, this is a
-            string with the version of each table.
-        table_versions: the version of each table, by table name. None if the service has one table.
-        next_cursor: the cursor to get the next page. None if there are no more hits.
+            string that contains one version number per table.
+        table_versions: for each table name, the version that was searched. None if the service has
+            one table.
+        next_cursor: the cursor for a search that returns the next page. None if there are no more
+            pages.
         mode: the search mode that was used.
-        note: a note for the user if there are no hits, if no image matches well, or if there are no
-            more pages. Else None.
-        exact: whether every image that matches the filter was scored, without an approximate index.
+        note: a note for the user. None if there is nothing to note. A note exists if there are no
+            hits, if no image matches well, or if there are no more pages.
+        exact: true if the search scored every image that matches the filter. False if the search
+            used an approximate index.
     """
 
     hits: tuple[Hit, ...]
@@ -95,41 +100,44 @@ class Found(_Answer):
         return iter(self.hits)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each hit as a dictionary that also contains its rank, from 1."""
+        """Yield each hit as a dictionary. The dictionary also contains the rank, starting at 1."""
         for rank, hit in enumerate(self.hits, start=1):
             yield {"rank": rank, **hit.model_dump()}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the hits as a DataFrame, one row per hit. This needs pandas."""
+        """Return the hits as a DataFrame with one row per hit. The package pandas is required."""
         import pandas as pd
 
         columns = ["rank", *Hit.model_fields]
         return pd.DataFrame.from_records(list(self.rows()), columns=columns)
 
     def to_geojson(self) -> dict[str, Any]:
-        """Return the hits as a GeoJSON FeatureCollection. The geometries are the bounding boxes."""
+        """Return the hits as a GeoJSON FeatureCollection.
+
+        The geometry of each feature is the bounding box of the image.
+        """
         from skytext_client.geojson import feature_collection
 
         return feature_collection(self.model_dump(mode="json"))
 
 
 class BatchAnswers(_Answer):
-    """The result of each search, in the order of the searches."""
+    """The results of several searches, in the order of the searches."""
 
     answers: tuple[Found, ...]
 
 
 class FoundImage(_Answer):
-    """The table row of an image, without the vectors.
+    """The table row of an image. It does not contain the vectors.
 
     Attributes:
         image_id: the id of the image.
-        table_version: the table version that was read.
-        table: the name of the image's table. None if the service has one table.
+        table_version: the version of the table that was read.
+        table: the name of the table that contains the image. None if the service has one table.
         uri: the address of the image.
-        status: ``ok``, ``failed`` or ``withdrawn``.
+        status: the status of the image: ``ok``, ``failed`` or ``withdrawn``.
         captions: all descriptions of the image. None if the status is ``failed``.
-        metadata: the metadata of the image from the archive, or None.
+        metadata: the metadata of the image from the archive. None if there is no metadata.
     """
 
     image_id: str
@@ -153,7 +161,7 @@ class OneTable(_Answer):
 
 
 class TableInfo(_Answer):
-    """Facts about the served tables. Each count is the sum over all tables."""
+    """Facts about the served tables. Each count is the total for all tables."""
 
     table_version: int | str
     live_version: int | str | None
@@ -172,7 +180,7 @@ class TableInfo(_Answer):
 
 
 class Promotion(_Answer):
-    """The live version after a promotion or a rollback, and the live version before it."""
+    """The live version after a promotion or a rollback, and the previous live version."""
 
     live_version: int
     previous_version: int | None = None

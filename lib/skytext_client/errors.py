@@ -10,11 +10,11 @@ class ClientError(Exception):
 
 
 class UnreachableError(ClientError):
-    """No service responds at the address, or the connection broke, after all retries.
+    """No service responded at the address, or the connection broke. Retries have also failed.
 
     Attributes:
-        may_pass: whether the request is retried, because a later attempt may succeed. False after a
-            timeout, and if no request can be sent to the address.
+        may_pass: true if a later attempt may succeed, so that the client retries the request. False
+            after a timeout, or if no request can be sent to the address.
     """
 
     def __init__(self, message: str, *, may_pass: bool) -> None:
@@ -23,15 +23,15 @@ class UnreachableError(ClientError):
 
 
 class ServiceError(ClientError):
-    """The service refused a request, or could not process it.
+    """The service refused a request, or the service failed to process it.
 
-    The attributes are from the problem details (RFC 9457) of the response.
+    The values of the attributes are from the problem details (RFC 9457) in the response.
 
     Attributes:
         status: the HTTP status.
-        code: the kind of the problem, e.g. ``bad-request``.
+        code: the kind of problem, e.g. ``bad-request``.
         detail: the problem, and how to solve it.
-        request_id: the id of the request in the service's log.
+        request_id: the id of the request. The log of the service also contains this id.
     """
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
@@ -43,12 +43,13 @@ class ServiceError(ClientError):
 
 
 class TooBusyError(ServiceError):
-    """The service still returned 429 or 503 after all retries.
+    """The service returned 429 or 503, also after all retries.
 
-    The service is overloaded, or the requests of this key exceed the rate limit.
+    The service is overloaded or not available, or this client has exceeded the rate limit.
 
     Attributes:
-        retry_after_s: the time to wait before the next request, in seconds, from the response.
+        retry_after_s: the number of seconds to wait before the next request. The response contains
+            this time.
     """
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after_s: float) -> None:

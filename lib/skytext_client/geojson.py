@@ -9,11 +9,11 @@ MEDIA_TYPE = "application/geo+json"
 
 
 def feature_collection(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a search result as a FeatureCollection, best hit first.
+    """Return the result of a search as a GeoJSON FeatureCollection. The best hit is first.
 
     Args:
-        answer: a result with ``hits``, ``table_version`` and ``next_cursor``, as in a response of
-            the service.
+        answer: the result, in the form that the service returns. The function uses the fields
+            ``hits``, ``table_version`` and ``next_cursor``.
     """
     return {
         "type": "FeatureCollection",
@@ -34,17 +34,18 @@ def _feature(rank: int, hit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def geometry(west: float, south: float, east: float, north: float) -> dict[str, Any]:
-    """Return a box as a GeoJSON polygon.
+    """Return a box as a GeoJSON geometry.
 
-    A box that crosses the antimeridian is cut at the antimeridian into two polygons. A box of zero
-    width or zero height becomes a line, or two lines if it crosses the antimeridian. A box of zero
-    width and zero height becomes a point. Rings are counter-clockwise.
+    The geometry is usually a polygon. A box that crosses the antimeridian is cut there into two
+    polygons. A box without width or without height becomes a line, or two lines if it crosses the
+    antimeridian. A box without width and without height becomes a point. The rings of polygons are
+    counter-clockwise.
     """
     if (west, east) == (180, -180):  # both numbers mean the antimeridian
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    # Omit a part of zero width at the antimeridian. This part is an edge of the other part.
+    # If one of the two parts has no width, this part is an edge of the other part. Then omit it.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
     if west <= east:

@@ -1,4 +1,4 @@
-"""Functions that build requests and read responses, used by both clients."""
+"""Functions that build requests and parse responses. Both clients use these functions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from skytext_client.search_fields import Example, Image, Search
 A = TypeVar("A", bound=BaseModel)
 
 MAX_WAIT_S = 30.0
-"""The maximum wait before a retry, in seconds."""
+"""The maximum time to wait before a retry, in seconds."""
 SLOW_S = 75.0
-"""The minimum timeout of slow requests, in seconds. The service itself allows 60 s to describe an
-image, and for a promotion."""
+"""The minimum timeout for slow requests, in seconds. By default, the service allows itself 60 s to
+describe an image, and 60 s to make a version live."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
 _NO_PROBLEM = "no-problem"
@@ -36,10 +36,10 @@ class Call(NamedTuple):
 
     Attributes:
         method: the HTTP method.
-        path: the path relative to the address of the service.
-        options: the options of the request for httpx.
-        may_repeat: whether the request may be repeated, because it changes nothing.
-        min_timeout_s: the minimum timeout, in seconds.
+        path: the path, relative to the address of the service.
+        options: more arguments for the method ``request`` of the httpx client.
+        may_repeat: true if the request may be repeated because it changes nothing.
+        min_timeout_s: the minimum timeout of the request, in seconds.
     """
 
     method: str
@@ -52,14 +52,14 @@ class Call(NamedTuple):
 def make_options(
     url: str, key: str | None, timeout_s: float, transport: Any | None
 ) -> dict[str, Any]:
-    """Return the options of the httpx client.
+    """Return the arguments to create the httpx client.
 
     Raises:
         ClientError: the address or the key is invalid.
     """
     if not _is_address(url):
         raise ClientError(
-            f"{url!r} is not a valid address of a service: write the address as https://HOST"
+            f"{url!r} is not a valid address of a service: give an address of the form https://HOST"
         )
     if key is not None and not (key.isascii() and key.isprintable()):
         raise ClientError(
@@ -72,7 +72,8 @@ def make_options(
         "base_url": url.rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
-        # Requests to this machine must not use the proxy in the environment variables.
+        # The environment variables may name a proxy. Do not use this proxy for requests to this
+        # machine.
         "mounts": {f"all://{host}": None for host in _LOOPBACK},
     }
     return options if transport is None else {**options, "transport": transport}
@@ -87,7 +88,7 @@ def _is_address(url: str) -> bool:
 
 
 def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, Any]:
-    """Return the body of a search request, without fields that are not set.
+    """Return the body of a search request. Omit fields that are not set.
 
     Raises:
         TypeError: a field is unknown.
@@ -104,7 +105,7 @@ def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, A
         "positive": [_example(example) for example in fields.get("positive", ())],
         "negative": [_example(example) for example in fields.get("negative", ())],
     }
-    # Keep invalid values such as an empty filter, so that the service reports them.
+    # Do not omit invalid values such as an empty filter. The service reports them as errors.
     return {name: v for name, v in body.items() if v is not None and v is not False and v != []}
 
 
@@ -120,7 +121,14 @@ def id_of(image: Image) -> str:
 
 
 def image_call(image: Image, what: str = "", **params: int | str | None) -> Call:
-    """Return the request for the row of an image, or for its ``/bytes`` or ``/thumbnail``."""
+    """Return a request for an image.
+
+    Args:
+        image: the image.
+        what: ``/bytes`` for the original image, ``/thumbnail`` for a thumbnail, or an empty string
+            for the row of the image.
+        params: the parameters of the query string. A parameter with the value None is omitted.
+    """
     table = image.table if isinstance(image, Hit) else None
     given = {k: v for k, v in {**params, "table": table}.items() if v is not None}
     return Call("GET", f"/v1/images/{quote(id_of(image), safe='')}{what}", {"params": given})
@@ -159,12 +167,12 @@ def upload(image: bytes | str | Path) -> bytes:
 
 
 def asking_again(call: Call, retries: int) -> dict[str, Any]:
-    """Return the retry rules as arguments of tenacity's ``Retrying``.
+    """Return the rules for retries, as arguments of the class ``Retrying`` in tenacity.
 
-    A request that changes something is sent only once. Other requests are repeated after 429 and
-    503, after a connection error, and if Ray Serve's proxy reports a lost replica. After 429 and
-    503, the first wait is the time in ``Retry-After``. A restarted service is available again
-    within seconds.
+    A request that changes something is sent only once. Any other request is repeated after the
+    status 429 or 503, after a connection error, or if Ray Serve's proxy reports a lost replica.
+    After 429 or 503, the first waiting time is the time in ``Retry-After``. Later waiting times are
+    longer.
     """
     return {
         "retry": tenacity.retry_if_exception(lambda error: call.may_repeat and _may_pass(error)),
@@ -178,7 +186,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, UnreachableError):
         return error.may_pass
     if isinstance(error, ServiceError) and (error.status, error.code) == (500, _NO_PROBLEM):
-        return True  # from Ray Serve's proxy, because the service always sends problem details
+        return True  # the response is from Ray Serve's proxy, so a replica was lost
     return isinstance(error, TooBusyError)
 
 
@@ -189,10 +197,10 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return the response if it is successful.
+    """Return the response if its status is a success.
 
     Raises:
-        ServiceError: the response is not successful.
+        ServiceError: the status is an error.
     """
     if answer.is_success:
         return answer
@@ -218,7 +226,7 @@ def image_of(answer: httpx.Response) -> bytes:
         ClientError: the response is not an image.
     """
     kind = answer.headers.get("content-type", "").lower()
-    # The service sends application/octet-stream if the image format has no known media type.
+    # If the service does not know the image format, it sends application/octet-stream.
     if not kind.startswith(("image/", "application/octet-stream")):
         raise _foreign(answer)
     return answer.content
@@ -227,19 +235,19 @@ def image_of(answer: httpx.Response) -> bytes:
 def _foreign(answer: httpx.Response) -> ClientError:
     text = " ".join(answer.text.split())[:100]
     return ClientError(
-        f"the response of {answer.url} is not from a skytext service ({text!r}): check the "
-        "address, and check whether a proxy returned a login page"
+        f"the response from {answer.url} is not from a skytext service. It begins with {text!r}. "
+        "Check the address, and check whether a proxy returned a login page"
     )
 
 
 def failure(answer: httpx.Response) -> ServiceError:
-    """Return the error of a response that is not successful."""
+    """Return the error that an error response describes."""
     try:
         problem = answer.json()
     except ValueError:
         problem = None
     if not isinstance(problem, dict):
-        # The response is from a proxy, because the service sends its errors as JSON objects.
+        # The response is from a proxy, because the service describes each error as a JSON object.
         problem = {"type": f":{_NO_PROBLEM}", "detail": answer.text[:200]}
     if answer.status_code in _BUSY:
         return TooBusyError(answer.status_code, problem, _retry_after(answer))
@@ -247,20 +255,20 @@ def failure(answer: httpx.Response) -> ServiceError:
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
-    """Return the error of a failed connection."""
-    # Do not retry after a timeout, because the service would probably need the same time again.
+    """Return the error to raise after httpx could not get a response."""
+    # Do not retry after a timeout, because a second attempt would probably also time out.
     may_pass = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return UnreachableError(
-        f"cannot reach {url} ({error or type(error).__name__}): check the address, and whether the "
-        "service is running",
+        f"cannot reach {url} ({error or type(error).__name__}): check the address, and check "
+        "whether the service is running",
         may_pass=may_pass,
     )
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Return the time to wait, in seconds, from ``Retry-After``.
+    """Return the time to wait, in seconds. It is read from the header ``Retry-After``.
 
-    The header contains a number of seconds or a date (RFC 9110, 10.2.3).
+    This header contains a number of seconds or a date (RFC 9110, 10.2.3).
     """
     text = answer.headers.get("retry-after", "")
     try:

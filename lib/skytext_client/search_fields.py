@@ -1,4 +1,4 @@
-"""The search fields that the HTTP API, search links, the Python library and the client share."""
+"""The fields of a search, for the HTTP API, links, the Python library and the client."""
 
 from __future__ import annotations
 
@@ -20,69 +20,73 @@ Versions: TypeAlias = Annotated[
     Field(
         pattern=r"^[1-9][0-9]{0,18}(,[1-9][0-9]{0,18})*$",
         max_length=1000,
-        description="The version of each table, joined by commas, if the service has several "
-        "tables.",
+        description="The versions of all tables, joined by commas. This form is used if the "
+        "service has several tables.",
     ),
 ]
 VersionToken: TypeAlias = Annotated[Version | Versions, Field(union_mode="left_to_right")]
 """The `table_version` of a response."""
 
 Image: TypeAlias = str | Hit
-"""An image of the table: an ``image_id`` or a hit."""
+"""An image in the table. It is given as an ``image_id`` or as a hit."""
 Example: TypeAlias = str | Hit | Mapping[str, str]
-"""An example that a query is moved towards or away from: a text, a hit, ``{"text": …}`` or
-``{"image_id": …}``."""
+"""An example: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``. A query is moved towards
+positive examples, and away from negative examples."""
 
 
 class SearchFields(BaseModel):
-    """The fields that all kinds of search requests have."""
+    """The fields that are common to all kinds of search requests."""
 
     combine: Combine = Field(
         "max",
-        description="How the scores of several queries are combined: maximum or mean.",
+        description="How the scores of several queries are combined: by their maximum or by their "
+        "mean.",
         examples=["mean"],
     )
     mode: Mode | None = Field(
         None,
-        description="What the query is compared with. dense: the vectors of the descriptions. "
-        "text: the words of the descriptions (BM25). hybrid: dense and text. image: the image "
-        "vectors. image+dense: the image vectors and the vectors of the descriptions. Default: the "
-        "mode in the configuration.",
+        description="The search mode. dense compares the query with the vectors of the "
+        "descriptions. text compares it with the words of the descriptions (BM25). hybrid combines "
+        "dense and text. image compares it with the image vectors. image+dense combines image and "
+        "dense. Default: the mode in the configuration.",
         examples=["hybrid"],
     )
-    k: int = Field(10, ge=1, le=MAX_K, description="Number of hits.", examples=[20])
+    k: int = Field(10, ge=1, le=MAX_K, description="Maximum number of hits.", examples=[20])
     cursor: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_CURSOR_CHARS,
-        description="`next_cursor` of the same search, to get the next page. The status is 410 if "
-        "the service no longer holds the version of the cursor.",
+        description="The value of `next_cursor` in the previous page of the same search. With this "
+        "cursor, the search returns the next page. If the service no longer holds the version of "
+        "the previous page, the status is 410.",
         examples=["WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"],
     )
     min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description="The minimum `score` of a hit.", examples=[0.4]
     )
     group_duplicates: bool = Field(
-        False, description="Return near-duplicates as one hit.", examples=[True]
+        False, description="True to return near-duplicates as one hit.", examples=[True]
     )
     exact: bool = Field(
-        False, description="Score every image, without an approximate index.", examples=[True]
+        False,
+        description="True to score every image. False to allow an approximate index.",
+        examples=[True],
     )
 
 
 class VersionedFields(SearchFields):
-    """The fields of a search over HTTP, which may contain a version."""
+    """The fields of a search over HTTP. Such a search can name a version."""
 
     version: VersionToken | None = Field(
         None,
-        description="The version to search: the `table_version` of an earlier response. The status "
-        "is 410 if the service no longer holds this version. Default: the live version.",
+        description="The version to search. Use the `table_version` of an earlier response. If the "
+        "service no longer holds this version, the status is 410. Default: the live version.",
         examples=[42],
     )
 
 
 class Search(TypedDict, total=False):
-    """The fields of a search by the client, except the text. The client converts them to JSON."""
+    """The keyword arguments of a search with the client. The client converts them to JSON."""
 
     like: Image | Sequence[Image] | None
     combine: str | None

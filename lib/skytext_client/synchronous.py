@@ -1,7 +1,7 @@
 """The client for programs and notebooks.
 
-`skytext_client.synchronous` is generated from `skytext_client.asynchronous`. To generate it, run:
-``make client``.
+The module `skytext_client.synchronous` is generated from the module `skytext_client.asynchronous`.
+To generate it, run: ``make client``.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ class Client:
     Args:
         url: the address of the service, e.g. ``https://search.example.org``.
         key: the API key. None if the service requires no key.
-        timeout_s: the timeout of a request, in seconds. Searches by an uploaded image, promotions
-            and rollbacks have a timeout of at least 75 s.
-        retries: the maximum number of retries if the service is overloaded (429, 503) or the
-            connection breaks. The client first waits for the time in ``Retry-After``.
-        transport: an httpx transport, for tests.
+        timeout_s: the timeout of each request, in seconds. Searches by an uploaded image,
+            promotions and rollbacks have a timeout of at least 75 s.
+        retries: the maximum number of retries for each request. A request is retried if the service
+            is overloaded (status 429 or 503) or if the connection breaks. If the response contains
+            ``Retry-After``, the client waits at least that time before a retry, but at most 30 s.
+        transport: an httpx transport. Tests use this parameter.
 
     Raises:
         ClientError: the address or the key is invalid.
@@ -86,28 +87,33 @@ class Client:
         """Find the images that match the query best.
 
         Args:
-            text: the query in plain words. Several texts are several queries.
-            like: one or more images, each as a hit or an ``image_id``. The search finds similar
-                images.
-            combine: how the scores of several queries are combined, ``max`` or ``mean``. None means
+            text: the query in plain words. If there are several texts, each text is a query.
+            like: one or more images. Each of them is a hit or an ``image_id``. The search finds
+                images that are similar to these images.
+            combine: how the scores of several queries are combined: ``max`` or ``mean``. None means
                 ``max``.
-            positive: examples that the query is moved towards: texts, hits, or
-                ``{"image_id": …}``.
-            negative: examples that the query is moved away from, in the same forms as ``positive``.
-            mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``. None means the
-                default mode of the service.
-            k: the number of hits. The default is 10.
-            filter: a filter as CQL2 text, such as ``gsd < 1``, or as CQL2 JSON.
-            intersects: a GeoJSON geometry that images must intersect.
-            cursor: the `Found.next_cursor` of the same search, to get the next page.
+            positive: examples. The query is moved towards these examples. Each example is a text, a
+                hit, ``{"text": …}`` or ``{"image_id": …}``.
+            negative: examples. The query is moved away from these examples. Each example has one of
+                the forms that ``positive`` lists.
+            mode: the search mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``.
+                None means the default mode of the service.
+            k: the maximum number of hits. The default is 10.
+            filter: a filter as CQL2 text, such as ``gsd < 1``, or as CQL2 JSON. The search finds
+                only images that match the filter.
+            intersects: a GeoJSON geometry. The search finds only images that intersect this
+                geometry.
+            cursor: the value of `Found.next_cursor` in the previous page of the same search. With
+                this cursor, the search returns the next page.
             min_score: the minimum score of a hit.
-            version: the `Found.table_version` of an earlier search. None means the live version.
-            group_duplicates: whether to return near-duplicates as one hit.
-            exact: whether to score every image, without an approximate index.
+            version: the version to search. This is the value of `Found.table_version` in an earlier
+                result. None means the live version.
+            group_duplicates: true if near-duplicates must be returned as one hit.
+            exact: true if every image must be scored. False if an approximate index may be used.
 
         Raises:
             TypeError: an argument is unknown.
-            ServiceError: the request is invalid, or the service refuses the request.
+            ServiceError: the request is invalid, or the service refused or failed to process it.
             ClientError: the response is not from a skytext service.
             UnreachableError: the service cannot be reached.
         """
@@ -117,7 +123,10 @@ class Client:
     def pages(
         self, text: str | Sequence[str] | None = None, **search: Unpack[Search]
     ) -> Iterator[Found]:
-        """Yield all pages of a search, in the same version of the table. See `search`."""
+        """Yield all pages of a search. All pages are read from one version of the table.
+
+        The arguments and the errors are those of `search`.
+        """
         found = self.search(text, **search)
         yield found
         while found.next_cursor is not None:
@@ -126,10 +135,12 @@ class Client:
             yield found
 
     def search_batch(self, searches: Sequence[str | Mapping[str, Any]]) -> tuple[Found, ...]:
-        """Run several searches in the same version of the table.
+        """Run several searches, and return their results in the same order.
+
+        All searches that name no version run in one version of the table.
 
         Args:
-            searches: for each search its text, or the JSON body of a search request.
+            searches: the searches. Each of them is a text, or the JSON body of a search request.
         """
         bodies = [{"text": s} if isinstance(s, str) else dict(s) for s in searches]
         call = Call("POST", "/v1/search/batch", {"json": {"searches": bodies}})
@@ -138,38 +149,45 @@ class Client:
     def search_image(
         self, image: bytes | str | Path, *, k: int = 10, filter: str | None = None
     ) -> Found:
-        """Find images that are similar to an uploaded image, by the image's descriptions.
+        """Upload an image, and find similar images.
+
+        The service describes the uploaded image, and searches with the descriptions.
 
         Args:
-            image: the encoded image, or the path of a file.
-            k: the number of hits.
-            filter: a filter as CQL2 text.
+            image: the encoded image, or the path of an image file.
+            k: the maximum number of hits.
+            filter: a filter as CQL2 text. The search finds only images that match the filter.
 
         Raises:
             ClientError: the file cannot be read.
-            ServiceError: the service has no captioner (501), or refuses the request.
+            ServiceError: the service has no captioner (501), or refused the request.
         """
         return parsed(Found, self._ask(image_search_call(image, k, filter)))
 
     def image(self, image: Image, *, version: int | str | None = None) -> FoundImage:
-        """Return the row of an image, in the given version or else in the live version."""
+        """Return the row of an image.
+
+        Args:
+            image: the image.
+            version: the version to read. None means the live version.
+        """
         return parsed(FoundImage, self._ask(image_call(image, version=version)))
 
     def read_image(self, image: Image, *, version: int | str | None = None) -> bytes:
-        """Return the original bytes of an image from the archive."""
+        """Return the original bytes of an image. The service reads them from the archive."""
         return image_of(self._ask(image_call(image, "/bytes", version=version)))
 
     def thumbnail(
         self, image: Image, size_px: int = 256, *, version: int | str | None = None
     ) -> bytes:
-        """Return a thumbnail of an image as encoded WebP.
+        """Return a thumbnail of an image, as the bytes of a WebP file.
 
-        In a notebook, ``IPython.display.Image`` shows the result.
+        In a notebook, you can show the result with ``IPython.display.Image``.
 
         Args:
             image: the image.
-            size_px: the maximum length of the longer side: 128, 256, 512 or 1024.
-            version: the table version. None means the live version.
+            size_px: the maximum length of the longer side, in pixels: 128, 256, 512 or 1024.
+            version: the version to read. None means the live version.
         """
         call = image_call(image, "/thumbnail", size=size_px, version=version)
         return image_of(self._ask(call))
@@ -179,21 +197,25 @@ class Client:
         return parsed(TableInfo, self._ask(Call("GET", "/v1/table", {})))
 
     def promote(self, version: int | None = None, *, table: str | None = None) -> int:
-        """Make a version of a table live, and return its number. This needs an admin key.
+        """Make a version of a table live, and return the number of this version.
+
+        This needs an API key with the permission admin.
 
         Args:
             version: the version of the table. None means the latest version.
-            table: the name of the table (see `TableInfo.tables`). It is required if the service has
-                several tables.
+            table: the name of the table, as in `TableInfo.tables`. The name is required if the
+                service has several tables.
         """
         call = admin_call("promote", version=version, table=table)
         return parsed(Promotion, self._ask(call)).live_version
 
     def rollback(self, *, table: str | None = None) -> int:
-        """Make the previous version live again, and return its number. This needs an admin key.
+        """Make the previous version live again, and return the number of this version.
+
+        This needs an API key with the permission admin.
 
         Args:
-            table: as `promote`.
+            table: the name of the table. The name is required if the service has several tables.
         """
         return parsed(Promotion, self._ask(admin_call("rollback", table=table))).live_version
 

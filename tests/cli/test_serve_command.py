@@ -161,7 +161,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         http.close()
     shown = (tmp_path / "output").read_text()
     assert f"http://127.0.0.1:{port}/" in shown
-    assert "no API keys: every user of this machine" in shown
+    assert "API keys are not required: every user of this machine" in shown
     assert "shutting down" in shown
     assert "Traceback" not in shown
     until(lambda: not any(psutil.pid_exists(pid) for pid in started), 30)

@@ -237,7 +237,7 @@ def test_a_version_that_does_not_answer_gets_no_search_and_is_stopped_after_its_
     last = promotions(own, 1)[0]
     assert (last.action, last.version) == ("stop", live)
     assert last.why == (
-        f"version {canary}: a test search fails: 503 table-unreadable: version {canary} is broken"
+        f"version {canary}: a test search failed: 503 table-unreadable: version {canary} is broken"
     )
 
 

@@ -1,1 +1,1 @@
-"""AWS credentials and settings, resolved once per process for all S3 access."""
+"""The AWS credentials and settings. Each process reads these once, and uses them for S3 access."""

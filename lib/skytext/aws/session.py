@@ -1,12 +1,13 @@
-"""S3 access of this process: one boto3 session for shards, state files and Lance.
+"""The S3 access of this process: one boto3 session. It is used for shards, state files and Lance.
 
-The session is configured by AWS's standard variables and files: ``AWS_PROFILE``,
-``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, single sign-on, roles, ``credential_process`` and so
-on. This module also reads two variables that GDAL defines. ``AWS_NO_SIGN_REQUEST`` (YES, true or
-1) is for public buckets. ``AWS_REQUEST_PAYER`` (requester) is for requester-pays buckets.
+The session reads the standard environment variables and files of AWS. Examples are
+``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, single sign-on, roles and
+``credential_process``. This module also reads two environment variables that GDAL defines. Set
+``AWS_NO_SIGN_REQUEST`` to YES, true or 1 for public buckets. Set ``AWS_REQUEST_PAYER`` to requester
+for requester-pays buckets.
 
-boto3 is imported on the first use of S3, because the import takes 0.3 s and other stores do not
-need boto3.
+The import of boto3 takes 0.3 s, and other stores do not need boto3. Therefore, boto3 is imported
+only when S3 is used for the first time.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ _YES = frozenset({"yes", "true", "1"})
 
 
 class S3Access:
-    """A boto3 session for the current AWS settings of the environment.
+    """A boto3 session with the AWS settings that the environment now contains.
 
-    The session contains secrets. Never pickle or log a session: each process creates its own.
+    The session contains secrets. Do not pickle or log this object. Each process must create its
+    own object.
 
     Attributes:
-        is_anonymous: whether requests are sent without a signature.
-        is_requester_pays: whether requests declare that the requester pays.
+        is_anonymous: true if requests are sent without a signature.
+        is_requester_pays: true if each request declares that the requester pays.
 
     Raises:
-        BotoCoreError: the AWS settings are invalid. If there are no credentials, the error is
-            ``NoCredentialsError``.
+        BotoCoreError: the AWS settings are invalid, or there are no credentials. If there are no
+            credentials, the error is a ``NoCredentialsError``.
     """
 
     def __init__(self) -> None:
@@ -42,8 +44,9 @@ class S3Access:
 
         self.is_anonymous = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
         self.is_requester_pays = os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester"
-        # boto3 reads AWS_DEFAULT_REGION only. Lance and other AWS tools also read AWS_REGION.
-        # Use a separate session, because boto3's default session is not thread-safe.
+        # boto3 itself reads only AWS_DEFAULT_REGION. Lance and other tools also read AWS_REGION, so
+        # read AWS_REGION here. Create a separate session, because the default session of boto3 is
+        # not thread-safe.
         self._session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
         self._making_client = threading.Lock()
         self._credentials = None if self.is_anonymous else self._session.get_credentials()
@@ -69,15 +72,15 @@ class S3Access:
 
     @functools.cached_property
     def endpoint(self) -> str | None:
-        """The configured URL of the store, or None for AWS S3."""
+        """The configured URL of the store. None if the store is AWS S3."""
         configured = self.client().meta.endpoint_url
         default = self.client(ignore_configured_endpoint_urls=True).meta.endpoint_url
         return None if configured == default else configured
 
     def settings(self, bucket: str) -> dict[str, str]:
-        """Return options for the Rust library object_store, which Lance and obstore use.
+        """Return the options for a bucket. They contain no secrets.
 
-        The options contain no secrets.
+        The options are for the Rust library object_store. Lance and obstore use this library.
         """
         options = {"aws_region": self._session.region_name or self._region_of(bucket)}
         if self.endpoint:
@@ -91,16 +94,18 @@ class S3Access:
         return options
 
     def keys(self) -> dict[str, Any]:
-        """Return access keys that are valid now, in obstore's format.
+        """Return access keys that are valid now, in the format of obstore.
 
         Returns:
-            The items ``access_key_id``, ``secret_access_key``, ``token`` (or None), and
-            ``expires_at``. ``expires_at`` is the time when the caller must call this method again:
-            at most five minutes from now, or None for permanent keys. If the keys expire within
-            five minutes, ``expires_at`` is now, so that the caller gets the keys for each use.
+            A dictionary with the keys ``access_key_id``, ``secret_access_key``, ``token`` and
+            ``expires_at``. The value of ``token`` may be None. The value of ``expires_at`` is the
+            time when the caller must call this method again. Usually, this time is five minutes
+            from now. If the access keys expire earlier, ``expires_at`` is the current time, so that
+            the caller calls this method before each use. For permanent access keys, ``expires_at``
+            is None.
 
         Raises:
-            BotoCoreError: temporary keys could not be renewed.
+            BotoCoreError: temporary access keys could not be renewed.
         """
         from botocore.credentials import RefreshableCredentials
 
@@ -119,16 +124,16 @@ class S3Access:
         }
 
     def _region_of(self, bucket: str) -> str:
-        """Return the region of a bucket, because object_store cannot find the region itself."""
+        """Return the region of a bucket. object_store cannot find out the region itself."""
         return _DEFAULT_REGION if self.endpoint else _ask_region(self, bucket)
 
 
 def s3_access() -> S3Access:
-    """Return the S3 access of this process for the current AWS settings.
+    """Return the S3 access of this process, for the current AWS settings.
 
     Raises:
-        BotoCoreError: the AWS settings are invalid. If there are no credentials, the error is
-            ``NoCredentialsError``.
+        BotoCoreError: the AWS settings are invalid, or there are no credentials. If there are no
+            credentials, the error is a ``NoCredentialsError``.
     """
     settings = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
     return _make_access(tuple(sorted(settings.items())))
@@ -146,7 +151,7 @@ def _ask_region(access: S3Access, bucket: str) -> str:
     try:
         answer = access.client().head_bucket(Bucket=bucket)
     except ClientError as error:
-        # An error response also contains the region.
+        # The response also contains the region if the request failed.
         answer = error.response
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     return str(headers.get("x-amz-bucket-region", _DEFAULT_REGION))
@@ -157,12 +162,12 @@ def _set_request_payer(params: dict[str, Any], **_: Any) -> None:
 
 
 def access_problem(error: Exception) -> str:
-    """Return one line that says why access to the store failed and what to do."""
+    """Return one line that says why S3 access failed, and what the user must do."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return (
-            "no complete credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+            "no complete AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES for a public bucket"
         )
     return " ".join(f"S3 access does not work ({error}): check the AWS settings".split())

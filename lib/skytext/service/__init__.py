@@ -1,1 +1,1 @@
-"""The HTTP service: the API, its deployments on Ray Serve, and the web page."""
+"""The HTTP service: the HTTP API, the deployments on Ray Serve, and the web page."""

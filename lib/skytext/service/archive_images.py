@@ -1,10 +1,12 @@
-"""Serve archive images, whole or as thumbnails. Each image is read from its shard on request.
+"""Serve the images of the archive, as original files or as thumbnails.
 
-The service reads only images below the configured archive roots, and refuses other addresses in
-the table. If the bytes differ from the captioned bytes, the response is 410 (gone).
+For each request, the service reads the image from its shard. A row of the table contains the
+address of the shard. The service refuses addresses outside the configured archive roots. If the
+image bytes are not the bytes that were captioned, the response is 410 (gone).
 
-Cached images are checked too, both thumbnails cached here and images that a browser revalidates.
-The service first checks whether the shard changed, and reads the image only if it did.
+The service also checks a cached image: a thumbnail in the cache of this process, or an image that
+a browser has cached and revalidates. First the service checks whether the shard has changed. Only
+if the shard has changed, the service reads the image again.
 """
 
 from __future__ import annotations
@@ -47,10 +49,12 @@ _MEDIA_TYPES = {
 _WEBP_QUALITY = 80
 _RETRY_S = 5.0
 LOOK_AGAIN_S = 5.0
-"""A shard is not checked again within this time, because one page shows many images."""
+"""After a check, a shard is not checked again for this time. This saves store requests, because a
+page of results often shows many images of one shard."""
 _MAX_LOOKED_AT = 10_000
 _THUMBNAIL_VERSION = 1
-"""Part of a thumbnail's ETag. Increase it when a code change alters how thumbnails look."""
+"""A part of the ETag of each thumbnail. Increase this number if a code change makes thumbnails look
+different."""
 
 
 class Encoded(NamedTuple):
@@ -86,7 +90,12 @@ class Images:
         self._looked_at: TTLCache[tuple[str, str], None] = TTLCache(_MAX_LOOKED_AT, LOOK_AGAIN_S)
 
     def etag(self, row: Mapping[str, Any], size_px: int | None = None) -> str:
-        """Return the ETag of an image, or of its thumbnail, without reading the image."""
+        """Return the ETag of an image or of a thumbnail. This does not read the image.
+
+        Args:
+            row: the row of the image.
+            size_px: the size of the thumbnail. None means the original image.
+        """
         kind = "" if size_px is None else f"-{_THUMBNAIL_VERSION}-{size_px}"
         if size_px is not None and self._limits.bands is not None:
             kind += "-" + ".".join(map(str, self._limits.bands))
@@ -96,11 +105,12 @@ class Images:
         """Return an image's original bytes.
 
         Args:
-            row: a row with all columns except the vectors. If several tables are served, it also
-                contains the name of its table.
+            row: the row of the image, with all columns except the vectors. If several tables are
+                served, the row also contains the name of the table.
 
         Raises:
-            ProblemError: 403, 404, 410, 422 or 502.
+            ProblemError: 403, 404 or 422: for the same reasons as in `check`. 410: the archive no
+                longer contains the captioned bytes. 502: the archive cannot be read.
         """
         self.check(row)
         data = await asyncio.to_thread(self._read, row)
@@ -108,10 +118,11 @@ class Images:
         return Encoded(data, media_type, self.etag(row))
 
     async def thumbnail(self, row: Mapping[str, Any], size_px: int) -> Encoded:
-        """Return an image as WebP. Its longer side is at most ``size_px``.
+        """Return a thumbnail as WebP. The longer side has at most ``size_px`` pixels.
 
         Raises:
-            ProblemError: 403, 404, 410, 422 or 502.
+            ProblemError: 403, 404 or 422: for the same reasons as in `check`. 410: the archive no
+                longer contains the captioned bytes. 502: the archive cannot be read.
         """
         self.check(row)
         etag = self.etag(row, size_px)
@@ -126,13 +137,14 @@ class Images:
         return Encoded(data, "image/webp", etag)
 
     async def check_unchanged(self, row: Mapping[str, Any]) -> None:
-        """Refuse an image if its shard no longer contains it.
+        """Refuse an image if the shard no longer contains the captioned bytes.
 
-        If the shard is unchanged, this reads one byte. If the shard changed, this reads the whole
-        image.
+        If the shard has not changed, this method reads one byte. If the shard has changed, this
+        method reads the whole image.
 
         Raises:
-            ProblemError: 410 or 502.
+            ProblemError: 410: the archive no longer contains the captioned bytes. 502: the archive
+                cannot be read.
         """
         etag = row["shard_etag"] or ""
         shard, image = (_shard_uri(row), etag), (row["uri"], etag)
@@ -148,7 +160,8 @@ class Images:
         """Refuse an image that this service cannot read or may not read.
 
         Raises:
-            ProblemError: 403, 404 or 422.
+            ProblemError: 403: the image is outside the archive roots. 404: the row has no readable
+                image. 422: the image is too large.
         """
         if not row["member"] or row["content_sha256"] is None:
             raise ProblemError(404, "no-image", "this row has no readable image")
@@ -174,7 +187,7 @@ class Images:
         if place.scheme == "file":
             path = os.path.realpath(place.path)
         elif any(part in (".", "..") for part in place.path.split("/")):
-            return False  # a client library may resolve "." and ".." to another path
+            return False  # the client of the store may replace "." and ".." in the path
         else:
             path = place.path
         return any(_is_below(Location(place.scheme, place.bucket, path), r) for r in self._roots)
@@ -193,7 +206,8 @@ class Images:
         location = self._tables.locations[self._tables.place_or_only(row.get("table"))]
         with _archive_errors(), timed(self._meter, "read"):
             data = fetch_row(row, self._options, partial(moved_row, location))
-        # A shard that was overwritten in place may keep its size and modification time.
+        # Always check the hash. If a shard was overwritten, its size and its modification time may
+        # be the same as before.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
         return data
@@ -254,7 +268,7 @@ def _is_below(place: Location, root: Location) -> bool:
 
 
 def archive_roots(roots: Sequence[str]) -> tuple[str, ...]:
-    """Return roots in a comparable form. Local paths become absolute.
+    """Return the archive roots as normalised addresses. Local paths become absolute.
 
     Raises:
         AddressError: an address is invalid.

@@ -1,4 +1,4 @@
-"""The operations of the API. They work with local workers and with workers on a cluster."""
+"""The operations of the API. The workers can be in this process or on a cluster."""
 
 from __future__ import annotations
 
@@ -32,36 +32,49 @@ _TRIAL = SearchRequest(text=TRIAL, mode="dense", k=1)
 
 
 class SearchPort(Protocol):
-    """A search worker; see `skytext.service.replicas.deployment_calls.SearchHandle`."""
+    """The interface of a search worker.
+
+    The implementation for a cluster is `skytext.service.replicas.deployment_calls.SearchHandle`.
+    """
 
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches. Return `OtherModel` for each query embedded with the wrong model."""
+        """Run searches. The result is `OtherModel` if a query was embedded with a wrong model."""
 
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return an image's row from the first table that contains the image, or None.
+        """Return the row of an image, or None if no table contains the image.
 
-        The default version is the live one.
+        Args:
+            image_id: the id of the image.
+            version: the version to read. None means the live version.
+            table: the name of the table to read. None means the first table that contains the
+                image.
         """
 
     async def table(self) -> dict[str, Any]:
         """Return facts about the served tables."""
 
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live. ``table`` may be None if there is only one table."""
+        """Make a version of a table live. If there are several tables, ``table`` is required."""
 
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Make a table's previous version live. ``table`` is None or a name, as in `promote`."""
+        """Make the previous version of a table live. ``table`` has the meaning as in `promote`."""
 
 
 class EmbedPort(Protocol):
-    """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
+    """The interface of an embedding worker.
+
+    The implementation for a cluster is `skytext.service.replicas.deployment_calls.EmbedHandle`.
+
+    The methods have a parameter ``version``. They use the embedding model of this version of the
+    table. None means the live version.
+    """
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
-        """Embed a query with the model of a version. The default is the live version."""
+        """Embed a query."""
 
     async def documents(
         self, texts: Sequence[str], version: VersionOfEach | None = None
@@ -69,12 +82,12 @@ class EmbedPort(Protocol):
         """Embed descriptions."""
 
     async def image_model(self) -> ImageModel:
-        """Return the state of the model of the image vectors."""
+        """Return the state of the model that embeds queries for the image vectors."""
 
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Embed queries in the space of the image vectors. The vectors have unit length."""
+        """Embed queries for a search of the image vectors. The results have unit length."""
 
 
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
@@ -86,10 +99,10 @@ class Backend:
     Args:
         embed: the embedding worker.
         searches: the search worker.
-        describe: captions an uploaded image. None if no captioner is configured.
-        metrics: returns all metrics in Prometheus' text format.
-        canary: selects the searches that the canary answers, and counts the searches of both
-            versions.
+        describe: a function that captions an uploaded image. None if no captioner is configured.
+        metrics: a function that returns all metrics in Prometheus' text format.
+        canary: the object that selects the searches for the canary, and that counts the searches
+            in the canary and in the live version.
     """
 
     def __init__(
@@ -109,18 +122,20 @@ class Backend:
     async def search(
         self, requests: Sequence[SearchRequest], versions: Sequence[VersionOfEach | None]
     ) -> list[dict[str, Any]]:
-        """Run searches, all in the same version, except searches that name another version.
+        """Run searches.
 
-        If a canary runs, it answers its share of the searches that name no version.
+        A search can name its version. All searches that name no version run in one version: in
+        the live version or, if a canary is running, in the canary for a share of the calls.
 
         Args:
             requests: the searches.
-            versions: the version for each request. None means the version of the request's cursor,
-                or the live version if the request has no cursor.
+            versions: the version for each request. None means that the cursor of the request
+                determines the version. If there is no cursor either, the request names no version.
 
         Raises:
             CallError: a search is invalid.
-            ProblemError: 410, 501, 503.
+            ProblemError: 410: the service no longer holds the version. 501: the image vectors
+                cannot be searched. 503: a model is not loaded yet, or the service is overloaded.
         """
         named = (*versions, *(request.cursor for request in requests))
         if any(one is not None for one in named):
@@ -136,7 +151,10 @@ class Backend:
     async def _by_canary(
         self, requests: Sequence[SearchRequest], version: VersionOfEach
     ) -> list[dict[str, Any]] | None:
-        """Return the canary's results, or None if the live version must run the searches."""
+        """Run searches in the canary, and return the results.
+
+        If the canary fails, return None. The caller must then use the live version.
+        """
         try:
             with self._canary.counting("canary"):
                 return await self._search(
@@ -148,25 +166,28 @@ class Backend:
             if isinstance(error, ProblemError) and error.status < 500:
                 raise
             _log.warning(
-                "a search failed in the canary, so the live version answers it",
+                "a search failed in the canary: the service repeats the search in the live version",
                 extra={"error": str(error)},
             )
             return None
 
     async def try_out(self, version: VersionOfEach | None) -> dict[str, Any]:
-        """Embed and run a test search, do not count it, and return the result.
+        """Embed and run a test search, and return the result. The search is not counted.
 
         Args:
             version: the version to search. None means the live version.
 
         Raises:
-            ProblemError: as `search`.
+            ProblemError: for the same reasons as in `search`.
         """
         (answer,) = await self._search([_TRIAL], [version], version)
         return answer
 
     async def follow_canary(self) -> None:
-        """Start, compare and end canaries until the task is cancelled."""
+        """Start canaries, compare them with the live version, and end them.
+
+        This runs until the task is cancelled.
+        """
         await self._canary.follow(self.try_out)
 
     async def _search(
@@ -182,13 +203,15 @@ class Backend:
         Args:
             requests: the searches.
             versions: the version for each request, as in `search`.
-            by: the version whose models embed the searches. None means the live version.
-            only_if_open: see `Query`.
+            by: a version. The models of this version embed the searches. None means the live
+                version.
+            only_if_open: the attribute of `Query` with this name.
         """
         embedded = await self._embedded(requests, versions, by)
         queries = [query._replace(only_if_open=only_if_open) for query in embedded]
         found = await self.searches.search(queries, carrier() or None)
-        # Some searches may use a version with another model. Embed these again with that model.
+        # If a search was embedded with the wrong model for its version, the replica did not run the
+        # search. Embed the search again with the right model, and run it.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
             places = [i for i, one in enumerate(found) if one == OtherModel(version)]
             some = [requests[i] for i in places]
@@ -206,7 +229,11 @@ class Backend:
         versions: Sequence[VersionOfEach | None],
         by: VersionOfEach | None = None,
     ) -> list[Query]:
-        """Embed the texts of requests with the models of version ``by``, and return queries."""
+        """Embed the texts of requests with the models of the version ``by``.
+
+        Returns:
+            One query for each request.
+        """
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
@@ -224,21 +251,24 @@ class Backend:
         ]
 
     async def _queries(self, texts: Sequence[str], by: VersionOfEach | None) -> list[Embedded]:
-        """Embed texts concurrently. If one embedding fails or is cancelled, cancel all."""
-        if len(texts) == 1:  # the usual case, which needs no tasks
+        """Embed texts concurrently. If one call fails or is cancelled, cancel all calls."""
+        if len(texts) == 1:  # this is the usual case, and it needs no tasks
             return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed.query(text, by)) for text in texts]
         except ExceptionGroup as failed:
-            # One error is enough for the caller.
+            # Report only the first error.
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
     async def _image_queries(
         self, requests: Sequence[SearchRequest], by: VersionOfEach | None
     ) -> ImageQueries | None:
-        """Embed the texts of all requests in image modes. Return None if there are none."""
+        """Embed the texts of all requests that search the image vectors.
+
+        Return None if no request searches the image vectors.
+        """
         some = [request for request in requests if request.mode in IMAGE_MODES]
         if not some:
             return None
@@ -249,7 +279,7 @@ class Backend:
         """Return facts about the served tables.
 
         Raises:
-            ProblemError: 503.
+            ProblemError: 503: the store of a table does not respond, or the service is overloaded.
         """
         about = await self.searches.table()
         served = about.pop("image_fingerprint")
@@ -260,9 +290,9 @@ class Backend:
         return {**about, "no_image_search": problem}
 
     async def no_image_search(self) -> str | None:
-        """Return why the image vectors of the table cannot be searched.
+        """Return the reason why the image vectors of the table cannot be searched.
 
-        The result is None if they can be searched, or if the table has no image vectors.
+        The result is None if the image vectors can be searched, or if there are no image vectors.
         """
         return (await self._embed.image_model()).problem
 
@@ -273,7 +303,7 @@ class Backend:
         return dict(zip(request.described, vectors, strict=True))
 
     def describer(self) -> Describe:
-        """Return the captioner for uploaded images. The captioner may refuse an image with 422.
+        """Return the function that captions uploaded images. It can refuse an image with 422.
 
         Raises:
             ProblemError: 501: no captioner is configured.
@@ -289,12 +319,14 @@ class Backend:
 
 
 def _why_no_images(served: str | None, model: ImageModel) -> str | None:
-    """Return why the image vectors of the live version cannot be searched, or None.
+    """Return the reason why the image vectors of the live version cannot be searched.
+
+    The result is None if the image vectors can be searched, or if there are no image vectors.
 
     Args:
-        served: the fingerprint of the live version's image vector column. None if the version has
-            no image vectors.
-        model: the loaded model for queries.
+        served: the fingerprint of the column of image vectors in the live version. None if the
+            version has no image vectors.
+        model: the state of the model that embeds queries for the image vectors.
     """
     if served is None or served == model.fingerprint:
         return None

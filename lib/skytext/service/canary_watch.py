@@ -1,9 +1,13 @@
-"""Run a canary from an ingress process: select its searches, count them, and end the canary.
+"""Follow the canary of a table from an ingress process.
 
-Every ingress process counts its own searches and stores the counts in the table's state folder.
-Each process adds up the counts of all processes and compares the two versions. The promotion log
-ensures that exactly one process ends a canary. So a canary does not depend on one process, and the
-counts of a killed process are still used.
+A canary is a new version of the table that answers a share of the searches before the version
+becomes live. This module selects these searches, counts the searches in both versions, and ends
+the canary.
+
+Every ingress process counts its own searches and stores the counts in the state folder of the
+table. Each process adds up the counts of all processes and compares the two versions. The promotion
+log ensures that only one process ends the canary. If a process is killed, the other processes
+continue, and they still use the stored counts of the killed process.
 """
 
 from __future__ import annotations
@@ -31,11 +35,11 @@ from skytext.table.versions.promote_rollback import Promotion, end_canary, last_
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)
-"""If the test search of a canary fails after the end time, the test search is retried for this
-time. If the test search still fails, the canary is stopped."""
+"""If the test search in the canary fails at the end time of the canary, the test search is retried
+for this time. If the test search still fails after this time, the canary is stopped."""
 
 TryOut = Callable[[VersionOfEach], Awaitable[object]]
-"""Runs a search in a version, and raises an error if the search fails."""
+"""A function that runs a test search in a version. It raises an error if the search fails."""
 Which = Literal["live", "canary"]
 
 
@@ -43,9 +47,10 @@ class CanaryWatch:
     """Follows the canary of a table, counts the searches of both versions, and ends the canary.
 
     Args:
-        tables: the served tables. Several tables cannot have a canary.
-        config: the pinned version, the poll interval, and the limits of a canary.
-        meter: receives the number and the duration of searches in each version.
+        tables: the served tables. If there are several tables, no canary is followed.
+        config: the settings of the service. This class uses the pinned version, the poll interval
+            and the limits for a canary.
+        meter: the object that records the number and the duration of searches in each version.
     """
 
     def __init__(self, tables: TableSet, config: ServiceConfig, meter: Meter) -> None:
@@ -60,10 +65,11 @@ class CanaryWatch:
         self._saved: dict[str, Any] | None = None
 
     def version_for(self, requests: Sequence[SearchRequest]) -> VersionOfEach | None:
-        """Return the canary's version if the canary should answer a request, else None.
+        """Return the version of the canary if it must answer this request, else None.
 
-        Every process sends the same searches to the same version, because the choice depends on a
-        hash of the searches and of the canary's record. All pages of a search have the same hash.
+        The choice depends on a hash of the searches and of the record of the canary. Therefore,
+        all processes choose the same version for the same searches. All pages of a search have the
+        same hash.
         """
         canary, last = self._ready, self._last
         if canary is None or last is None:
@@ -73,10 +79,11 @@ class CanaryWatch:
         return (canary.version,) if place < canary.share else None
 
     def counting(self, which: Which) -> ExitStack:
-        """Return a context manager that counts and times the request in its block.
+        """Return a context manager that counts a request and measures its duration.
 
-        An invalid request does not count as a failure. A cancelled request counts with the time
-        until its cancellation. A request is not counted if its version is not ready.
+        The request must run in the block of the context manager. An invalid request is counted, but
+        not as a failure. A cancelled request is counted. Its duration is the time until it was
+        cancelled. A request is not counted if the model of the version is not loaded yet.
         """
         started, block = time.perf_counter(), ExitStack()
         block.push(lambda _, error, __: self._count(which, time.perf_counter() - started, error))
@@ -92,10 +99,10 @@ class CanaryWatch:
             getattr(self._counted, which).add(seconds, failed=failed)
 
     async def follow(self, try_out: TryOut) -> None:
-        """Run `step` periodically, and continue after store errors.
+        """Call `step` periodically. If the store fails, log the error and continue.
 
         Args:
-            try_out: runs a search in a version.
+            try_out: the function that runs a test search.
         """
         is_failing = False
         while self._is_followed:
@@ -112,7 +119,10 @@ class CanaryWatch:
             await asyncio.sleep(self._config.poll_interval_s)
 
     async def step(self, try_out: TryOut) -> None:
-        """Check whether a canary exists, then start it, compare its counts, or end it.
+        """Read the promotion log. If a canary is running, start it, compare it, or end it.
+
+        Args:
+            try_out: the function that runs a test search.
 
         Raises:
             SkytextError: a store request failed.
@@ -125,18 +135,20 @@ class CanaryWatch:
             problem = await _problem_with(try_out, (last.canary.version,))
             if problem is None:
                 self._ready = last.canary
-        # Copy the counts in the event loop, so that they do not change during the copy.
+        # Copy the counts here in the event loop. In a thread, the counts could change during the
+        # copy.
         counted = self._counted.to_json()
         await asyncio.to_thread(self._judge, last, last.canary, problem, counted)
 
     def _look(self) -> Promotion | None:
-        """Return the last record of the promotion log. Reset the counts if the record is new."""
+        """Return the last record of the promotion log. If the record is new, reset the counts."""
         last = last_promotion(self._location)
         before = self._last
         if last is not None and (before is None or before.number != last.number):
             self._ready, self._counted, self._saved = None, Compared.empty(), None
             if before is None or before.canary is not None:
-                # The process that ended a canary may have been killed before it set the tags.
+                # Another process may have ended the canary. Set the tags here, because that process
+                # may have been killed before it set the tags.
                 set_tags(self._location)
         self._last = last
         is_running = last is not None and last.canary is not None
@@ -154,7 +166,7 @@ class CanaryWatch:
         found = all_searches(self._location, last.number)
         worse = problem_of(found, self._config.canary)
         if worse is None and problem is not None and _is_lost(canary):
-            worse = f"a test search fails: {problem}"
+            worse = f"a test search failed: {problem}"
         if worse is not None:
             self._end(last, passed=False, why=worse)
         elif canary.is_over and problem is None:
@@ -174,7 +186,10 @@ def _is_failure(error: BaseException | None) -> bool:
 
 
 async def _problem_with(try_out: TryOut, version: VersionOfEach) -> str | None:
-    """Run a search in a version. Return why the search failed, or None if it succeeded."""
+    """Run a test search in a version.
+
+    Return the error message if the search failed, and None if it succeeded.
+    """
     try:
         await try_out(version)
     except Exception as error:  # noqa: BLE001  (any error means that the version cannot be served)

@@ -1,4 +1,7 @@
-"""Compare a canary with the live version by the numbers and durations of their searches."""
+"""Compare a canary with the live version, to decide whether the canary is worse.
+
+The comparison uses the number of searches, the number of failed searches and their durations.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,22 @@ from skytext.table.versions.canary import Compared
 
 _DEVIATIONS = 3.0
 """A difference below this number of standard deviations is treated as random. The comparison is
-repeated many times. With two deviations, random differences would often stop a good version. With
-three deviations this is rare."""
+repeated many times. If this number were two, random differences would often stop a good canary.
+With three, this is rare."""
 _SLOW = 0.05
-"""A search is slow if its duration exceeds the 95 % quantile of the live version's durations,
-multiplied by ``max_slowdown``. At most this share of the canary's searches may be slow."""
+"""The maximum share of slow searches in the canary. To find out whether a search is slow, multiply
+``max_slowdown`` by the 95 % quantile of the search durations in the live version. A search is slow
+if its duration exceeds this product."""
 
 
 def problem_of(found: Compared, limits: CanaryConfig) -> str | None:
-    """Return why a canary is worse than the live version, or None if it is not worse.
+    """Return the reason why a canary is worse than the live version.
+
+    The result is None if the canary is not worse, or if there are not enough searches to compare.
 
     Args:
-        found: the numbers and durations of both versions' searches.
-        limits: the allowed differences.
+        found: the numbers and the durations of the searches in both versions.
+        limits: the allowed differences between the versions.
     """
     live, canary = found
     if not is_comparable(found, limits):
@@ -38,12 +44,15 @@ def problem_of(found: Compared, limits: CanaryConfig) -> str | None:
 
 
 def is_comparable(found: Compared, limits: CanaryConfig) -> bool:
-    """Return whether both versions have answered enough searches."""
+    """Return true if each version has answered enough searches for a comparison."""
     return min(found.live.num, found.canary.num) >= limits.min_requests
 
 
 def _at_least(number: int, total: int) -> float:
-    """Return the lower bound of a share's confidence interval (Wilson score interval)."""
+    """Return the lower bound of the confidence interval for the share ``number / total``.
+
+    This is the Wilson score interval.
+    """
     z2, share = _DEVIATIONS**2, number / total
     centre = share + z2 / (2 * total)
     spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))

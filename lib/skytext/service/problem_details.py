@@ -1,4 +1,4 @@
-"""RFC 9457 problem details, the format of all error responses."""
+"""Error responses in the format "problem details" (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skytext.errors import CallError
 
 MEDIA_TYPE = "application/problem+json"
 NOT_LOADED = "other-model"
-"""Problem code for a version that cannot be searched yet."""
+"""The problem code of a search if the embedding model for its version is not loaded yet."""
 
 
 class FieldProblem(BaseModel):
@@ -27,7 +27,7 @@ class FieldProblem(BaseModel):
 
     Attributes:
         field: the path of the field, e.g. ``body.k``.
-        message: what is wrong with the field.
+        message: the reason why the field is invalid.
     """
 
     field: str
@@ -50,7 +50,7 @@ class Problem(BaseModel):
         }
     )
 
-    type: str = Field(description="A stable identifier of the kind of problem.")
+    type: str = Field(description="A stable identifier for this kind of problem.")
     title: str
     status: int
     detail: str = Field(description="The problem, and how to solve it.")
@@ -60,11 +60,11 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Ends a request with an error response in the problem details format.
+    """An error that ends a request with an error response in the problem details format.
 
     Args:
         status: the HTTP status.
-        code: the last part of the problem's ``type``.
+        code: the last part of the field ``type`` in the response.
         detail: the problem, and how to solve it.
         headers: additional response headers, e.g. ``Retry-After``.
     """
@@ -79,7 +79,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the constructor's arguments, because Ray sends these errors between processes."""
+        """Return the arguments to unpickle this error. Ray sends it between processes."""
         return ProblemError, (self.status, self.code, self.detail, self.headers)
 
     def __str__(self) -> str:
@@ -87,12 +87,12 @@ class ProblemError(Exception):
 
 
 def too_busy(detail: str, retry_after_s: int) -> ProblemError:
-    """Return the 503 error of an overloaded service."""
+    """Return the error 503: the service is overloaded or not available."""
     return ProblemError(503, "overloaded", detail, {"Retry-After": str(retry_after_s)})
 
 
 def model_not_loaded() -> ProblemError:
-    """Return the 503 error of a search in a version whose embedding model is not loaded."""
+    """Return the error 503: the embedding model that a search needs is not loaded yet."""
     return ProblemError(
         503,
         NOT_LOADED,
@@ -103,7 +103,7 @@ def model_not_loaded() -> ProblemError:
 
 
 def not_found(headers: Mapping[str, str] | None = None) -> ProblemError:
-    """Return the 404 error of an unknown path."""
+    """Return the error 404: the path does not exist."""
     return ProblemError(404, "not-found", "this path does not exist", headers)
 
 
@@ -112,7 +112,13 @@ def problem_response(
     error: ProblemError,
     errors: list[FieldProblem] | None = None,
 ) -> Response:
-    """Return the error response to the request of ``scope``."""
+    """Return an error response.
+
+    Args:
+        scope: the ASGI scope of the request.
+        error: the error.
+        errors: the invalid fields of the request, if known.
+    """
     problem = Problem(
         type=f"urn:skytext:problem:{error.code}",
         title=HTTPStatus(error.status).phrase,
@@ -131,7 +137,7 @@ def problem_response(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make an application return every error in the problem details format."""
+    """Change an application so that all its error responses are problem details."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
         if not isinstance(error, ProblemError):  # the handler is registered only for this type
@@ -153,13 +159,14 @@ def add_problem_handlers(app: FastAPI) -> None:
             raise TypeError(type(error))
         problem = _from_http(request.scope, error)
         if problem.status == 405:
-            # If several routes have the same path, the framework lists only the methods of the
-            # first route.
+            # Several routes can have the same path. The framework lists only the methods of the
+            # first of these routes.
             problem.headers["Allow"] = _methods_of(app, request.scope)
         return problem_response(request.scope, problem)
 
     async def on_failure(request: Request, error: Exception) -> Response:
-        # The framework also raises the error again, so that the middleware logs it.
+        # After this function returns, the framework raises the error again. The middleware then
+        # logs the error.
         failed = ProblemError(500, "internal", "the service failed to process this request")
         return problem_response(request.scope, failed)
 
@@ -184,7 +191,7 @@ def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
 
 
 def _methods_of(app: FastAPI, scope: Scope) -> str:
-    """Return the methods of all routes that match a request's path."""
+    """Return the HTTP methods of all routes that match the path of a request."""
     found: set[str] = set()
     for route in app.router.routes:
         if route.matches(scope)[0] != Match.NONE:
@@ -197,12 +204,12 @@ def _methods_of(app: FastAPI, scope: Scope) -> str:
 
 def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
     where = ".".join(str(part) for part in item["loc"])
-    # Omit the value of the field, because it may be long or contain a secret.
+    # Do not return the value of the field, because the value may be long or may contain a secret.
     return FieldProblem(field=where[:200], message=str(item["msg"])[:500])
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the ``responses`` argument for a route that may return these error statuses."""
+    """Return the argument ``responses`` for a route that may return these error statuses."""
     return {
         status: {
             "model": Problem,

@@ -1,7 +1,8 @@
-"""Keep the last searches of an ingress process beside its tables, for `skytext reindex`.
+"""Store the latest searches of an ingress process in the folders of its tables.
 
-A search only adds to a dictionary in memory. A task writes it at most once a minute, in a thread.
-So a store that fails or is slow does not delay any search.
+The command `skytext reindex` reads these searches. Each search is first added to a dictionary in
+memory. A background task writes the dictionary to the store at most once per minute. Therefore, a
+slow or failing store does not delay any search.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from skytext.table.logged_queries import (
 _log = logging.getLogger("skytext.service.query_log")
 _SAVE_EVERY_S = 60.0
 _MAX_CHARS = 2000
-"""Longer searches are not kept: 1,000 of these are 2 MB."""
+"""The maximum length of a stored search. Longer searches are not stored. With this limit, 1,000
+searches need at most 2 MB."""
 
 
 class QueryLog:
-    """The last distinct searches of this process.
+    """The latest distinct searches of this process.
 
     Args:
-        locations: the served tables; each gets a copy.
+        locations: the served tables. The searches are stored in the folder of each table.
     """
 
     def __init__(self, locations: Sequence[TableLocation]) -> None:
@@ -46,24 +48,27 @@ class QueryLog:
         self._failing: set[TableLocation] = set()
 
     def add(self, request: SearchRequest) -> None:
-        """Keep an answered search. The next page of a search is the same search."""
+        """Add a search that was answered. A request for a later page is not added."""
         search = request.model_dump_json(exclude_defaults=True, exclude={"k", "cursor"})
         if request.cursor is not None or len(search) > _MAX_CHARS:
             return
-        # A repeated search moves to the end.
+        # If the search was already added, move it to the end.
         self._asked.pop(search, None)
         self._asked[search] = dt.datetime.now(dt.UTC)
         if len(self._asked) > MAX_QUERIES:
             del self._asked[next(iter(self._asked))]
 
     async def follow(self) -> None:
-        """Save periodically; continue after store errors."""
+        """Call `save` periodically until the task is cancelled."""
         while True:
             await asyncio.sleep(_SAVE_EVERY_S)
             await self.save()
 
     async def save(self) -> None:
-        """Write the searches beside each table if they have changed; log a store error."""
+        """Write the searches to the folder of each table if the searches have changed.
+
+        If the store fails, log the first of several errors in a row.
+        """
         oldest = dt.datetime.now(dt.UTC) - MAX_AGE
         self._asked = {search: at for search, at in self._asked.items() if at >= oldest}
         asked = dict(self._asked)
@@ -80,7 +85,8 @@ class QueryLog:
 
     def _write(self, location: TableLocation, asked: dict[str, dt.datetime]) -> None:
         if location not in self._saved:
-            # Services come and go, and not every table has a nightly clean-up.
+            # Delete old searches of other processes here, because not every table has a nightly
+            # clean-up.
             forget_queries(location)
         queries = [LoggedQuery(at, json.loads(search)) for search, at in asked.items()]
         save_queries(location, self._holder, queries)

@@ -1,4 +1,4 @@
-"""The types that the API and the search replicas exchange for a search."""
+"""The types of values that the ingress and the other deployments send to each other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Embedded(NamedTuple):
     """The vector of a text.
 
     Attributes:
-        fingerprint: the fingerprint of the vector column that ``vector`` can be compared with.
-        vector: float32, shape (dim,), unit length.
+        fingerprint: the fingerprint of a vector column. ``vector`` can be compared with the vectors
+            in this column.
+        vector: the vector of the text. float32, shape (dim,), unit length.
     """
 
     fingerprint: str
@@ -24,30 +25,32 @@ class Embedded(NamedTuple):
 
 
 Vectors = dict[str, Embedded]
-"""The vector of each text."""
+"""A dictionary from each text to the vector of the text."""
 
 TRIAL = "a river"
-"""The query that replicas run before they accept requests, because the first query is slow."""
+"""The text of a test query. Replicas run the test query before they accept requests, because the
+first query is slow."""
 
 
 class OtherModel(NamedTuple):
-    """Returned instead of a result if the search was embedded with the wrong model.
+    """The result of a search that was embedded with the wrong model.
 
     Attributes:
-        version: the version to search, whose model must embed the search.
+        version: the version to search. The search must be embedded again with the model of this
+            version.
     """
 
     version: VersionOfEach
 
 
 class ImageModel(NamedTuple):
-    """The state of the image vectors' model in the embedding worker.
+    """The state of the model that embeds queries for the image vectors.
 
     Attributes:
-        fingerprint: the fingerprint of the vector column that the model's vectors can be compared
-            with. None if no model is loaded.
-        problem: why no model is loaded although the table has image vectors. None if a model is
-            loaded or the table has no image vectors.
+        fingerprint: the fingerprint of the column of image vectors that the model fits. None if no
+            model is loaded.
+        problem: the reason why no model is loaded although the table has image vectors. None if a
+            model is loaded, or if the table has no image vectors.
     """
 
     fingerprint: str | None
@@ -55,11 +58,13 @@ class ImageModel(NamedTuple):
 
 
 class ImageQueries(NamedTuple):
-    """Queries as vectors in the space of the image vectors.
+    """Query vectors for a search of the image vectors.
 
     Attributes:
-        fingerprint: the fingerprint of the vector column that ``vectors`` can be compared with.
-        vectors: the vector of each text of `texts_of`. float32, shape (dim,), unit length.
+        fingerprint: the fingerprint of a column of image vectors. ``vectors`` can be compared with
+            the vectors in this column.
+        vectors: a dictionary from each text to its vector. `texts_of` returns these texts. float32,
+            shape (dim,), unit length.
     """
 
     fingerprint: str
@@ -67,17 +72,18 @@ class ImageQueries(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A search for a search replica.
+    """A search in the form that is sent to a search replica.
 
     Attributes:
-        request: the request.
-        vectors: the vector of each text of `texts_of`, embedded as a query.
-        documents: the vector of each text of `SearchRequest.described`, embedded as a description.
-        version: the version to search. None means the version of the request's cursor, or the live
-            version if the request has no cursor.
-        images: the texts of ``vectors`` in the space of the image vectors. None in modes that do
-            not use image vectors.
-        only_if_open: whether to refuse the search if the version is not open yet.
+        request: the search request.
+        vectors: the texts that `texts_of` returns for the request, embedded as queries.
+        documents: the texts in `SearchRequest.described`, embedded as descriptions.
+        version: the version to search. None means that the cursor of the request determines the
+            version. If there is no cursor either, the live version is searched.
+        images: the same texts as in ``vectors``, embedded for a search of the image vectors. None
+            in modes that do not use image vectors.
+        only_if_open: true if the replica must refuse the search when the version is not open. False
+            if the replica must then open the version.
     """
 
     request: SearchRequest
@@ -91,7 +97,8 @@ class Query(NamedTuple):
 def texts_of(request: SearchRequest) -> list[str]:
     """Return the distinct texts of a request that must be embedded as queries.
 
-    A search by words also needs vectors. They select the caption variant nearest to the query.
+    A search by words also needs the vectors of its texts. The vectors are used to find the
+    description that is nearest to the query.
     """
     examples = (*request.positive, *request.negative)
     texts = (*request.all_texts, *(e.text for e in examples if e.text is not None))

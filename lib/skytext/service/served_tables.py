@@ -1,4 +1,4 @@
-"""The names and versions of the tables that the service searches together."""
+"""The names and versions of the served tables. The service searches all of them together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skytext.table.location import TableLocation
 from skytext.table.vector_columns import VectorColumn
 
 VersionOfEach = tuple[int, ...]
-"""The version of each table, in the order of the tables."""
+"""One version number per table, in the order of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,10 @@ class TableSet:
     """The addresses and names of the tables that one service searches.
 
     Attributes:
-        locations: the addresses of the tables, at least one.
-        names: the name of each table: the shortest end of its address that is unique. Responses
-            contain these names instead of addresses.
+        locations: the addresses of the tables. There is at least one table.
+        names: the name of each table. A name is the last part of the address, or as many of the
+            last parts as are needed to make the name unique. Responses contain these names instead
+            of addresses.
     """
 
     locations: tuple[TableLocation, ...]
@@ -35,7 +36,7 @@ class TableSet:
         Raises:
             AddressError: an address is invalid.
             CallError: no table is given, or a table is given twice.
-            TableError: as `TableLocation.parse`.
+            TableError: for the same reasons as in `TableLocation.parse`.
         """
         locations = tuple(map(TableLocation.parse, tables))
         check_named_once(locations)
@@ -43,9 +44,10 @@ class TableSet:
 
     @property
     def private_names(self) -> dict[str, str]:
-        """The name that replaces each address in error messages, longest address first.
+        """A dictionary from the address of a table to the name that error messages contain instead.
 
-        Each table has two keys: its address as this package writes it, and as Lance writes it.
+        The longest address is first. Each table has two keys, because this package and Lance write
+        the address in different forms.
         """
         shown = ("TABLE",) if len(self.names) == 1 else self.names
         found: dict[str, str] = {}
@@ -64,30 +66,33 @@ class TableSet:
         return self.names.index(name)
 
     def place_or_only(self, name: str | None) -> int:
-        """Return the index of a table. None means the only table.
+        """Return the index of a table. The name may be None if there is only one table.
 
         Raises:
-            CallError: no table has this name, or no name is given and there are several tables.
+            CallError: no table has this name. Or no name is given, and there are several tables.
         """
         if name is None and len(self.names) > 1:
             raise CallError(f"table is required, and must be one of {', '.join(self.names)}")
         return 0 if name is None else self.place(name)
 
     def open_served(self, version: int | None = None) -> list[ImagesTable]:
-        """Open the promoted version of each table, or the latest if none is promoted.
+        """Open the promoted version of each table.
+
+        If no version of a table is promoted, open the latest version of this table.
 
         Args:
-            version: a version of the only table. It is opened instead of the promoted version.
+            version: the version to open instead of the promoted version. It must be None if there
+                are several tables.
 
         Raises:
             ConfigError: a version is given, and there are several tables.
-            TableError: a table or the version does not exist, or the tables have vectors of
-                different models.
+            TableError: a table or the version does not exist. Or the vectors of the tables were
+                made with different models.
         """
         if version is not None and len(self.locations) > 1:
             raise ConfigError(
-                "--version (service.version) needs a single table: omit the version to serve the "
-                "live versions of several tables"
+                "--version (service.version) needs a single table: to serve the live versions of "
+                "several tables, omit the version"
             )
         tables = [ImagesTable.open_served(location, version) for location in self.locations]
         check_same_models(tables, with_images=False)
@@ -97,7 +102,8 @@ class TableSet:
         """Open a version of each table.
 
         Raises:
-            TableError: a version does not exist, or the tables have vectors of different models.
+            TableError: a version does not exist. Or the vectors of the tables were made with
+                different models.
         """
         tables = [
             ImagesTable.open(location, version)
@@ -119,23 +125,30 @@ def _names(uris: Sequence[str]) -> tuple[str, ...]:
 
 
 def promoted_versions(tables: Sequence[ImagesTable], served: VersionOfEach) -> VersionOfEach:
-    """Return each table's promoted version. If none is promoted, use the version in ``served``."""
+    """Return the promoted version of each table.
+
+    If no version of a table is promoted, use the version in ``served`` for this table.
+    """
     return tuple(table.live_version() or one for table, one in zip(tables, served, strict=True))
 
 
 def followed_canary(tables: Sequence[ImagesTable], pinned: int | None) -> VersionOfEach | None:
-    """Return the version of the canary that the service must answer searches with, or None.
+    """Return the version of the running canary, or None if the service has no canary.
 
     Args:
-        tables: the served tables. Several tables cannot have a canary.
-        pinned: the version that the service is pinned to, or None. A pinned service has no canary.
+        tables: the served tables. If there are several tables, the service has no canary.
+        pinned: the version in the setting ``service.version``. If it is not None, the service has
+            no canary.
     """
     version = tables[0].canary_version() if pinned is None and len(tables) == 1 else None
     return None if version is None else (version,)
 
 
 def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
-    """Return the column of image vectors if all tables use the same model, else None."""
+    """Return the column of image vectors in the first table.
+
+    Return None unless all tables have image vectors of the same model.
+    """
     first = tables[0].image_column
     if first is None:
         return None
@@ -144,10 +157,13 @@ def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
 
 
 def version_token(versions: VersionOfEach) -> int | str:
-    """Return versions as the API writes them: a number, or several numbers joined by commas."""
+    """Return versions in the form that the API uses.
+
+    For one table this is a number. For several tables it is a string of numbers, joined by commas.
+    """
     return versions[0] if len(versions) == 1 else ",".join(map(str, versions))
 
 
 def parse_version(token: int | str | None) -> VersionOfEach | None:
-    """Parse the result of `version_token`. None stays None."""
+    """Parse a result of `version_token`. For None, return None."""
     return None if token is None else tuple(map(int, str(token).split(",")))

@@ -253,7 +253,7 @@ def test_an_endpoint_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
 def test_missing_credentials_say_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(SourceError, match=r"no complete credentials.*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(SourceError, match=r"no complete AWS credentials.*AWS_ACCESS_KEY_ID"):
         discover(["s3://maps/aerial"])
 
 

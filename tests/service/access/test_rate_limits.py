@@ -20,5 +20,7 @@ def test_a_place_that_cannot_be_used_is_named(
     storage: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
-    with pytest.raises(ConfigError, match=f"rate_storage: {storage} cannot be used: .*{reason}"):
+    with pytest.raises(
+        ConfigError, match=f"the rate storage {storage} .*cannot be used: .*{reason}"
+    ):
         Rates(AccessConfig(rate_storage=storage), 1, LocalMeter())

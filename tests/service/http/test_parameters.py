@@ -35,13 +35,13 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(http: Any) -> Non
         for method in operations:
             address = path.replace("{image_id}", RIVER)
             said = refusal(http.request(method, address, params={"colour": "red"}))
-            unknown = "query.colour: this parameter is unknown; the known ones are: "
+            unknown = "query.colour: this parameter is unknown. The known parameters are "
             assert said.startswith(unknown), path
 
 
 def test_a_refused_parameter_is_named_beside_those_that_are_known(http: Any) -> None:
     answer = http.get(f"/v1/images/{RIVER}/thumbnail", params={"width": "512"})
-    said = "this parameter is unknown; the known ones are: size, table, version"
+    said = "this parameter is unknown. The known parameters are size, table, version"
     assert refusal(answer) == f"query.width: {said}"
     assert answer.json()["errors"] == [{"field": "query.width", "message": said}]
 

@@ -107,10 +107,13 @@ def test_a_geometry_is_compared_with_the_footprint(
         ({"text": "a", "collection": "missing"}, "collection"),
         ({"text": "a", "gsd_min": "2", "gsd_max": "1"}, "must not be above"),
         ({"text": "a", "gsd_min": "nan"}, "query.gsd_min"),
-        ({"text": "a", "where": "gsd < 1", "filter": "gsd < 1"}, "names of the same parameter"),
+        (
+            {"text": "a", "where": "gsd < 1", "filter": "gsd < 1"},
+            "two names for the same parameter",
+        ),
         (
             {"text": "a", "polygon": "POINT(4 51)", "intersects": "POINT(4 51)"},
-            "names of the same parameter",
+            "two names for the same parameter",
         ),
         ({"text": "a", "like": "../../etc/passwd"}, "query.like"),
         ({"text": "a", "bbox": "1,2,3"}, "west,south,east,north"),

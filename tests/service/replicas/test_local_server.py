@@ -35,7 +35,7 @@ def test_keys_are_required_if_the_table_has_any(own: TableLocation) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "search.example.org", ""])
 def test_other_machines_need_a_key(own: TableLocation, host: str) -> None:
     KeyStore(own).add("a", Right.SEARCH)
-    with pytest.raises(ConfigError, match="without API keys other machines could search"):
+    with pytest.raises(ConfigError, match="without API keys, other machines could search"):
         asks_for_keys(own, host, False)
 
 

@@ -1,1 +1,1 @@
-"""Access control: API keys, client addresses, host names and rate limits."""
+"""Access control with API keys, client addresses, host names and rate limits."""

@@ -1,8 +1,9 @@
-"""API keys with different permissions. Only a hash of each key is stored.
+"""API keys. Each key has a permission. The store contains only a hash of the key.
 
-Each key has a small object under ``T/state/keys`` in the table's folder. Every replica on every
-machine reads these objects, so a revoked key is refused everywhere within seconds. A key has 256
-random bits, so a salt or a slow hash would not make a key harder to guess.
+For each key, the folder of the table contains a small object below ``state/keys``. All replicas on
+all machines read these objects again every few seconds. Therefore, a revoked key is soon refused
+everywhere. A key has 256 random bits. A salt or a slow hash would not make it harder to guess the
+key.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _log = logging.getLogger("skytext.service.access.api_keys")
 
 
 class Right(StrEnum):
-    """The permission of a key. An admin key may also search."""
+    """The permission of a key. The permission ``admin`` includes the permission ``search``."""
 
     SEARCH = "search"
     ADMIN = "admin"
@@ -46,11 +47,11 @@ class StoredKey:
     """The stored record of a key.
 
     Attributes:
-        key_id: the middle part of the key. It identifies the record and is not secret.
-        name: the name of the key's owner.
+        key_id: the middle part of the key. This part identifies the record and is not secret.
+        name: the name of the key.
         right: the permission of the key.
-        digest: SHA-256 of the whole key, hexadecimal.
-        created_at: the time of creation, ISO 8601.
+        digest: the SHA-256 hash of the whole key, hexadecimal.
+        created_at: the time when the key was created, ISO 8601.
     """
 
     key_id: str
@@ -60,12 +61,12 @@ class StoredKey:
     created_at: str
 
     def may(self, right: Right) -> bool:
-        """Return whether the key has a permission."""
+        """Return true if the key has a permission."""
         return self.right in (right, Right.ADMIN)
 
 
 def digest(key: str) -> str:
-    """Return the digest that is stored instead of the key."""
+    """Return the hash of a key. The hash is stored instead of the key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -74,7 +75,7 @@ _NOBODY = StoredKey("", "", Right.SEARCH, digest(""), "")
 
 
 class Keys:
-    """A snapshot of a table's keys, for lookups."""
+    """All keys of a table, as they were when the store was read."""
 
     def __init__(self, keys: Iterable[StoredKey]) -> None:
         self._keys = {key.key_id: key for key in keys}
@@ -85,8 +86,8 @@ class Keys:
     def find(self, given: str) -> StoredKey | None:
         """Return the record of a key, or None if the key is unknown.
 
-        The time of the comparison does not depend on how many characters are correct, so that an
-        attacker cannot guess a key step by step.
+        The duration of this method does not depend on how many characters of the key are correct.
+        Otherwise an attacker could measure the duration and guess the key character by character.
         """
         match = _KEY.fullmatch(given) if len(given) <= MAX_KEY_CHARS else None
         known = _NOBODY if match is None else self._keys.get(match["key_id"], _NOBODY)
@@ -96,20 +97,20 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """The store of a table's keys.
+    """The store that contains the keys of a table.
 
     Attributes:
-        location: the table.
+        location: the address of the table.
     """
 
     location: TableLocation
 
     def add(self, name: str, right: Right) -> str:
-        """Create a key and return it. The key cannot be read again later.
+        """Create a key, and return the key. The store contains only the hash of the key.
 
         Raises:
             TableError: the table does not exist.
-            CallError: the name is invalid, or a key with this name exists.
+            CallError: the name is invalid, or a key with this name already exists.
         """
         if not _NAME.fullmatch(name):
             raise CallError(
@@ -133,11 +134,11 @@ class KeyStore:
     def list(self) -> list[StoredKey]:
         """Return all keys, oldest first.
 
-        Files in the folder that are not keys are skipped with a warning. They must not prevent the
-        revocation of a key.
+        If a file in the folder is not a key, this method logs a warning and ignores the file. Such
+        a file must not prevent the owner of the table from revoking a key.
 
         Raises:
-            JobError: the store refuses the request.
+            JobError: a store request failed.
         """
         state = StateStore(self.location)
         found = []
@@ -146,7 +147,7 @@ class KeyStore:
             key = None if data is None else _read(data)
             if key is not None:
                 found.append(key)
-            elif data is not None:  # None means that the key was revoked after the listing
+            elif data is not None:  # None: the key was revoked after the folder was listed
                 _warn(f"{self.location.uri}/state/{path}")
         return sorted(found, key=lambda key: (key.created_at, key.name))
 
@@ -165,7 +166,7 @@ class KeyStore:
         StateStore(self.location).delete([f"{_FOLDER}/{key.key_id}.json" for key in keys])
 
     def load(self) -> Keys:
-        """Return a snapshot of all keys, for lookups."""
+        """Read all keys from the store."""
         return Keys(self.list())
 
 
@@ -176,6 +177,6 @@ def _read(data: bytes) -> StoredKey | None:
         return None
 
 
-@functools.lru_cache(maxsize=100)  # warn once per file, not at every reload
+@functools.lru_cache(maxsize=100)  # log the warning once per file, not at every reload
 def _warn(path: str) -> None:
     _log.warning("%s is not a valid API key file and is ignored: delete the file", path)

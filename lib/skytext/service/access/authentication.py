@@ -1,4 +1,4 @@
-"""Authentication and authorisation by API key, client address and host name."""
+"""Authentication and authorisation, with the API key, the client address and the host name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from skytext.service.problem_details import ProblemError
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _FOREIGN = frozenset({"cross-site", "same-site"})
-"""Values of ``Sec-Fetch-Site`` for requests from pages of other origins. Another port of this
-machine is another origin."""
+"""The values of the header ``Sec-Fetch-Site`` if a page of another origin sent the request. A page
+from a different port of this machine also has another origin."""
 _log = logging.getLogger("skytext.service.access.authentication")
 
 
@@ -28,9 +28,9 @@ class Caller:
     """The sender of a request.
 
     Attributes:
-        who: the name of the key, or ``address:…`` if no keys are required. Used for rate limits
-            and logs.
-        address: the client's IP address.
+        who: the name of the key. If no keys are required, this is ``address:`` and the IP address.
+            The name is used for rate limits and in the log.
+        address: the IP address of the client.
     """
 
     who: str
@@ -38,7 +38,7 @@ class Caller:
 
 
 class Keyring:
-    """The API keys of a table, reloaded every few seconds."""
+    """The API keys of a table. They are read from the store again every few seconds."""
 
     def __init__(self, store: KeyStore, refresh_s: float) -> None:
         self._store = store
@@ -46,22 +46,22 @@ class Keyring:
         self.keys = Keys(())
 
     async def load(self) -> None:
-        """Read the keys.
+        """Read the keys from the store.
 
         Raises:
-            JobError: the store refuses the request.
+            JobError: a store request failed.
         """
         self.keys = await asyncio.to_thread(self._store.load)
 
     async def keep_fresh(self) -> None:
-        """Reload the keys periodically. If a reload fails, keep the keys of the last reload."""
+        """Read the keys again periodically. If this fails, continue with the keys read before."""
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
                 await self.load()
             except SkytextError as error:
                 _log.warning(
-                    "cannot reload the API keys, so the keys of the last reload stay valid",
+                    "cannot reload the API keys, so the keys that were loaded before stay valid",
                     extra={"error": str(error)},
                 )
 
@@ -72,7 +72,7 @@ class Guard:
     Args:
         config: the access settings.
         keyring: the API keys. None if no keys are required.
-        rates: counts requests and wrong keys, and limits their rates.
+        rates: the object that limits the rates of requests and of wrong keys.
     """
 
     def __init__(self, config: AccessConfig, keyring: Keyring | None, rates: Rates) -> None:
@@ -85,10 +85,12 @@ class Guard:
             self._hosts = frozenset(name.lower() for name in (*config.allowed_hosts, *_LOCAL_NAMES))
 
     async def admit(self, scope: Scope, headers: Mapping[str, str], right: Right) -> Caller:
-        """Return the sender if the request is allowed.
+        """Check whether a request is allowed, and return the sender of the request.
 
         Raises:
-            ProblemError: 401, 403, 421 or 429.
+            ProblemError: 401: the key is missing or unknown. 403: the sender does not have the
+                permission. 421: the host name is unknown. 429: the sender exceeds a rate limit.
+                503: the storage for the rate limits cannot be reached.
         """
         address = self.address(scope, headers)
         self.check_host(headers)
@@ -107,12 +109,13 @@ class Guard:
         return caller
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Refuse unknown host names, as a protection against DNS rebinding.
+        """Refuse a request with an unknown host name. This is a protection against DNS rebinding.
 
-        An attacker's page can make its own host name resolve to the address of this service.
+        In this attack, the host name of the attacker's page resolves to the address of this
+        service. The page can then read responses of the service.
 
         Raises:
-            ProblemError: 421.
+            ProblemError: 421: the host name is unknown.
         """
         if self._hosts is None:
             return
@@ -127,19 +130,20 @@ class Guard:
             )
 
     def _check_page(self, method: str, headers: Mapping[str, str]) -> None:
-        """Refuse requests from pages of other origins (cross-site request forgery).
+        """Refuse a request from a page of another origin (cross-site request forgery).
 
-        If no keys are required, every browser on this machine may send requests, also for a page
-        of another origin. The browser hides the response from that page, but the request would
-        still take effect. Only browsers send the headers that this method checks.
+        If no keys are required, every browser on this machine may send requests. A page of another
+        origin can cause the browser to send such a request. The browser hides the response from
+        that page, but the request could still change something. This method checks headers that
+        only browsers send.
 
         Raises:
-            ProblemError: 403.
+            ProblemError: 403: a page of another origin sent the request.
         """
         origin = headers.get("origin")
         if method in ("GET", "HEAD") or origin in self._origins:
             return
-        # The scheme is https if a proxy on this machine terminates TLS.
+        # If a proxy on this machine terminates TLS, the scheme of this service's origin is https.
         ours = {None, *(f"{scheme}://{headers['host'].lower()}" for scheme in ("http", "https"))}
         if origin not in ours or headers.get("sec-fetch-site") in _FOREIGN:
             raise ProblemError(
@@ -169,7 +173,11 @@ class Guard:
         return Caller(key.name, address)
 
     def address(self, scope: Scope, headers: Mapping[str, str]) -> str:
-        """Return the client's address. Trusted proxies report it in ``X-Forwarded-For``."""
+        """Return the IP address of the client.
+
+        If the request comes from a trusted proxy, this method reads the IP address of the client
+        from the header ``X-Forwarded-For``.
+        """
         client = scope.get("client")
         address = client[0] if client else "unknown"
         if not self._proxies or not self._is_proxy(address):

@@ -1,4 +1,5 @@
-"""The access policy of each path. A path without an entry has the policy of searches."""
+"""The access policy of each path. All paths that this module does not name have the policy of
+searches."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from skytext.service.access.rate_limits import Turns
 _IMAGE_SEARCH = "/v1/search/image"
 _OPEN = frozenset({"/", "/page.json", "/openapi.json"})
 _MULTIPART_BYTES = 64 * 2**10
-"""The maximum size of a multipart form without its file."""
+"""The maximum size of a multipart form, without the file that it contains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,17 @@ class Policy:
 
     Attributes:
         right: the required permission. None means that the path is public.
-        turns: the queue in which a request waits after its body was read. None means no queue.
-        body_turns: the queue in which a request waits before its body is read, because large
-            bodies need much memory. None means no queue.
-        max_body_bytes: the maximum size of the body, also after decompression.
-        timeout_s: the time limit of a response, in seconds.
-        is_health: whether the path is a health check. Any host name is allowed, and successful
-            requests are not logged.
-        while_ending: whether requests are also answered during a shutdown.
+        turns: the queue in which a request waits after its body was read. None means that the
+            request does not wait.
+        body_turns: the queue in which a request waits before its body is read. Large bodies need
+            such a queue, because large bodies need much memory. None means that the request does
+            not wait.
+        max_body_bytes: the maximum size of the body. If the body is compressed, the decompressed
+            body has the same limit.
+        timeout_s: the maximum time to process a request, in seconds.
+        is_health: true if the path is a health check. Then every host name is allowed, and
+            successful requests are not logged.
+        while_ending: true if requests are also accepted during a shutdown.
     """
 
     right: Right | None
@@ -45,10 +49,10 @@ class Policies:
     """The policies of all paths.
 
     Args:
-        limits: the limits of sizes and times.
-        searches: the queue of searches.
-        images: the queue of requests for images.
-        uploads: the queue of uploads.
+        limits: the maximum sizes and times.
+        searches: the queue for searches.
+        images: the queue for requests that read images.
+        uploads: the queue for uploads.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class Policies:
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path relative to the application's mount point."""
+    """Return the path of a request, relative to the mount point of the application."""
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     if root and (path == root or path.startswith(f"{root}/")):
         return path[len(root) :]

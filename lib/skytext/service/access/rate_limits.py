@@ -1,4 +1,4 @@
-"""Admission control: queues of limited length, and rate limits."""
+"""Admission control: queues with a maximum length, and rate limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Drain:
     """Counts the running requests, and refuses new requests during a shutdown.
 
     Attributes:
-        is_draining: whether a shutdown was requested, so that new requests are refused.
+        is_draining: true after a shutdown was requested. New requests are then refused.
         running: the number of running requests.
     """
 
@@ -54,13 +54,13 @@ class Drain:
             self._empty.set()
 
     async def drain(self, seconds: float) -> int:
-        """Refuse new requests and wait for the running requests to end.
+        """Refuse new requests, and wait until the running requests have ended.
 
         Args:
             seconds: the maximum waiting time.
 
         Returns:
-            The number of requests that are still running.
+            The number of requests that are still running after the wait.
         """
         self.is_draining = True
         if self.running:
@@ -73,8 +73,9 @@ class Drain:
 class Turns:
     """A queue that limits how many requests run at the same time.
 
-    The number of waiting requests and their waiting time are also limited. Further requests are
-    refused. So an admitted request is answered soon, even under high load.
+    The queue also limits how many requests wait, and how long a request waits. If a limit is
+    reached, the request is refused. Therefore, a request that is not refused gets its response
+    soon, even under high load.
     """
 
     def __init__(self, what: str, max_running: int, limits: LimitsConfig, meter: Meter) -> None:
@@ -87,10 +88,10 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until the request may run, and occupy a place while the block runs.
+        """Wait until the request may run. Until the block ends, count the request as running.
 
         Raises:
-            ProblemError: 503: too many requests are waiting, or the waiting time is over.
+            ProblemError: 503: too many requests are waiting, or the request waited too long.
         """
         await self._wait()
         self._count(1)
@@ -133,10 +134,11 @@ class Turns:
 
 
 class Rates:
-    """Counts requests and wrong keys per sender, and limits their rates.
+    """Limits the rate of requests from each sender, and the rate of wrong keys from each address.
 
     Raises:
-        ConfigError: the configured storage type does not exist, or its package is not installed.
+        ConfigError: the configured kind of storage does not exist, or the Python package for it is
+            not installed.
     """
 
     def __init__(self, config: AccessConfig, retry_after_s: int, meter: Meter) -> None:
@@ -145,23 +147,25 @@ class Rates:
         self._retry_after_s = retry_after_s
         self._meter = meter
         try:
-            # By default limits uses coredis for redis://. It does not work with coredis 6 or later.
+            # For redis://, the package limits uses the package coredis by default. However, limits
+            # does not work with coredis 6 or later, so use the package redis.
             storage = storage_from_string(
                 f"async+{config.rate_storage}", wrap_exceptions=True, implementation="redispy"
             )
         except ConfigurationError as error:
             raise ConfigError(
-                f"service.access.rate_storage: {config.rate_storage} cannot be used: {error}. "
-                "If the address begins with redis://, run on every node: pip install redis"
+                f"the rate storage {config.rate_storage} (service.access.rate_storage) cannot be "
+                f"used: {error}. If the address begins with redis://, run on every node: pip "
+                "install redis"
             ) from error
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def take(self, who: str) -> None:
-        """Count a request of a sender.
+        """Count a request from a sender.
 
         Raises:
-            ProblemError: 429: the sender made too many requests. 503: the storage of the counts
-                cannot be reached.
+            ProblemError: 429: the sender has sent too many requests. 503: the storage for the
+                counts cannot be reached.
         """
         if self._requests is None or await self._hit(self._requests, "request", who):
             return
@@ -174,11 +178,13 @@ class Rates:
         )
 
     async def check_failures(self, address: str) -> None:
-        """Refuse an address that sent too many wrong keys, even if it now sends a valid key.
+        """Refuse a request from an address that has sent too many wrong keys.
+
+        The request is refused even if it contains a valid key.
 
         Raises:
-            ProblemError: 429: too many wrong keys. 503: the storage of the counts cannot be
-                reached.
+            ProblemError: 429: the address has sent too many wrong keys. 503: the storage for the
+                counts cannot be reached.
         """
         try:
             more = await self._limiter.test(self._failures, "failure", address)
@@ -194,7 +200,7 @@ class Rates:
         """Count a wrong key from an address.
 
         Raises:
-            ProblemError: 503: the storage of the counts cannot be reached.
+            ProblemError: 503: the storage for the counts cannot be reached.
         """
         await self._hit(self._failures, "failure", address)
 
@@ -213,6 +219,6 @@ class Rates:
 
     def _unreachable(self) -> ProblemError:
         return too_busy(
-            "the service cannot reach the storage of its rate limits: try again later",
+            "the service cannot reach the storage for its rate limits: try again later",
             self._retry_after_s,
         )

@@ -1,1 +1,1 @@
-"""The HTTP application: routes, bodies, problem details, middleware, the page."""
+"""The HTTP application: routes, request and response bodies, middleware, and the web page."""

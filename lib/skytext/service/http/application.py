@@ -1,4 +1,4 @@
-"""The HTTP application: a FastAPI application that uses a `Backend` and is wrapped by a `Gate`."""
+"""The HTTP application: a FastAPI application that calls a `Backend`, inside a `Gate`."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ from skytext.service.telemetry.metrics import Meter
 _METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
 _DESCRIPTION = """Search a remote-sensing archive in plain words.
 
-Every response contains the table version that was read. Errors are problem details (RFC 9457).
-A request body may be compressed with `Content-Encoding: gzip`. The size limits also apply to the
-decompressed body. Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+Every response contains the version of the table that was read. Error responses are problem details
+(RFC 9457). A request body may be compressed with `Content-Encoding: gzip`. The size limits also
+apply to the decompressed body. To send an API key, use the header `Authorization: Bearer KEY` or
+`X-API-Key: KEY`.
 """
 
 
@@ -59,13 +60,13 @@ def make_app(
 
     Args:
         tables: the served tables.
-        backend: performs the operations of the API.
-        config: the settings, with the limits, the access rules and the archive roots.
-        meter: receives the metrics.
+        backend: the object that performs the operations of the API.
+        config: all settings. They contain the limits, the access rules and the archive roots.
+        meter: the object that records the metrics.
         keyring: the API keys. None if no keys are required.
-        drain: counts the running requests, and refuses new requests during a shutdown.
-        sends_request_id: whether to add the header ``X-Request-ID`` to responses. False with Ray
-            Serve's own HTTP server, which adds the header itself.
+        drain: the object that counts running requests, and refuses new requests during a shutdown.
+        sends_request_id: true if the application must add the header ``X-Request-ID`` to responses.
+            False if Ray Serve's HTTP server adds this header.
     """
     app = make_api(tables, backend, config, meter, keyring)
     limits = config.service.limits
@@ -103,7 +104,10 @@ def make_api(
     meter: Meter,
     keyring: Keyring | None,
 ) -> FastAPI:
-    """Return the application without the `Gate`. It has the routes and the OpenAPI document."""
+    """Return the FastAPI application with all routes and the OpenAPI document.
+
+    The result does not include the `Gate`.
+    """
     query_log = QueryLog(tables.locations) if config.service.log_queries else None
 
     @contextlib.asynccontextmanager
@@ -125,14 +129,14 @@ def make_api(
         version=skytext.__version__,
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        # The Swagger page would load scripts from another host.
+        # Do not serve the Swagger page, because it would load scripts from another host.
         docs_url=None,
         redoc_url=None,
-        # A redirect would contain the host name of the request, which the client controls.
+        # Do not redirect, because the redirect would contain the host name that the client sent.
         redirect_slashes=False,
         lifespan=lifespan,
         dependencies=[
-            # These are only for the OpenAPI document. The `Gate` checks the key before the
+            # These entries are only for the OpenAPI document. The `Gate` checks the key before the
             # application receives the request.
             Security(HTTPBearer(auto_error=False, description="An API key.")),
             Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
@@ -147,9 +151,9 @@ def make_api(
 
 
 def _complete_document(app: FastAPI) -> None:
-    """Add the GeoJSON models to the OpenAPI document.
+    """Add the schemas of the GeoJSON models to the OpenAPI document.
 
-    FastAPI adds only one model per response, and the GeoJSON models would be the second.
+    FastAPI adds the schema of only one model per response. A search has two: JSON and GeoJSON.
     """
     make = app.openapi
 
@@ -190,7 +194,10 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
         },
     )
     async def metrics() -> Any:
-        """Return the metrics of all replicas in the cluster. This needs an admin key."""
+        """Return the metrics of all replicas in the cluster.
+
+        This needs an API key with the permission admin.
+        """
         text = await backend.metrics()
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

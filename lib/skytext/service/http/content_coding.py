@@ -1,4 +1,4 @@
-"""Decode compressed request bodies (RFC 9110, 8.4)."""
+"""Decompress request bodies (RFC 9110, 8.4)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import zlib
 from skytext.service.problem_details import ProblemError
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""The window size that makes zlib accept only gzip."""
+"""The window size for zlib. With this value, zlib accepts only data in the gzip format."""
 
 
 class TooLongError(Exception):
-    """The decompressed body is longer than allowed."""
+    """The decompressed body is longer than the limit."""
 
 
 def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
@@ -19,13 +19,14 @@ def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
 
     Args:
         body: the received bytes.
-        coding: the value of ``Content-Encoding``. Empty if the body is not compressed.
-        max_bytes: the maximum size of the result. At most one byte more is decompressed.
+        coding: the value of the header ``Content-Encoding``. Empty if the body is not compressed.
+        max_bytes: the maximum size of the decompressed body. The function decompresses at most one
+            byte more than this.
 
     Raises:
-        ProblemError: 415: the content encoding is not gzip. 422: the body is not complete, valid
-            gzip data.
-        TooLongError: the decompressed body has more than ``max_bytes``.
+        ProblemError: 415: the content encoding is not supported. 422: the body is incomplete or is
+            not valid gzip data.
+        TooLongError: the decompressed body has more than ``max_bytes`` bytes.
     """
     name = coding.strip().lower()
     if name in ("", "identity"):

@@ -1,4 +1,4 @@
-"""CORS: Starlette's middleware, changed to refuse requests with problem details."""
+"""CORS: Starlette's middleware, changed so that a refusal contains problem details."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from skytext.service.problem_details import ProblemError, problem_response
 
 
 class Cors(CORSMiddleware):
-    """Answers the preflight requests of browsers."""
+    """Middleware that responds to the preflight requests of browsers."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return the allowed methods and headers, or the reason for a refusal."""
+        """Return the response to a preflight request.
+
+        It contains the allowed methods and headers, or the reason for a refusal.
+        """
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
@@ -31,7 +34,10 @@ class Cors(CORSMiddleware):
 
 
 class _Refused(Response):
-    """A problem response that is built when it is sent, because it contains the request's path."""
+    """An error response that contains the requested path.
+
+    The path is known only when the response is sent, so the body is built then.
+    """
 
     def __init__(self, problem: ProblemError) -> None:
         super().__init__(status_code=problem.status)

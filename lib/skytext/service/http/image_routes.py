@@ -21,16 +21,17 @@ Id = Annotated[str, Path(pattern=IMAGE_ID, examples=[EXAMPLE_ID], alias="image_i
 AskedVersion = Annotated[
     VersionToken | None,
     Query(
-        description="The `table_version` of the search that found the image. The status is 410 "
-        "if the service no longer holds this version. Default: the live version.",
+        description="The version to read. Use the `table_version` of the search that found the "
+        "image. If the service no longer holds this version, the status is 410. Default: the live "
+        "version.",
         examples=[42],
     ),
 ]
 AskedTable = Annotated[
     str | None,
     Query(
-        description="The `table` of the hit, if several tables are served. Default: the first "
-        "table that contains the image.",
+        description="The table to read. If several tables are served, use the field `table` of the "
+        "hit. Default: the first table that contains the image.",
         examples=["aerial-2024"],
     ),
 ]
@@ -41,7 +42,7 @@ _AS_THEY_LIE = ("image/jpeg", "image/png", "image/webp", "image/tiff", "applicat
 
 
 def add_image_routes(router: APIRouter, backend: Backend, images: Images, config: Config) -> None:
-    """Add ``/images`` and its sub-paths."""
+    """Add the routes below ``/images``."""
     max_age_s = config.service.image_max_age_s
     _add_row(router, backend)
     _add_bytes(router, backend, images, max_age_s)
@@ -72,7 +73,7 @@ def _not_modified(etag: str, max_age_s: int) -> Response:
 def _handed_out(image: Encoded, version: int | str, max_age_s: int) -> Response:
     headers = _cache_headers(image.etag, max_age_s)
     headers["X-Table-Version"] = str(version)
-    # Prevent a browser from treating the bytes as a page of this service.
+    # These headers prevent a browser from showing the bytes as a page of this service.
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     if not image.media_type.startswith("image/"):
         headers["Content-Disposition"] = "attachment"
@@ -90,7 +91,11 @@ def _add_row(router: APIRouter, backend: Backend) -> None:
     async def image(
         image_id: Id, version: AskedVersion = None, table: AskedTable = None
     ) -> Response:
-        """Return an image's row: its address, its descriptions, and the models and settings."""
+        """Return the table row of an image.
+
+        The row contains the address of the image, the descriptions, and the models and settings
+        that were used to make the descriptions.
+        """
         return ApiJson(await _row_of(backend, image_id, version, table))
 
 
@@ -112,10 +117,10 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
         version: AskedVersion = None,
         table: AskedTable = None,
     ) -> Response:
-        """Return the stored bytes of an image.
+        """Return the original bytes of an image from the archive.
 
-        The service reads only the image's part of the shard. The status is 410 if the shard no
-        longer contains the image.
+        The service reads only the part of the shard that contains the image. If the shard no longer
+        contains the image, the status is 410.
         """
         row = await _row_of(backend, image_id, version, table)
         images.check(row)
@@ -146,8 +151,8 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
     ) -> Response:
         """Return a thumbnail of an image: WebP, 8-bit RGB, upright.
 
-        Images with 16-bit or floating-point values are scaled to 8 bits by a percentile stretch.
-        The status is 410 if the shard no longer contains the image.
+        If the image has 16-bit or floating-point values, a percentile stretch scales the values to
+        8 bits. If the shard no longer contains the image, the status is 410.
         """
         row = await _row_of(backend, image_id, version, table)
         images.check(row)

@@ -1,4 +1,4 @@
-"""The bodies of requests and responses."""
+"""The JSON bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skytext_client.search_fields import Mode, Version, VersionedFields, Version
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 SCHEMAS = "#/components/schemas/{model}"
-"""The reference to a model in the OpenAPI document."""
+"""The reference to the schema of a model in the OpenAPI document."""
 
 EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
 _HIT: dict[str, Any] = {
@@ -97,9 +97,11 @@ class SearchBody(VersionedFields):
         },
     )
 
-    text: Query | None = Field(None, description="What to look for, in plain words.")
+    text: Query | None = Field(
+        None, description="The query text: what the images must show, in plain words."
+    )
     texts: tuple[Query, ...] = Field(
-        (), max_length=MAX_QUERIES, description="More texts to look for."
+        (), max_length=MAX_QUERIES, description="More query texts, in addition to `text`."
     )
     like: tuple[ImageId, ...] = Field(
         (),
@@ -122,7 +124,7 @@ class SearchBody(VersionedFields):
     )
 
     def to_request(self) -> SearchRequest:
-        """Return the search request, without its version.
+        """Return the search request. It does not contain the version.
 
         Raises:
             ConfigError: the request is invalid.
@@ -144,7 +146,8 @@ class BatchBody(BaseModel):
 
     searches: tuple[SearchBody, ...] = Field(
         min_length=1,
-        description="At most `service.limits.max_batch` searches. The status is 413 for more.",
+        description="The searches. The setting `service.limits.max_batch` limits their number. If "
+        "there are more searches, the status is 413.",
     )
 
 
@@ -155,28 +158,28 @@ class HitModel(BaseModel):
 
     image_id: str
     score: float | None = Field(
-        description="How well the image matches the query: the cosine similarity of the query and "
-        "the nearest description. In the modes image and image+dense: the cosine similarity of the "
-        "query and the image vector, or null if the image has no image vector."
+        description="How well the image matches the query. This is the cosine similarity of the "
+        "query and the nearest description. In the modes image and image+dense, it is the cosine "
+        "similarity of the query and the image vector, or null if the image has no image vector."
     )
     rank_score: float = Field(
-        description="The value that sorts the hits. In the mode hybrid it is relative to the best "
-        "hit. In the mode image+dense it is computed from ranks."
+        description="The value by which the hits are sorted. In the mode hybrid, the value depends "
+        "on the best hit. In the mode image+dense, it is computed from ranks."
     )
     uri: str
-    variant: int = Field(description="Index of the description nearest to the query.")
+    variant: int = Field(description="Index of the description that is nearest to the query.")
     cosine: float = Field(
-        description="Cosine similarity of the query and the nearest description, in every mode."
+        description="Cosine similarity of the query and the nearest description. Every mode has it."
     )
     bm25: float | None = Field(
         None,
-        description="BM25 score of the image's descriptions. Null in modes that do not search "
-        "words.",
+        description="BM25 score of the descriptions of the image. Null in modes that do not search "
+        "for words.",
     )
     image_cosine: float | None = Field(
         None,
         description="Cosine similarity of the query and the image vector. Null if the image has no "
-        "image vector, and in modes that do not use image vectors.",
+        "image vector, or if the mode does not use image vectors.",
     )
     one_sentence: str
     feature: str
@@ -184,17 +187,19 @@ class HitModel(BaseModel):
     datetime: dt.datetime | None = None
     bbox: tuple[float, float, float, float] | None = Field(
         None,
-        description="West, south, east, north in degrees. If west > east, the box crosses the "
-        "antimeridian.",
+        description="Bounding box of the image: west, south, east, north in degrees. If west > "
+        "east, the box crosses the antimeridian.",
     )
     gsd: float | None = None
     collection: str | None = None
     duplicates: list[str] = Field(
         default=[],
-        description="Ids of near-duplicates of this image, if the search groups near-duplicates.",
+        description="Ids of the near-duplicates of this image. Empty if the search does not group "
+        "near-duplicates.",
     )
     table: str | None = Field(
-        None, description="Name of the image's table. Only if several tables are served."
+        None,
+        description="Name of the table that contains the image. Null if one table is served.",
     )
 
 
@@ -210,19 +215,19 @@ class SearchAnswer(BaseModel):
     table_version: VersionToken
     table_versions: dict[str, int] | None = Field(
         None,
-        description="The searched version of each table, by table name. Only if several tables are "
+        description="For each table name, the version that was searched. Null if one table is "
         "served.",
     )
-    mode: Mode = Field(description="The mode of the search.")
+    mode: Mode = Field(description="The search mode that was used.")
     next_cursor: str | None = None
     note: str | None = Field(
         None,
-        description="A note for the user, if there are no hits, if no image matches well, or if "
-        "there are no more pages.",
+        description="A note for the user. It exists if there are no hits, if no image matches "
+        "well, or if there are no more pages.",
     )
     exact: bool = Field(
-        description="Whether every image that matches the filter was scored, without an "
-        "approximate index."
+        description="True if the search scored every image that matches the filter. False if the "
+        "search used an approximate index."
     )
 
 
@@ -286,7 +291,8 @@ class ImageModel(BaseModel):
     image_id: str
     table_version: VersionToken
     table: str | None = Field(
-        None, description="Name of the image's table. Only if several tables are served."
+        None,
+        description="Name of the table that contains the image. Null if one table is served.",
     )
     uri: str
     status: Literal["ok", "failed", "withdrawn"]
@@ -300,8 +306,8 @@ class OneTableModel(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": _TABLE})
 
     name: str = Field(
-        description="The name of the table: the end of its address. If several tables are served, "
-        "the field `table` of a hit contains this name."
+        description="The name of the table: the last part of its address. If several tables are "
+        "served, the field `table` of a hit contains this name."
     )
     table_version: int
     live_version: int | None
@@ -345,48 +351,50 @@ class TableModel(BaseModel):
 
     table_version: VersionToken
     live_version: VersionToken | None = Field(
-        description="The promoted version. Null if no version of a table is promoted."
+        description="The promoted version. Null if a table has no promoted version."
     )
     pinned: bool = Field(
-        description="Whether the configuration fixes the version (`service.version`)."
+        description="True if the setting `service.version` determines the served version."
     )
-    created_at: dt.datetime = Field(description="Time when the served version was committed.")
+    created_at: dt.datetime = Field(description="The time when the served version was committed.")
     num_ok: int
     num_failed: int
     num_unindexed: int | None = Field(
-        description="Number of rows that the vector index does not contain. Null if there is no "
-        "vector index."
+        description="Number of rows that are not in the vector index. Null if there is no vector "
+        "index."
     )
     latest_version: VersionToken = Field(
-        description="Latest version of the table. A version above table_version is not promoted "
-        "yet."
+        description="The latest version of the table. If it is greater than table_version, it is "
+        "not promoted yet."
     )
     canary_version: int | None = Field(
-        description="The version that answers a share of the searches before it becomes live. "
-        "Null if there is no such version."
+        description="The version of the canary. A canary answers a share of the searches before it "
+        "becomes live. Null if no canary is running."
     )
     embedding_model: str
     image_model: str | None = Field(
-        description="Model of the image vectors. Null if there are no image vectors."
+        description="The model that computed the image vectors. Null if there are no image vectors."
     )
     no_image_search: str | None = Field(
-        description="Why the modes image and image+dense are not available although the table has "
-        "image vectors. Null if they are available, or if there are no image vectors."
+        description="The reason why the modes image and image+dense are not available although the "
+        "table has image vectors. Null if these modes are available, or if there are no image "
+        "vectors."
     )
     caption_models: list[str]
     max_k: int
     has_captioner: bool
     modes: list[Mode] = Field(
-        description="Available modes. text and hybrid need a full-text index. image and "
-        "image+dense need image vectors."
+        description="The available search modes. The modes text and hybrid need a full-text index. "
+        "The modes image and image+dense need image vectors."
     )
-    default_mode: Mode = Field(description="The mode of a search that does not set `mode`.")
+    default_mode: Mode = Field(description="The mode of a search without the field `mode`.")
     filter_columns: list[str] = Field(
-        description="The columns among datetime, bbox, gsd and collection that have a value in at "
-        "least one row."
+        description="Those of the columns datetime, bbox, gsd and collection that have a value in "
+        "at least one row."
     )
     tables: list[OneTableModel] = Field(
-        description="The fields of each table. All other fields describe the tables together."
+        description="Facts about each table. All other fields contain facts about all tables "
+        "together."
     )
 
 
@@ -395,9 +403,12 @@ class PromoteBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
 
-    version: Version | None = Field(None, description="Version of the table. Default: the latest.")
+    version: Version | None = Field(
+        None, description="The version to promote. Default: the latest version of the table."
+    )
     table: str | None = Field(
-        None, description="Name of the table. Required if several tables are served."
+        None,
+        description="Name of the table. The name is required if several tables are served.",
     )
 
 
@@ -407,12 +418,13 @@ class RollbackBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
     table: str | None = Field(
-        None, description="Name of the table. Required if several tables are served."
+        None,
+        description="Name of the table. The name is required if several tables are served.",
     )
 
 
 class PromotionModel(BaseModel):
-    """The live version after a promotion or a rollback, and the live version before it."""
+    """The live version after a promotion or a rollback, and the previous live version."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"live_version": 42, "previous_version": 40}}
@@ -423,7 +435,7 @@ class PromotionModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """The response of a running process."""
+    """The response that shows that the process is running."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
 
@@ -431,7 +443,7 @@ class HealthModel(BaseModel):
 
 
 class ReadyModel(BaseModel):
-    """The response of a service that can answer searches without delay."""
+    """The response that shows that the service can answer searches without delay."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -443,8 +455,9 @@ class ReadyModel(BaseModel):
     table_version: VersionToken
     no_image_search: str | None = Field(
         None,
-        description="Why the modes image and image+dense are not available although the table has "
-        "image vectors. Null if they are available, or if there are no image vectors.",
+        description="The reason why the modes image and image+dense are not available although the "
+        "table has image vectors. Null if these modes are available, or if there are no image "
+        "vectors.",
     )
 
 
@@ -456,7 +469,7 @@ class GeometryModel(BaseModel):
 
 
 class FeatureModel(BaseModel):
-    """A hit as a GeoJSON Feature. Its geometry is the bounding box of the image."""
+    """A hit as a GeoJSON Feature. The geometry is the bounding box of the image."""
 
     type: Literal["Feature"] = "Feature"
     id: str

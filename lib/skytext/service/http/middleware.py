@@ -1,13 +1,16 @@
 """The ASGI middleware around the application.
 
-A request has these steps: assign a request id, authenticate, check the rate limit, read the body,
-wait in the queue, and run the application with a time limit. The body has a maximum size and a
-time limit. It is read before the request waits in the queue, so that a slow client delays no other
-request. If the client disconnects, the request ends at any step.
+The middleware does these steps for each request: assign a request id, authenticate, check the rate
+limit, read the body, wait in the queue, and run the application with a time limit. If the client
+disconnects, the request ends, whatever the current step is.
 
-The bodies of all waiting uploads together may be larger than the memory. Uploads therefore wait in
-a separate queue before their body is read. They keep their place in this queue until the response,
-so slow uploads delay only other uploads.
+The body has a maximum size, and there is a time limit for reading it. The body is read before the
+request waits in the queue. Therefore, a client that sends its body slowly does not delay requests
+of other clients.
+
+The bodies of all waiting uploads together may be larger than the memory. Therefore, an upload waits
+in a separate queue before its body is read, and occupies a place in this queue until the response
+is sent. Slow uploads delay only other uploads.
 """
 
 from __future__ import annotations
@@ -34,21 +37,21 @@ from skytext.service.telemetry.tracing import span
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _CLIENT_GONE = 499
-"""The status that nginx logs if a client disconnects."""
+"""The status to log if the client disconnects. nginx also uses this number."""
 _log = logging.getLogger("skytext.service.requests")
 
 
 class ClientGoneError(Exception):
-    """The client disconnected before its response."""
+    """The client disconnected before the response was sent."""
 
 
 class _Answer:
-    """Forwards a response to the server, and records its status.
+    """Forwards a response to the HTTP server, and records the status of the response.
 
     Args:
-        send: the ``send`` function of the server.
-        headers: headers to add to the response if the response does not set them itself.
-        has_body: whether to send the body. False for HEAD requests.
+        send: the function ``send`` of the HTTP server.
+        headers: default headers. A header is added if the response does not contain it.
+        has_body: true if the body must be sent. False for HEAD requests.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class _Answer:
 
 
 class Gate:
-    """The middleware around the application. The module docstring describes its steps."""
+    """The middleware around the application. The docstring of this module describes the steps."""
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Gate:
         self._sends_request_id = sends_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Process a request, and send the response."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -115,9 +118,9 @@ class Gate:
         method = scope["method"]
         answer = _Answer(send, self._headers(request_id), has_body=method != "HEAD")
         if method == "HEAD":
-            # Every path with GET also supports HEAD (RFC 9110, 9.3.2). Change only this copy of
-            # the scope. The server needs the original method, because a response to HEAD has no
-            # body.
+            # Every path that supports GET also supports HEAD (RFC 9110, 9.3.2). Process HEAD like
+            # GET, but change the method only in this copy of the scope. The HTTP server needs the
+            # original method, because the response to HEAD has no body.
             scope["method"] = "GET"
         started = time.perf_counter()
         status = 500
@@ -136,7 +139,7 @@ class Gate:
     async def _answer(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
     ) -> int:
-        """Run a request, send a problem response after any error, and return the status."""
+        """Process a request, and return the status. After an error, send an error response."""
         try:
             await self._go(scope, headers, receive, answer)
             return answer.status or 500
@@ -150,8 +153,9 @@ class Gate:
         if answer.status is None:
             await problem_response(scope, problem)(scope, receive, answer)
         elif not answer.is_done:
-            # The response has begun, so a problem response can no longer be sent. Raise the error,
-            # so that the server closes the connection and the client sees an incomplete response.
+            # A part of the response was already sent, so an error response cannot be sent. Raise
+            # the error. The HTTP server then closes the connection, and the client detects that the
+            # response is incomplete.
             raise problem
         return answer.status or problem.status
 
@@ -160,8 +164,8 @@ class Gate:
     ) -> None:
         self._check_head(scope)
         if not scope["path"].isprintable():
-            # Refuse newlines, because `$` in the routes' regular expressions also matches before a
-            # newline at the end.
+            # Refuse a path that contains a newline. The regular expressions of the routes end with
+            # `$`, and `$` also matches before a newline at the end of the path.
             raise not_found()
         policy = self._policies.of(scope)
         if policy.right is not None:
@@ -180,10 +184,10 @@ class Gate:
             await self._run(scope, body, receive, answer, policy.timeout_s)
 
     def _check_head(self, scope: Scope) -> None:
-        """Refuse a request if its address and headers are too long.
+        """Refuse a request if its address and its headers together are too long.
 
         Raises:
-            ProblemError: 431.
+            ProblemError: 431: the address and the headers are too long.
         """
         size = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
         size += sum(len(name) + len(value) for name, value in scope["headers"])
@@ -200,7 +204,8 @@ class Gate:
         """Read the whole body, and decompress it.
 
         Raises:
-            ProblemError: 408, 413, 415 or 422.
+            ProblemError: 408: the body did not arrive in time. 413: the body is too large. 415: the
+                content encoding is not supported. 422: the body is not valid gzip data.
             ClientGoneError: the client disconnected before the end of the body.
         """
         body = await self._sent_body(headers, receive, max_bytes)
@@ -213,10 +218,10 @@ class Gate:
             raise self._too_large(max_bytes) from None
 
     async def _sent_body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
-        """Read the whole body without decompressing it.
+        """Read the whole body, and do not decompress the body.
 
         Raises:
-            ProblemError: 408 or 413.
+            ProblemError: 408: the body did not arrive in time. 413: the body is too large.
             ClientGoneError: the client disconnected before the end of the body.
         """
         length = headers.get("content-length", "")
@@ -248,7 +253,14 @@ class Gate:
     async def _run(
         self, scope: Scope, body: bytes, receive: Receive, answer: _Answer, timeout_s: float
     ) -> None:
-        """Run the application until it ends, the client disconnects, or the time limit is over."""
+        """Run the application for one request, with a time limit.
+
+        The application is stopped if the client disconnects, or at the end of the time limit.
+
+        Raises:
+            ClientGoneError: the client disconnected.
+            ProblemError: 503: the application did not end within the time limit.
+        """
         given = False
 
         async def replay() -> Message:
@@ -256,15 +268,15 @@ class Gate:
             if not given:
                 given = True
                 return {"type": "http.request", "body": body, "more_body": False}
-            return await asyncio.Future()  # another read waits until the request ends
+            return await asyncio.Future()  # a second read waits until the request ends
 
         work = asyncio.ensure_future(self._app(scope, replay, answer))
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if answer.is_done:
-                # Servers also report a disconnect after a complete response. Wait, so that the
-                # application can finish its clean-up.
+                # The response is complete. HTTP servers then also report a disconnect. Wait until
+                # the application has finished its clean-up.
                 await asyncio.wait({work}, timeout=timeout_s)
             if work.done():
                 work.result()
@@ -317,7 +329,10 @@ class Gate:
 
 
 def _route(scope: Scope) -> str:
-    """Return the pattern of the route, not the path: the number of different paths is unlimited."""
+    """Return the path pattern of the route.
+
+    Do not return the path of the request, because a label must have few different values.
+    """
     return str(getattr(scope.get("route"), "path", "") or "other")
 
 

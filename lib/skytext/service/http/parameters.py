@@ -1,7 +1,8 @@
-"""Check the names and values in a query string, a form and a JSON body.
+"""Check the names and the encoding of the parameters of a request.
 
-This module refuses repeated names, values that are not UTF-8, and unknown names in a query string
-or a form. The pydantic model of a JSON body refuses unknown keys.
+The parameters are in the query string, in a form or in a JSON body. This module refuses names that
+are given twice, bytes that are not UTF-8, and unknown names in a query string or a form. Unknown
+keys in a JSON body are refused by the pydantic model of the body.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from skytext.service.problem_details import ProblemError
 
 
 class _StrictRequest(Request):
-    """A request whose JSON body must not repeat a key."""
+    """A request that refuses a JSON body if an object in the body contains a key twice."""
 
     async def json(self) -> Any:
-        """Return the value of the body.
+        """Parse the body as JSON, and return the value.
 
         Raises:
             ValueError: the body is not JSON.
@@ -43,15 +44,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses unknown parameters and repeated names with 422.
+    """A route that checks the names of the parameters.
 
-    A parameter name may contain hyphens instead of underscores, as on the command line.
+    The status is 422 if a parameter is unknown, or if a parameter that must have only one value is
+    given twice. A parameter name may contain hyphens instead of underscores, as on the command
+    line.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the request handler."""
+        """Return the function that handles a request."""
         answer = super().get_route_handler()
-        # For each parameter: whether it may be repeated. No route reads a header or a cookie.
+        # This is true for each parameter that may be given several times. All parameters are in the
+        # query string, because no route has a parameter in a header or a cookie.
         known = {
             field.alias: get_origin(field.field_info.annotation) in (list, tuple)
             for field in get_flat_params(self.dependant)
@@ -61,10 +65,11 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             given = _pairs(request.scope["query_string"])
             check_names([name for name, _ in given], known, "query")
-            # Encode the pairs again, because the framework reads unescaped bytes as Latin-1.
+            # Encode the pairs again, because the framework decodes unescaped bytes as Latin-1.
             request.scope["query_string"] = urlencode(given).encode()
             request = _StrictRequest(request.scope, request.receive)
-            # Read the body now, so that its bytes are still available after a form was parsed.
+            # Read the body before the framework parses a form in it. Otherwise the bytes would not
+            # be available after that.
             await request.body()
             return await answer(request)
 
@@ -80,22 +85,25 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> None:
-    """Refuse unknown names, and repeated names if only one value is allowed.
+    """Check the names of parameters.
 
     Args:
-        given: the names in the request, including repeated names.
-        known: for each allowed name, whether it may be repeated.
-        where: ``query`` or ``body``.
+        given: the names in the request. A name that is given twice is contained twice.
+        known: a dictionary with all allowed names. The value is true if the name may be given
+            several times.
+        where: the part of the request: ``query`` or ``body``.
 
     Raises:
-        RequestValidationError: a name is unknown or repeated. The error contains the first such
-            name.
+        RequestValidationError: a name is unknown. Or a name is given twice, and only one value is
+            allowed. The error contains the first wrong name.
     """
     seen: set[str] = set()
     for name in given:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise _wrong(where, name, f"this parameter is unknown; the known ones are: {names}")
+            raise _wrong(
+                where, name, f"this parameter is unknown. The known parameters are {names}"
+            )
         if name in seen and not known[name]:
             said = "this parameter is given more than once, but only one value is allowed"
             raise _wrong(where, name, said)
@@ -103,7 +111,7 @@ def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> 
 
 
 def not_utf8(what: str) -> ProblemError:
-    """Return the 422 error for bytes that are not UTF-8."""
+    """Return the error 422: a part of the request is not encoded in UTF-8."""
     return ProblemError(422, "bad-request", f"{what} must be encoded in UTF-8")
 
 

@@ -1,4 +1,4 @@
-"""Check with a test search whether the service can answer searches without delay."""
+"""The readiness check. It runs a test search, and so finds out whether the service can search."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from skytext.service.problem_details import too_busy
 
 _TIMEOUT_S = 2.0
 _FRESH_S = 1.0
-"""A result is reused for this time, so that frequent checks cause at most one search per second."""
+"""The result of a test search is used again for this time. Therefore, frequent checks cause at most
+one test search per second."""
 
 
 class Readiness:
-    """Runs a test search when a client requests the readiness. Concurrent requests share a search.
+    """Runs a test search when a client requests the readiness.
 
-    Embedding and search replicas run test searches before they accept requests. So if the test
-    search here succeeds, the first search of a user is not slower than later searches.
+    Requests that arrive at the same time share one test search. The embedding and search replicas
+    have run their own test queries before they accept requests. Therefore, if the test search here
+    succeeds, the first search of a user is not slower than later searches.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -27,15 +29,15 @@ class Readiness:
         self._found_at = -_FRESH_S
 
     async def state(self) -> ReadyModel:
-        """Return the searched table version, and the unavailable functions.
+        """Return the searched table version, and the reason if image vectors cannot be searched.
 
         Raises:
-            ProblemError: 503: the search failed or took too long.
+            ProblemError: 503: the test search failed or took too long.
         """
         found = self._found
         if found is None or (found.done() and time.monotonic() >= self._found_at + _FRESH_S):
             found = self._found = asyncio.create_task(self._search())
-        # If one client disconnects, the search must continue for the other clients.
+        # If one client disconnects, the test search must continue for the other clients.
         return await asyncio.shield(found)
 
     async def _search(self) -> ReadyModel:

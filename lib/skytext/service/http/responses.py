@@ -1,4 +1,4 @@
-"""Response classes that write JSON without validation by a model."""
+"""Responses in JSON and GeoJSON. Their content is not validated by a pydantic model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skytext_client import geojson
 
 
 class ApiJson(Response):
-    """A JSON response of plain values and times, without validation by a model."""
+    """A JSON response. The content is not validated, and may contain plain values and times."""
 
     media_type = "application/json"
 
@@ -23,13 +23,15 @@ class ApiJson(Response):
 
 
 class GeoJson(ApiJson):
-    """A GeoJSON response, without validation by a model."""
+    """A GeoJSON response. The content is not validated."""
 
     media_type = geojson.MEDIA_TYPE
 
 
 def prefers_geojson(accepted: Sequence[str]) -> bool:
-    """Return whether ``Accept`` contains GeoJSON with at least the quality of JSON.
+    """Return true if the client prefers GeoJSON to JSON, or accepts both equally.
+
+    The header ``Accept`` must contain GeoJSON.
 
     Args:
         accepted: the values of all ``Accept`` headers.
@@ -43,7 +45,10 @@ def prefers_geojson(accepted: Sequence[str]) -> bool:
 
 
 def _quality(parameters: Sequence[str]) -> float:
-    """Return the parameter ``q`` of a media type, 0 to 1. Return 1 if it is missing or invalid."""
+    """Return the quality (parameter ``q``) of a media type, 0 to 1.
+
+    If the parameter is missing or invalid, return 1.
+    """
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":

@@ -32,17 +32,20 @@ def make_routes(
 def _add_table(router: APIRouter, backend: Backend) -> None:
     @router.get("/table", response_model=TableModel, tags=["table"], summary="The served tables")
     async def table() -> Response:
-        """Return the versions, the numbers of rows, the models and the state of the index."""
+        """Return facts about the served tables.
+
+        The facts are the versions, the numbers of rows, the models and the state of the index.
+        """
         return ApiJson(await backend.table())
 
     @router.post(
         "/admin/promote",
         response_model=PromotionModel,
         tags=["admin"],
-        summary="Serve another version",
+        summary="Make a version live",
     )
     async def promote(body: PromoteBody) -> PromotionModel:
-        """Make a version live. All replicas serve this version within seconds.
+        """Make a version live. After a few seconds, all replicas serve this version.
 
         This needs an API key with the permission admin.
         """
@@ -53,12 +56,13 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         "/admin/rollback",
         response_model=PromotionModel,
         tags=["admin"],
-        summary="Serve the previous version",
+        summary="Make the previous version live",
     )
     async def rollback(body: RollbackBody | None = None) -> PromotionModel:
-        """Make the previous live version live again. Each call goes back by one more version.
+        """Make the previous live version live again.
 
-        This needs an API key with the permission admin.
+        A second call goes back to the version before that, and so on. This needs an API key with
+        the permission admin.
         """
         done = await backend.searches.rollback(None if body is None else body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)

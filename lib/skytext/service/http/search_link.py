@@ -1,4 +1,4 @@
-"""The parameters of ``GET /v1/search``, which is a search as a link."""
+"""The parameters of ``GET /v1/search``. With them, a link can contain a search."""
 
 from __future__ import annotations
 
@@ -19,45 +19,47 @@ Gsd = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SearchLink(VersionedFields):
-    """One search. The parameters have the names of the options of ``skytext search``."""
+    """One search. The parameters have the same names as the options of ``skytext search``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: Texts = Field(
         [],
-        description="What to look for, in plain words. May be repeated: each text is a separate "
-        "query.",
+        description="The query text: what the images must show, in plain words. This parameter may "
+        "be repeated. Each text is a separate query.",
         examples=[["ships in a harbour"]],
     )
     also: Texts = Field(
         [],
-        description="Another text, in addition to `text`. May be repeated.",
+        description="Another query text, in addition to `text`. This parameter may be repeated.",
         examples=[["a quay"]],
     )
     like: Images = Field(
         [],
-        description="Id of an image in the table. The search finds similar images. May be "
-        "repeated.",
+        description="Id of an image in the table. The search finds similar images. This parameter "
+        "may be repeated.",
         examples=[[EXAMPLE_ID]],
     )
     positive: Texts = Field(
         [],
-        description="Move the query towards this text. May be repeated.",
+        description="Move the query towards this text. This parameter may be repeated.",
         examples=[["a pier"]],
     )
     negative: Texts = Field(
         [],
-        description="Move the query away from this text. May be repeated.",
+        description="Move the query away from this text. This parameter may be repeated.",
         examples=[["clouds"]],
     )
     positive_image: Images = Field(
         [],
-        description="Move the query towards this image of the table. May be repeated.",
+        description="Move the query towards this image of the table. This parameter may be "
+        "repeated.",
         examples=[[EXAMPLE_ID]],
     )
     negative_image: Images = Field(
         [],
-        description="Move the query away from this image of the table. May be repeated.",
+        description="Move the query away from this image of the table. This parameter may be "
+        "repeated.",
         examples=[[EXAMPLE_ID]],
     )
     filter: FilterText | None = Field(
@@ -67,7 +69,7 @@ class SearchLink(VersionedFields):
     )
     where: FilterText | None = Field(
         None,
-        description="Another name of `filter`. Give only one of the two.",
+        description="Another name for the parameter `filter`. Give only one of the two parameters.",
         examples=["gsd < 1"],
     )
     bbox: str | None = Field(
@@ -83,7 +85,8 @@ class SearchLink(VersionedFields):
     )
     polygon: FilterText | None = Field(
         None,
-        description="Another name of `intersects`. Give only one of the two.",
+        description="Another name for the parameter `intersects`. Give only one of the two "
+        "parameters.",
         examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
     )
     after: str | None = Field(
@@ -98,24 +101,28 @@ class SearchLink(VersionedFields):
     )
     collection: list[str] = Field(
         [],
-        description="Find only images of this collection. May be repeated.",
+        description="Find only images of this collection. This parameter may be repeated.",
         examples=[["naip"]],
     )
     gsd_min: Gsd | None = Field(
-        None, description="Minimum `gsd` of the images, in metres, inclusive.", examples=[0.3]
+        None,
+        description="Find only images with at least this ground sample distance, in metres.",
+        examples=[0.3],
     )
     gsd_max: Gsd | None = Field(
-        None, description="Maximum `gsd` of the images, in metres, inclusive.", examples=[1]
+        None,
+        description="Find only images with at most this ground sample distance, in metres.",
+        examples=[1],
     )
     format: Literal["json", "geojson"] | None = Field(
         None,
-        description="The format of the response. Default: geojson if the header `Accept` prefers "
-        "GeoJSON, else json.",
+        description="The format of the response. The default is geojson if the header `Accept` "
+        "prefers GeoJSON, else json.",
         examples=["geojson"],
     )
 
     def to_request(self) -> SearchRequest:
-        """Return the search request, without its version.
+        """Return the search request. It does not contain the version.
 
         Raises:
             ConfigError: the request is invalid.
@@ -132,7 +139,7 @@ class SearchLink(VersionedFields):
         value, same = getattr(self, name), getattr(self, other)
         if value is not None and same is not None:
             raise ConfigError(
-                f"{name} and {other} are names of the same parameter: give only one of the two"
+                f"{name} and {other} are two names for the same parameter: give only one of them"
             )
         given: str | None = same if value is None else value
         return given

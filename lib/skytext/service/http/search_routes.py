@@ -1,4 +1,4 @@
-"""The routes for searches."""
+"""The routes of searches."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FORM_FIELDS = {"file": False, "k": False, "filter": False}
 def add_search_routes(
     router: APIRouter, backend: Backend, config: Config, query_log: QueryLog | None
 ) -> None:
-    """Add ``/search`` and its sub-paths."""
+    """Add the route ``/search`` and the routes below it."""
     searches = _Searches(backend, config, query_log)
     _add_search(router, searches)
     _add_search_by_link(router, searches)
@@ -50,7 +50,7 @@ def add_search_routes(
 
 
 class _Searches:
-    """Runs searches within the limits of the service, and records values for the request log."""
+    """Checks the limits of the service, runs searches, and adds fields to the request log."""
 
     def __init__(self, backend: Backend, config: Config, query_log: QueryLog | None) -> None:
         self.backend = backend
@@ -63,11 +63,17 @@ class _Searches:
         requests: list[SearchRequest],
         versions: Sequence[int | str | None],
     ) -> list[dict[str, Any]]:
-        """Return a result for each search.
+        """Run searches, and return one result per search.
+
+        Args:
+            request: the HTTP request.
+            requests: the searches.
+            versions: for each search, the version that the search names. None if it names none.
 
         Raises:
             ConfigError: a search is invalid.
-            ProblemError: 410, 413, 501 or 503.
+            ProblemError: 413: there are too many texts. 410, 501 or 503: for the same reasons as in
+                `Backend.search`.
         """
         self._check(requests)
         answers = await self.backend.search(requests, list(map(parse_version, versions)))
@@ -79,7 +85,8 @@ class _Searches:
         for one in requests:
             if one.k > limits.max_k:
                 raise ConfigError(f"k must be 1 to {limits.max_k} in this service (given: {one.k})")
-        # Each text causes a call to the embedding deployment. All requests share its queue.
+        # Each text causes a call to the embedding deployment. All HTTP requests share the queue of
+        # this deployment.
         num_texts = len({text for one in requests for text in texts_of(one)})
         if num_texts > limits.max_texts:
             raise ProblemError(
@@ -139,22 +146,24 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
         summary="Search by a link",
     )
     async def search_by_link(request: Request, link: Annotated[SearchLink, Query()]) -> Response:
-        """Run a search given as a link, for QGIS (`format=geojson`), web maps and bookmarks.
+        """Run a search. The parameters of the link contain the fields of the search.
 
-        The parameters have the names of the options of `skytext search`. Unknown parameters are
-        refused.
+        The link can be used in QGIS (with `format=geojson`), in a web map or as a bookmark. The
+        parameters have the same names as the options of the command `skytext search`. A link with
+        an unknown parameter is refused.
         """
         (found,) = await searches.answer(request, [link.to_request()], [link.version])
         return _shown(request, found, link.format)
 
 
 def _shown(request: Request, found: dict[str, Any], wanted: str | None = None) -> Response:
-    """Return the result of a search as GeoJSON or JSON.
+    """Return a response with the result of a search, in JSON or GeoJSON.
 
     Args:
         request: the HTTP request.
-        found: the result.
-        wanted: ``json`` or ``geojson``. If None, the header ``Accept`` decides.
+        found: the result of the search.
+        wanted: the format: ``json`` or ``geojson``. None means that the header ``Accept``
+            determines the format.
     """
     if wanted is None:
         wanted = "geojson" if prefers_geojson(request.headers.getlist("accept")) else "json"
@@ -198,7 +207,9 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
     async def search_image(
         request: Request,
         file: Annotated[UploadFile, File(description="JPEG, PNG, WebP or TIFF.")],
-        k: Annotated[int, Form(ge=1, le=MAX_K, description="Number of hits.", examples=[20])] = 10,
+        k: Annotated[
+            int, Form(ge=1, le=MAX_K, description="Maximum number of hits.", examples=[20])
+        ] = 10,
         filter: Annotated[
             FilterText | None,
             Form(
@@ -207,14 +218,14 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
             ),
         ] = None,
     ) -> Response:
-        """Describe an uploaded image, and search with its descriptions.
+        """Describe an uploaded image, and search with the descriptions.
 
-        This needs a captioner. The status is 501 if no captioner is configured.
+        This needs a captioner. If no captioner is configured, the status is 501.
         """
         check_names(
             [name for name, _ in (await request.form()).multi_items()], _FORM_FIELDS, "body"
         )
-        # The form parser reads bytes that are not UTF-8 as Latin-1.
+        # If the bytes of the filter are not UTF-8, the form parser has decoded them as Latin-1.
         if filter is not None and filter.encode() not in await request.body():
             raise not_utf8("the filter")
         describe = searches.backend.describer()

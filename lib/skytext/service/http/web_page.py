@@ -1,4 +1,4 @@
-"""The web page: static files of the package."""
+"""The routes of the web page. The page consists of static files in this package."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FOLDER = Path(str(files("skytext.service"))) / "web"
 
 
 def content_security_policy(config: ServiceConfig) -> str:
-    """Return the page's Content-Security-Policy.
+    """Return the value of the header ``Content-Security-Policy``.
 
-    The page may load only its own files, and map tiles if they are configured.
+    With this policy, the web page can load only its own files and the configured map tiles.
     """
     tiles = ""
     if config.map_tiles_url is not None:
@@ -34,9 +34,9 @@ def content_security_policy(config: ServiceConfig) -> str:
 
 
 class _Files(StaticFiles):
-    """Static files that a browser must revalidate before each use.
+    """Static files. Before a browser uses a cached file, the browser must revalidate the file.
 
-    So the browser shows a new version of the page immediately after an upgrade.
+    Therefore, after an upgrade of the service, a browser shows the new version of the page.
     """
 
     def file_response(self, *arguments: Any, **named: Any) -> Response:
@@ -46,7 +46,10 @@ class _Files(StaticFiles):
 
 
 def add_page(app: FastAPI, config: ServiceConfig) -> None:
-    """Serve the page at ``/``, its files below ``/page`` and its settings at ``/page.json``."""
+    """Add the routes of the web page.
+
+    The page is at ``/``, its files are below ``/page``, and its settings are at ``/page.json``.
+    """
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

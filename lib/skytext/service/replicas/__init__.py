@@ -1,1 +1,1 @@
-"""The deployments on Ray Serve, and the code of their replicas."""
+"""The deployments on Ray Serve, and the code that runs in their replicas."""

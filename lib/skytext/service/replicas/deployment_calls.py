@@ -1,4 +1,4 @@
-"""Calls from the ingress to the deployments behind it."""
+"""Calls from the ingress to the other deployments."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _TRIES = 3
 async def call(
     method: Any, *arguments: Any, retry_after_s: int = 1, may_repeat: bool = True
 ) -> Any:
-    """Call a method of a deployment, and retry if the replica's process exits during the call.
+    """Call a method of a deployment. If the process of the replica exits during the call, retry.
 
     There are at most three attempts. If the caller is cancelled, the call is cancelled too. If the
-    method raises an error of this package or returns a refusal, this function raises that error.
+    method raises an error of this package or returns a `Refusal`, this function raises the error.
 
     Args:
         method: a method of a deployment handle.
         arguments: the arguments of the method.
-        retry_after_s: the value of ``Retry-After`` if the deployment is overloaded.
-        may_repeat: whether the call may be repeated, because the method changes nothing.
+        retry_after_s: the value of ``Retry-After`` in the response if the deployment is overloaded.
+        may_repeat: true if the call may be repeated because the method changes nothing.
 
     Raises:
-        ProblemError: 503: the deployment is overloaded or unavailable, or the replica exited in
+        ProblemError: 503: the deployment is overloaded or not available, or the replica exited in
             each attempt. 500: the replica exited during a call that must not be repeated.
     """
     for _ in range(_TRIES):
@@ -64,24 +64,27 @@ def _unknown() -> ProblemError:
     return ProblemError(
         500,
         "unknown-outcome",
-        "the process that ran this request exited, so the change may or may not have happened. "
-        "To see the live version, send: GET /v1/table",
+        "the process that ran this request exited, so it is unknown whether the live version has "
+        "changed. To see the live version, send: GET /v1/table",
     )
 
 
 def _cause(error: Exception) -> Exception:
-    """Return the replica's original error, if it is an error of this package."""
+    """Return the error that the method raised in the replica.
+
+    If this is not an error of this package, return the given error.
+    """
     cause = getattr(error, "cause", None)
     if isinstance(cause, ProblemError):
         return ProblemError(cause.status, cause.code, cause.detail, cause.headers)
     if isinstance(cause, SkytextError):
-        # Error messages of this package have one line. Ray appends more lines.
+        # The messages of errors in this package have one line. Ray appends more lines to them.
         return type(cause)(str(cause).partition("\n")[0])
     return error
 
 
 class SearchHandle:
-    """A `skytext.service.backend.SearchPort` for workers on the cluster."""
+    """A `skytext.service.backend.SearchPort` that calls workers on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -96,7 +99,7 @@ class SearchHandle:
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return the row of an image, or None."""
+        """Return the row of an image, or None if no table contains the image."""
         row: dict[str, Any] | None = await call(self._handle.image, image_id, version, table)
         return row
 
@@ -117,13 +120,13 @@ class SearchHandle:
 
 
 class EmbedHandle:
-    """A `skytext.service.backend.EmbedPort` for workers on the cluster."""
+    """A `skytext.service.backend.EmbedPort` that calls workers on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
-        """Embed a query, in a batch with queries of other requests."""
+        """Embed a query. The worker embeds queries of several requests in one batch."""
         embedded: Embedded = await call(self._handle.embed_one, (text, version))
         return embedded
 
@@ -135,25 +138,25 @@ class EmbedHandle:
         return found
 
     async def image_model(self) -> ImageModel:
-        """Return the state of the model of the image vectors."""
+        """Return the state of the model that embeds queries for the image vectors."""
         model: ImageModel = await call(self._handle.image_model)
         return model
 
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Embed queries in the space of the image vectors. The vectors have unit length."""
+        """Embed queries for a search of the image vectors. The results have unit length."""
         queries: ImageQueries = await call(self._handle.image_queries, list(texts), version)
         return queries
 
 
 class DescribeHandle:
-    """Describes uploaded images with workers on the cluster."""
+    """A function that calls workers on the cluster to describe an uploaded image."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     async def __call__(self, data: bytes, key: str) -> list[str]:
-        """Return the descriptions of an image, to use as query texts."""
+        """Describe an image, and return the descriptions as query texts."""
         texts: list[str] = await call(self._handle.describe, data, key)
         return texts

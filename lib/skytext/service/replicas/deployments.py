@@ -1,11 +1,12 @@
-"""The deployments on Ray Serve, and the application that connects them.
+"""The application: deployments on Ray Serve that call each other.
 
-ingress ──► embedding (queries of many requests in one batch)
-        ──► search (one replica per node, so that each node has only one index cache)
-        ──► captioning (only if searches by an uploaded image are configured)
+ingress ──► embedding (embeds the queries of many requests in one batch)
+        ──► search (has one replica per node, so that each node has only one index cache)
+        ──► captioning (exists only if searches by an uploaded image are configured)
 
-The ingress, embedding and search deployments each reserve a fraction of a CPU, so that together
-they fit on two CPUs. ``serve/config.yaml`` sets replicas, autoscaling and resources.
+The deployments ingress, embedding and search each reserve a fraction of a CPU. Together they fit on
+two CPUs. On a cluster, ``serve/config.yaml`` sets the number of replicas, the autoscaling and the
+resources.
 """
 
 from __future__ import annotations
@@ -58,11 +59,14 @@ class Embedding(EmbeddingWorker):
 
     @serve.batch
     async def in_batch(self, items: list[Item]) -> list[Embedded | BaseException]:
-        """Return the vector of each text. Callers pass one text, and Serve collects a batch."""
+        """Return the vector of each text.
+
+        A caller passes one text. Ray Serve collects the texts of several callers in ``items``.
+        """
         return await self.embed(items)
 
     def check_health(self) -> None:
-        """Raise an error if Serve must replace this replica."""
+        """Raise an error if Ray Serve must replace this replica."""
         if not self.follower.is_alive():
             raise RuntimeError("the thread that checks for promotions has ended")
 
@@ -76,7 +80,7 @@ class Search(SearchWorker):
         self.freshness.start()
 
     def check_health(self) -> None:
-        """Raise an error if Serve must replace this replica."""
+        """Raise an error if Ray Serve must replace this replica."""
         if not self.follower.is_alive():
             raise RuntimeError("the thread that checks for promotions has ended")
 
@@ -88,7 +92,10 @@ class Captioning(CaptionWorker):
         super().__init__(_start(CAPTIONING, settings), RayMeter())
 
     async def check_health(self) -> None:
-        """Raise an error if Serve must replace this replica. The first call starts the engine."""
+        """Raise an error if Ray Serve must replace this replica.
+
+        The first call starts the captioning engine.
+        """
         await self.start()
 
     def __del__(self) -> None:
@@ -110,8 +117,8 @@ class Ingress:
         has_proxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
         if has_proxy and not self._config.service.access.require_keys:
             raise ConfigError(
-                "Ray Serve's HAProxy is enabled, and it hides the addresses of clients, so a "
-                "service without API keys would accept requests from every machine: set "
+                "Ray Serve's HAProxy is enabled. It hides the addresses of clients. Therefore, a "
+                "service without API keys would accept requests from every machine. Set "
                 "service.access.require_keys to true, or unset RAY_SERVE_ENABLE_HA_PROXY"
             )
         self._tables = tables
@@ -131,13 +138,13 @@ class Ingress:
         """Return the HTTP application.
 
         Args:
-            sends_request_id: whether the application adds the request id to responses. False if
-                Ray Serve's own HTTP server adds it.
+            sends_request_id: true if the application must add the request id to responses. False
+                if Ray Serve's HTTP server adds the request id.
         """
         access = self._config.service.access
         keyring = None
         if access.require_keys:
-            # Use the keys of the first table: the owner of that table decides who may search.
+            # Only the keys of the first table are valid, also for searches in the other tables.
             keyring = Keyring(KeyStore(self._tables.locations[0]), access.refresh_s)
         return make_app(
             self._tables,
@@ -150,23 +157,27 @@ class Ingress:
         )
 
     async def drain(self, seconds: float) -> int:
-        """Refuse new requests, wait for the running requests, and return how many still run.
+        """Refuse new requests, and wait until the running requests have ended.
 
         Args:
             seconds: the maximum waiting time.
+
+        Returns:
+            The number of requests that are still running after the wait.
         """
         return await self._drain.drain(seconds)
 
 
 class ListeningIngress:
-    """The HTTP API on a socket of this machine, without Ray Serve's proxy.
+    """The HTTP API on a listening socket of this machine, without Ray Serve's proxy.
 
-    One machine runs only one ingress replica, so a proxy could not distribute requests. It would
-    only parse each request a second time, which costs a tenth of a request's CPU time.
+    ``skytext serve`` starts only one ingress replica, so a proxy could not distribute requests. A
+    proxy would only parse each request a second time. This would cost a tenth of the CPU time of a
+    request.
 
     Args:
-        listener: path from which to get the listening socket
-            (`skytext.service.replicas.listening_socket`).
+        listener: the path that `skytext.service.replicas.listening_socket.take_socket` needs to get
+            the listening socket.
         tables: the first argument of `Ingress`.
         rest: the other arguments of `Ingress`.
     """
@@ -178,26 +189,29 @@ class ListeningIngress:
         self._answering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start to accept requests. A second call does nothing."""
+        """Start to accept requests. If this was called before, do nothing."""
         if self._answering is None:
             app = self._ingress.make_app(sends_request_id=True)
             server = serving(app, take_socket(self._listener))
             self._answering = await self._held.enter_async_context(server)
 
     async def check_health(self) -> None:
-        """Raise an error if Serve must replace this replica.
+        """Raise an error if Ray Serve must replace this replica.
 
-        The first call starts to accept requests.
+        The first call of this method starts the HTTP server.
         """
         await self.start()
         if self._answering is None or self._answering.done():
             raise JobError("the HTTP server of the API has ended")
 
     async def drain(self, seconds: float) -> int:
-        """Refuse new requests, wait for the running requests, and return how many still run.
+        """Refuse new requests, and wait until the running requests have ended.
 
         Args:
             seconds: the maximum waiting time.
+
+        Returns:
+            The number of requests that are still running after the wait.
         """
         return await self._ingress.drain(seconds)
 
@@ -208,10 +222,10 @@ def build_application(
     """Return the application that ``serve.run`` or ``serve deploy`` starts.
 
     Args:
-        tables: the tables, with addresses that are valid on the nodes of the replicas.
+        tables: the tables to serve. Their addresses must be valid on every node.
         config: all settings.
-        listener: path from which the ingress gets its listening socket. None means that Ray
-            Serve's proxy forwards requests to the ingress.
+        listener: the path from which the ingress gets the listening socket. None means that the
+            ingress has no socket, and that Ray Serve's proxy forwards requests to the ingress.
     """
     settings = config.model_dump(mode="json")
     behind = _behind(tables, settings, config)
@@ -221,8 +235,8 @@ def build_application(
     ingress = serve.deployment(
         name=INGRESS,
         ray_actor_options={"num_cpus": 0.2},
-        # This limit is higher than the limits of `Gate`, so that `Gate` refuses first: with
-        # problem details, and at low cost.
+        # This limit is higher than the limits of `Gate`. Therefore, `Gate` refuses a request
+        # before Ray Serve does. `Gate` responds with problem details, and needs little CPU time.
         max_ongoing_requests=in_work + 256,
         max_queued_requests=256,
         **_life(config),
@@ -233,12 +247,12 @@ def build_application(
 
 
 def _life(config: Config) -> dict[str, Any]:
-    """Return the common options of all deployments."""
+    """Return the options that all deployments have in common."""
     retry_after_s = float(config.service.limits.retry_after_s)
     return {
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=retry_after_s),
-        # Serve detects an ended replica within this time. Ray's default is 10 s, which would be
-        # most of the duration of an outage.
+        # If a replica has ended, Ray Serve detects this within this time. Ray's default is 10 s.
+        # With the default, most of the time of an outage would pass before the detection.
         "health_check_period_s": 2.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.service.drain_s,
@@ -246,13 +260,16 @@ def _life(config: Config) -> dict[str, Any]:
 
 
 def _behind(tables: TableSet, settings: Mapping[str, Any], config: Config) -> tuple[Any, ...]:
-    """Return the deployments that the ingress calls, in the order of its arguments."""
+    """Return the deployments that the ingress calls.
+
+    Their order is the order of the arguments of `Ingress`.
+    """
     limits, max_batch, life = config.service.limits, config.service.embed_max_batch, _life(config)
     embedding = serve.deployment(
         name=EMBEDDING,
         ray_actor_options={"num_cpus": 0.5},
         max_ongoing_requests=4 * max_batch,
-        # Each running request may need up to ``max_texts`` calls.
+        # Each running request may call this deployment up to ``max_texts`` times.
         max_queued_requests=max(8 * max_batch, limits.num_running * limits.max_texts),
         **life,
     )(Embedding).bind(tables, settings)
@@ -281,9 +298,9 @@ def _behind(tables: TableSet, settings: Mapping[str, Any], config: Config) -> tu
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:
-    # Call this in each replica, because on a cluster the environment of each node may differ.
+    # Call this in each replica, because the nodes of a cluster may have different environments.
     bypass_proxies()
-    # Log to Serve's log files, with their rotation, because Ray's tools read these files.
+    # Write the log to the log files of Ray Serve, because Ray's tools read and rotate these files.
     configure_logs(logging.getLogger("ray.serve").handlers)
     start_tracing(process)
     return Config.model_validate(settings)

@@ -1,9 +1,9 @@
-"""A listening socket that stays open if the process that accepts its connections crashes.
+"""The listening socket of ``skytext serve``. It stays open if the ingress process crashes.
 
 The command ``skytext serve`` binds the port and keeps the socket open. The ingress runs in another
-process, which Ray restarts after a crash. The ingress requests the socket from the command and
-accepts connections on it. While no ingress runs, connections wait in the kernel's queue and are not
-refused.
+process, and Ray restarts this process after a crash. The ingress gets the socket from the command
+and accepts connections on the socket. While no ingress is running, new connections wait in the
+queue of the kernel and are not refused.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _KEEP_ALIVE_S = 75
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[Path]:
-    """Listen on an address, and pass the socket to each process of this user that requests it.
+    """Listen on an address, and offer the listening socket to other processes of this user.
 
     Yields:
-        The path to pass to `take_socket`.
+        The path with which another process calls `take_socket`.
 
     Raises:
-        CallError: the address is in use, or is not an address of this machine.
+        CallError: the address is already in use, or this machine does not have the address.
     """
     with bound(host, port) as listener, tempfile.TemporaryDirectory(prefix="skytext-") as folder:
         listener.listen(_BACKLOG)
@@ -65,12 +65,12 @@ def bound(host: str, port: int) -> socket.socket:
         port: a port number. 0 means any free port.
 
     Raises:
-        CallError: the address is in use, or is not an address of this machine.
+        CallError: the address is already in use, or this machine does not have the address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Allow a restart while old connections of the port are still closing.
+        # The port must be available after a restart, even if old connections are still closing.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
     except OSError as error:
@@ -83,7 +83,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def take_socket(path: str) -> socket.socket:
-    """Get the listening socket from the process that offers it at ``path``.
+    """Get the listening socket that another process offers at ``path``.
 
     Raises:
         JobError: no process offers a socket at ``path``.
@@ -95,7 +95,7 @@ def take_socket(path: str) -> socket.socket:
     except OSError as error:
         raise JobError(f"no process offers a socket at {path}: {error.strerror}") from error
     if not descriptors:
-        raise JobError(f"received no socket from {path}")
+        raise JobError(f"the process that offers a socket at {path} sent no socket")
     return socket.socket(fileno=descriptors[0])
 
 
@@ -107,7 +107,8 @@ class _Server(uvicorn.Server):
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn raises SystemExit if the application does not start. It must not end the process.
+        # If the application does not start, uvicorn raises SystemExit. Suppress this error, so that
+        # it does not end the process.
         with contextlib.suppress(SystemExit):
             await super().startup(sockets)
         self.should_exit = not self.started
@@ -122,7 +123,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     """Serve an application on a listening socket.
 
     Yields:
-        The task that serves requests. It ends if the server fails.
+        The task that serves requests. If the server fails, the task ends.
 
     Raises:
         JobError: the application does not start.
@@ -130,7 +131,8 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     config = uvicorn.Config(
         app,
         lifespan="on",
-        # `Guard` reads X-Forwarded-For, and decides which proxies are trusted.
+        # The HTTP server must ignore X-Forwarded-For. `Guard` reads this header, and checks that
+        # the proxy is trusted.
         proxy_headers=False,
         server_header=False,
         access_log=False,

@@ -1,4 +1,4 @@
-"""``skytext serve``: run the whole application on this machine, in a local Ray instance."""
+"""``skytext serve``: run the whole application in a local Ray instance on this machine."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ from skytext.service.served_tables import TableSet
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_AFTER_S = 14.0
-"""The process exits at most this time after a signal. Orchestrators kill it after 15 or 30 s."""
+"""After a signal, the process exits within this time. An orchestrator would kill the process 15 or
+30 s after the signal."""
 _NUM_CPUS = 2
-"""Ray is started with at least this number of CPUs, even if the machine has only one core. This
-number is enough for all deployments."""
-# Ray and its workers read these variables when they start. docs/guides/serving.md lists the
-# variables for clusters.
+"""Ray is started with at least this number of CPUs, even if the machine has only one core. The
+deployments together need this number of CPUs."""
+# Ray and its workers read these environment variables when they start. docs/guides/serving.md lists
+# the variables for clusters.
 _SERVE_ENVIRONMENT = {
-    # The service writes a log line of its own for each request.
+    # Do not write Ray Serve's log to stderr. The service writes a log line for each request.
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    # Calls between deployments over gRPC need a sixth less CPU time per request than Ray's own
-    # calls. By default gRPC refuses messages above 4 MB.
+    # Deployments call each other over gRPC. This saves a sixth of the CPU time per request,
+    # compared with Ray's own calls. By default gRPC refuses messages of more than 4 MB.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
 }
-# These variables are for Ray's workers only. This process must not have them, because its handle of
-# the ingress needs a separate event loop. In a replica one event loop is enough: no code blocks it,
-# and switches between threads cost time.
+# These environment variables are for Ray's workers. Do not set these variables in this process.
+# This process calls the ingress through a deployment handle, and the handle needs its own event
+# loop here. In a replica, one event loop is enough, because no code blocks the event loop. A second
+# event loop would need thread switches, and thread switches cost time.
 _WORKER_ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # By default Serve's controller checks for changes ten times per second. This costs a twentieth
-    # of a core. Two checks per second are enough here.
+    # By default, the controller of Ray Serve checks for changes ten times per second. This uses a
+    # twentieth of a CPU core. Two checks per second are enough here.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
 }
 
@@ -58,14 +60,15 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
     Args:
         tables: the served tables. The keys of the first table are used.
         host: the address to listen on.
-        keys: whether the user wants keys. None means that keys are required if the first table has
-            a key, or if other machines can reach the address.
+        keys: true if keys are required, false if not. None means that keys are required if the
+            first table has a key, or if other machines can reach the address.
         config: the settings.
 
     Raises:
         ConfigError: other machines could search without a key. Or a key is required, but the table
-            has no key. Or a version is given for several tables.
-        TableError: a table does not exist, or the tables have vectors of different models.
+            has no key. Or a version is given, and there are several tables.
+        TableError: a table does not exist. Or the vectors of the tables were made with different
+            models.
         AddressError: an archive root is not a valid address.
     """
     tables.open_served(config.service.version)
@@ -75,8 +78,8 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
     wanted = keys if keys is not None else (num_keys > 0 or not local)
     if not wanted and not local:
         raise ConfigError(
-            f"without API keys other machines could search at {host}: listen on 127.0.0.1, or omit "
-            "--no-keys"
+            f"without API keys, other machines could search at {host}: listen on 127.0.0.1, or "
+            "omit --no-keys"
         )
     if wanted and num_keys == 0:
         raise ConfigError(
@@ -92,14 +95,14 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
 def serve_here(
     tables: TableSet, host: str, port: int, config: Config, say: Callable[[str], None]
 ) -> NoReturn:
-    """Serve tables until this process receives a signal, then exit it with status 0.
+    """Serve tables until this process receives a signal. Then exit the process with status 0.
 
     Args:
         tables: the served tables.
         host: the address to listen on.
         port: the port to listen on.
-        config: the settings returned by `decide_access`.
-        say: prints a message for the user.
+        config: the settings that `decide_access` returned.
+        say: a function that prints a message for the user.
 
     Raises:
         CallError: the service cannot listen on the address.
@@ -132,15 +135,16 @@ def serve_here(
             pass
         say("shutting down: running requests are finished, new requests are refused")
         _drain(ingress, config.service.drain_s, say)
-    # Everything is closed now. Exit without the interpreter's normal clean-up, which takes seconds
-    # on a busy machine after Ray was imported and which the time limit could not interrupt.
+    # Everything is closed now. Exit without the normal clean-up of the Python interpreter. After
+    # Ray was imported, this clean-up takes seconds on a busy machine, and `_EXIT_AFTER_S` could not
+    # interrupt it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
-    """Refuse new requests with 503, wait for running requests, and stop the replicas."""
+    """Refuse new requests with 503, wait until running requests end, and stop the replicas."""
     from grpc import RpcError
     from ray import serve
     from ray.exceptions import RayError
@@ -152,7 +156,7 @@ def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
         ingress.drain.remote(seconds).result(timeout_s=seconds + 1)
         serve.delete(APPLICATION)
     except (RayError, RayServeException, RpcError, RuntimeError, TimeoutError) as error:
-        # Do not raise the error: this process and its local Ray end now in any case.
+        # Do not raise the error, because this process and the local Ray instance end now anyway.
         say(f"the service did not shut down cleanly: {type(error).__name__}: {error}")
 
 
@@ -163,17 +167,24 @@ def _start_lines(host: str, port: int, config: Config) -> Iterator[str]:
         yield f"web page: http://{shown}:{port}/"
     yield f"API description: http://{shown}:{port}/openapi.json"
     if not config.service.access.require_keys:
-        yield "no API keys: every user of this machine may search, administer, and see the images"
+        yield (
+            "API keys are not required: every user of this machine can search, administer the "
+            "service, and see the images"
+        )
     if not config.service.archive_roots:
-        yield "images cannot be shown: to show them, give the archive with --archive-root"
+        yield "images cannot be shown: to show images, give the archive with --archive-root"
     yield f"logs: {ray_logs()}/serve (requests: replica_skytext_ingress_….log)"
 
 
 class _Stop:
-    """Converts SIGINT and SIGTERM to an event, and exits the process with 0 within 15 seconds.
+    """Sets an event when SIGINT or SIGTERM arrives. Exits the process 14 s later, with status 0.
 
-    A separate thread receives the signals. The main thread may be in a Ray call, and Python runs
-    signal handlers only after this call returns. The time limit would then start too late.
+    A separate thread receives the signals, because the main thread may be in a Ray call. Python
+    would run signal handlers only after the Ray call returns. The time limit would then start too
+    late.
+
+    Attributes:
+        asked: the event. It is set after a signal arrived.
     """
 
     def __init__(self) -> None:
@@ -187,7 +198,7 @@ class _Stop:
         threading.Thread(target=self._listen, name="stop", daemon=True).start()
 
     def install(self) -> None:
-        """Install the signal handlers. Call this again if other code has replaced them."""
+        """Install the signal handlers. Call this again if other code has replaced the handlers."""
         for number in _SIGNALS:
             signal.signal(number, _go_on)
 
@@ -208,12 +219,12 @@ class _Stop:
 
 
 def _go_on(*_: object) -> None:
-    """Do nothing. With a Python handler, a signal wakes the thread and does not end the process."""
+    """Do nothing. If a Python handler is installed, the signal does not end the process."""
 
 
 @contextmanager
 def _local_serve(config: Config) -> Iterator[_Stop]:
-    """Start a local Ray instance with Serve, and stop both at the end of the block."""
+    """Start a local Ray instance with Ray Serve. Stop both at the end of the block."""
     for name, value in _SERVE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from ray import serve  # reads the environment variables when it is imported
@@ -224,7 +235,7 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
     try:
         with ExitStack() as until_the_end:
             with _environment(_WORKER_ENVIRONMENT):
-                # When Ray stops, Serve stops too.
+                # When Ray stops, Ray Serve stops too.
                 until_the_end.enter_context(local_ray(config, max(_NUM_CPUS, os.cpu_count() or 1)))
             stop.install()
             serve.start(proxy_location="Disabled")
@@ -235,9 +246,9 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
 
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that are started in the block.
+    """Set environment variables for the processes that the block starts.
 
-    Variables that are already set keep their values.
+    If a variable is already set, do not change it.
     """
     new = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(new)
@@ -249,10 +260,10 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def find_port(host: str, wanted: int) -> int:
-    """Return the wanted port if it is free, else another free port.
+    """Return the wanted port if it is free. Otherwise return another port that is free.
 
     Raises:
-        CallError: the host is not an address of this machine.
+        CallError: this machine does not have the address ``host``.
     """
     try:
         made = bound(host, wanted)

@@ -1,4 +1,7 @@
-"""The workers that run models. They are plain classes: Ray Serve deploys them, tests call them."""
+"""The workers that run models.
+
+The workers are normal classes. Ray Serve deploys these classes, and tests call them directly.
+"""
 
 from __future__ import annotations
 
@@ -29,26 +32,27 @@ _log = logging.getLogger("skytext.service.replicas.model_workers")
 
 T = TypeVar("T")
 Asked = tuple[str, VersionOfEach | None]
-"""A text and the version to search. None means the live version."""
+"""A text and the version to search. If the version is None, the live version is searched."""
 Item = tuple[str, VersionModels]
 """A text and the models that embed it."""
 _WAIT_S = 1.0
-"""Maximum time to wait for a model. It is enough to open a version whose model is loaded."""
+"""The maximum time that a request waits while the models of a version are loaded. If the models
+are already loaded for another version, this time is enough to open the version."""
 
 
 class EmbeddingWorker:
-    """Embeds queries with the models of the versions that are served.
+    """Embeds queries with the models of the served versions.
 
-    If the model of the image vectors cannot be loaded, searches that do not need it still work.
-    Methods return refusals as `skytext.service.replicas.refusals.Refusal`.
+    If the model for the image vectors cannot be loaded, searches of the descriptions still work. If
+    a method refuses a request, it returns a `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        SkytextError: a table does not exist, or its model cannot be loaded.
+        SkytextError: a table does not exist, or its text embedding model cannot be loaded.
     """
 
     def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
         self._meter = meter
-        # One thread is enough: the model uses all its cores for one batch.
+        # One thread is enough, because the model uses all available cores for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self.private_names = tables.private_names
         self.models = ServedModels(tables, config, self._warm, meter)
@@ -62,7 +66,7 @@ class EmbeddingWorker:
         )
 
     def _warm(self, model: Embedder | ImageEmbedder) -> None:
-        # The first forward pass in a thread is slow.
+        # The first forward pass in a thread is slow, so run a test query in the embedding thread.
         self._thread.submit(model.embed_queries, [TRIAL]).result()
 
     @hands_back_refusals
@@ -70,24 +74,28 @@ class EmbeddingWorker:
         """Embed a text with the model of the version to search.
 
         Args:
-            asked: the text and the version. None means the live version.
+            asked: the text and the version. If the version is None, the live version is searched.
 
         Raises:
             ProblemError: 503: the model of this version is not loaded yet.
         """
         text, version = asked
-        # Load the model before the text joins a batch, so that other texts do not wait for it.
+        # Load the model before the text is added to a batch. Otherwise the other texts in the
+        # batch would wait until the model is loaded.
         embedded = await self.in_batch((text, await self._models(version)))
         if isinstance(embedded, BaseException):
             raise embedded
         return embedded
 
     async def in_batch(self, item: Item) -> Embedded | BaseException:
-        """Return the vector of a text. The deployment overrides this to embed texts in batches."""
+        """Return the vector of a text.
+
+        The deployment overrides this method, so that several texts are embedded in one batch.
+        """
         return (await self.embed([item]))[0]
 
     async def embed(self, items: Sequence[Item]) -> list[Embedded | BaseException]:
-        """Return the vector of each text, or the error of its model."""
+        """Return the vector of each text. If the model fails, return the error instead."""
         self._meter.observe("skytext_embed_batch_size", len(items))
         by_model = {models.fingerprint: models.text for _, models in items}
         texts = {
@@ -96,7 +104,7 @@ class EmbeddingWorker:
         }
         outcomes = await asyncio.gather(
             *(self._run(by_model[model].embed_queries, some) for model, some in texts.items()),
-            return_exceptions=True,  # an error of one model must not affect other models' texts
+            return_exceptions=True,  # if one model fails, the texts of other models must not fail
         )
         found: dict[tuple[str, str], Embedded | BaseException] = {}
         for (model, some), outcome in zip(texts.items(), outcomes, strict=True):
@@ -114,14 +122,17 @@ class EmbeddingWorker:
         """Embed descriptions with the model of a version.
 
         Raises:
-            ProblemError: as `embed_one`.
+            ProblemError: for the same reasons as in `embed_one`.
         """
         models = await self._models(version)
         embedded = await self._run(models.text.embed_documents, list(texts))
         return [Embedded(models.fingerprint, vector) for vector in embedded.vectors]
 
     async def image_model(self) -> ImageModel:
-        """Return the state of the model of the live version's image vectors."""
+        """Return the state of the model that embeds queries for the image vectors.
+
+        This is the model for the live version.
+        """
         return self.models.live.image_model
 
     async def _models(self, version: VersionOfEach | None) -> VersionModels:
@@ -133,7 +144,7 @@ class EmbeddingWorker:
         loading = self._loads.get(version)
         if loading is None:
             loading = self._loads[version] = asyncio.create_task(self._load(version))
-        # Loading continues after this timeout, so a later request finds the model loaded.
+        # After this timeout, loading continues in the background for later requests.
         await asyncio.wait([loading], timeout=_WAIT_S)
         models = loading.result() if loading.done() else None
         if models is None:
@@ -141,7 +152,7 @@ class EmbeddingWorker:
         return models
 
     async def _load(self, version: VersionOfEach) -> VersionModels | None:
-        """Load the models of a version that a request names. Return None if loading fails."""
+        """Load the models of a version that a request names. If loading fails, return None."""
         try:
             return await asyncio.to_thread(self.models.of, version)
         except (SkytextError, OSError, ValueError) as error:
@@ -162,10 +173,15 @@ class EmbeddingWorker:
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Embed queries in the space of a version's image vectors. The vectors have unit length.
+        """Embed queries for a search of the image vectors. The results have unit length.
+
+        Args:
+            texts: the queries.
+            version: the version to search. None means the live version.
 
         Raises:
-            ProblemError: 501: the model of the image vectors is not loaded. 503: as `embed_one`.
+            ProblemError: 501: the model for the image vectors is not loaded. 503: for the same
+                reasons as in `embed_one`.
         """
         models = await self._models(version)
         fingerprint = models.image_model.fingerprint
@@ -179,9 +195,9 @@ class EmbeddingWorker:
 
 
 class CaptionWorker:
-    """Describes uploaded images with the same model and prompt as the images of the archive.
+    """Describes uploaded images with the caption model and the prompt in the settings.
 
-    Methods return refusals as `skytext.service.replicas.refusals.Refusal`.
+    If a method refuses a request, it returns a `skytext.service.replicas.refusals.Refusal`.
     """
 
     private_names: Mapping[str, str] = {}
@@ -194,16 +210,16 @@ class CaptionWorker:
         self._meter = meter
 
     async def start(self) -> None:
-        """Start the engine if it is not running yet.
+        """Start the captioning engine if it is not running yet.
 
         Raises:
-            SkytextError: the engine cannot start, or has failed.
+            SkytextError: the engine cannot start, or the engine has failed.
         """
         await self._captioner.start()
 
     @hands_back_refusals
     async def describe(self, data: bytes, key: str) -> list[str]:
-        """Return the descriptions of an image as query texts.
+        """Describe an image, and return the descriptions as query texts.
 
         Args:
             data: the encoded image.

@@ -1,8 +1,9 @@
-"""Refusals as return values between deployments.
+"""Refusals: errors that a deployment returns as values.
 
-If a method of a deployment raises an error, Ray Serve logs it with a traceback, which may contain
-the text of the request. An invalid request is not an error of the service and must not be logged
-like this. So the method returns the error as a value, and the caller raises it.
+If a method of a deployment raises an error, Ray Serve logs the error with a traceback. The
+traceback may contain the text of the request. An invalid request is not a fault of the service, so
+it must not be logged in this way. Therefore, the method returns the error as a value, and the
+caller raises the error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Refusal:
 class _Refusing(Protocol):
     @property
     def private_names(self) -> Mapping[str, str]:
-        """The replacement for each address that a response must not contain, in order of use."""
+        """A dictionary from table addresses to the names that error messages contain instead."""
 
 
 W = TypeVar("W", bound=_Refusing)
@@ -42,7 +43,7 @@ W = TypeVar("W", bound=_Refusing)
 def hands_back_refusals(
     method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[W, P], Coroutine[Any, Any, T | Refusal]]:
-    """Make a worker's method return a `Refusal` instead of raising it."""
+    """Decorate a method of a worker. If the method refuses a request, return a `Refusal`."""
 
     @functools.wraps(method)
     async def handing_back(worker: W, /, *arguments: P.args, **named: P.kwargs) -> T | Refusal:
@@ -60,14 +61,13 @@ def hands_back_refusals(
 
 
 def answer_of(answer: Any) -> Any:
-    """Return the result of a worker's method.
+    """Return the result of a worker's method. If it is a `Refusal`, raise the error in it.
 
     Raises:
-        ProblemError: the method refused.
-        CallError: the method refused.
+        ProblemError: the method refused the request.
+        CallError: the method refused the request, because the request is invalid.
     """
     if isinstance(answer, Refusal):
-        # Remove the worker's traceback. The error has a traceback if the worker runs in this
-        # process.
+        # If the worker runs in this process, the error already has a traceback. Remove it.
         raise answer.error.with_traceback(None)
     return answer

@@ -1,4 +1,4 @@
-"""Copy the rows of the live version to this machine's disk while searches run."""
+"""Copy the rows of the live version to a disk of this machine, in the background."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _AGAIN_AFTER_S = 60.0
 class RowCopier(threading.Thread):
     """Copies the rows of the live version to a local disk.
 
-    Until the copy is complete, searches read the rows from the table. A failed copy is logged,
-    counted and repeated.
+    Until the copy is complete, searches read the rows from the table. If a copy fails, this thread
+    logs and counts the failure, and tries again later.
 
     Args:
         folder: a folder on a local disk. Several replicas may use the same folder.
-        meter: receives the metrics.
+        meter: the object that counts complete and failed copies.
     """
 
     def __init__(self, folder: Path, meter: Meter) -> None:
@@ -34,12 +34,16 @@ class RowCopier(threading.Thread):
         self._wanted: Searcher | None = None
 
     def want(self, searcher: Searcher) -> None:
-        """Request a copy of the rows of this version. The copy of any other version stops."""
+        """Request a copy of the rows of a version. If a copy of another version runs, stop it.
+
+        Args:
+            searcher: the searcher of the version to copy.
+        """
         self._wanted = searcher
         self._changed.set()
 
     def run(self) -> None:
-        """Copy each requested version, until the process ends."""
+        """Copy the rows of each requested version until the process ends."""
         wait_s = None
         while True:
             self._changed.wait(wait_s)
@@ -58,7 +62,7 @@ class RowCopier(threading.Thread):
         except Exception as error:  # noqa: BLE001  (an error must not end the thread)
             self._meter.count("skytext_row_copies_total", ok="false")
             _log.error(
-                "the rows cannot be copied to the local disk, so searches read the table",
+                "the rows cannot be copied to the local disk, so searches read them from the table",
                 extra={"version": version, "error": str(error)},
             )
             return False

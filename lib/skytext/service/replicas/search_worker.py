@@ -1,4 +1,4 @@
-"""The search worker. It is a plain class: Ray Serve deploys it, and tests call it."""
+"""The search worker. Ray Serve deploys this class, and tests call it without Ray Serve."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _given: ContextVar[Query] = ContextVar("query")
 
 
 class _GivenVectors(Embedder):
-    """An embedder for a searcher that returns the vectors that the query already contains."""
+    """An embedder that runs no model. It returns vectors that the current query contains."""
 
     info = EmbedderInfo(device="none", precision="none")
 
@@ -62,7 +62,7 @@ class _GivenVectors(Embedder):
 
 
 class _GivenImageVectors:
-    """The same as `_GivenVectors`, for the vectors of the image model."""
+    """An embedder for image modes that runs no model. It returns vectors of the current query."""
 
     def __init__(self, column: VectorColumn) -> None:
         self.dim = column.dim
@@ -86,13 +86,13 @@ def _stacked(
 
 
 class SearchWorker:
-    """Searches the promoted versions of the tables together, and looks up rows.
+    """Searches the promoted versions of all tables together, and returns the rows of images.
 
-    Methods return refusals as `skytext.service.replicas.refusals.Refusal`.
+    If a method refuses a request, it returns a `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        TableError: a table or the version does not exist, or the tables have vectors of different
-            models.
+        TableError: a table or the version does not exist. Or the vectors of the tables were made
+            with different models.
     """
 
     def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
@@ -110,7 +110,7 @@ class SearchWorker:
             self._copier = RowCopier(config.service.row_copy_dir, meter)
         self.versions = Versions(tables, config.service, self._searcher, meter, self._went_live)
         if self._copier is not None:
-            # Start the thread last. If the code above raised an error, the thread would not end.
+            # Start the thread after `Versions` is created: if that fails, no thread must stay.
             self._copier.start()
         self.follower = Follower(
             {
@@ -123,16 +123,18 @@ class SearchWorker:
         self.freshness = FreshnessGauges(tables, meter, config.service.freshness_interval_s)
 
     def _searcher(self, tables: Sequence[ImagesTable], known: Iterable[Searcher]) -> Searcher:
-        """Open a version, read its indexes into memory, and run a test search in every mode.
+        """Create the searcher of a version.
+
+        This reads the indexes into memory, and runs a test search in every mode.
 
         Args:
             tables: the tables, each opened in its version.
-            known: the searchers that are already open.
+            known: the searchers of other open versions.
 
         Raises:
-            OtherModelError: the version's model has changed since the table was embedded, or its
+            OtherModelError: the embedding model has changed since the tables were embedded. Or the
                 tables were embedded with different models.
-            ModelError: the model cannot be found.
+            ModelError: the embedding model cannot be found.
         """
         try:
             check_same_models(tables, with_images=False)
@@ -173,31 +175,33 @@ class SearchWorker:
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches, all in the same version, except searches that name another version.
+        """Run searches.
 
-        Searches use the live version. They use the previous version while queries still contain
-        vectors of the previous version's model.
+        A search can name its version. All searches that name no version run in the same version.
+        This is the live version or, until the embedding replicas have loaded the model of the live
+        version, the previous version.
 
         Returns:
-            For each search the result of `SearchResult.to_json`, or `OtherModel` if the search was
-            not embedded with the model of its version.
+            One result per search: the value of `SearchResult.to_json`. The result is `OtherModel`
+            if the search was not embedded with the model of the version to search.
 
         Raises:
             CallError: a search is invalid.
-            ProblemError: 410: the service no longer holds the version of a search or cursor. 503:
-                the version is not open, and ``only_if_open`` forbids opening the version.
+            ProblemError: 410: a search or its cursor names a version that the service no longer
+                holds. 503: the version is not open, and ``only_if_open`` is true.
         """
         current = self._current([query for query in queries if self._named(query) is None])
         with span("search", trace, num_queries=len(queries)):
             return [await self._search(current, query) for query in queries]
 
     def _current(self, queries: Sequence[Query]) -> Searcher:
-        """Return the version for searches that name no version.
+        """Return the searcher for the searches that name no version.
 
-        A new version becomes live here before all embedding replicas have loaded the new version's
-        model. Until then, all searches use the latest version whose model made their vectors. If
-        only some of the vectors are from the new model, all searches use the previous version,
-        because the embedding replicas still have the previous version's model.
+        A new version may become live here before all embedding replicas have loaded the model of
+        the new version. Until then, queries may contain vectors of the previous model. If at least
+        one query does, all queries are searched in the previous version. The queries with vectors
+        of the new model must then be embedded again. This is possible, because the embedding
+        replicas still have the previous model.
         """
         lately = self.versions.lately_live()
         fitting = [
@@ -218,7 +222,7 @@ class SearchWorker:
         return answer if len(searcher.tables) == 1 else self._by_name(answer, searcher)
 
     def _by_name(self, answer: dict[str, Any], searcher: Searcher) -> dict[str, Any]:
-        """Replace the tables' addresses in a result of several tables with the tables' names."""
+        """Replace the addresses of tables with their names, in a result of several tables."""
         shown = self.private_names
         for hit in answer["hits"]:
             hit["table"] = shown[hit["table"]]
@@ -229,7 +233,7 @@ class SearchWorker:
         }
 
     def _named(self, query: Query) -> VersionOfEach | None:
-        """Return the version that a search or its cursor names, or None."""
+        """Return the version that a search or its cursor names. If neither does, return None."""
         if query.version is None and query.request.cursor is not None:
             return cursor_versions(query.request.cursor, len(self._tables.locations))
         return query.version
@@ -240,19 +244,19 @@ class SearchWorker:
             return held
         if only_if_open:
             raise model_not_loaded()
-        # Do not use a search thread, because it may take long to open a version.
+        # Opening a version may take long, so do not block one of the search threads.
         return await asyncio.to_thread(self.versions.at, version)
 
     @hands_back_refusals
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return the row of an image without its vectors, or None.
+        """Return the row of an image, without vectors. If no table contains it, return None.
 
         Args:
             image_id: the id of the image.
             version: the version to read. None means the live version.
-            table: the name of the image's table. None means the first table that contains the
+            table: the name of the table to read. None means the first table that contains the
                 image.
 
         Raises:
@@ -278,9 +282,9 @@ class SearchWorker:
 
     @hands_back_refusals
     async def table(self) -> dict[str, Any]:
-        """Return facts about all tables together and about each table.
+        """Return facts about all tables together, and facts about each table.
 
-        The rows are counted once for each version.
+        The rows of a version are counted once, and later calls return the same numbers.
 
         Raises:
             ProblemError: 503: the store of a table does not respond.
@@ -294,8 +298,8 @@ class SearchWorker:
                 for one in zip(self._tables.names, live.tables, strict=True)
             ]
         except (TableError, OSError, ValueError) as error:
-            # Lance raises these errors if a request to the store fails. The caller's request is
-            # valid.
+            # Lance raises these errors if a request to the store fails. The request of the client
+            # is valid, so the status is 503 and not 422.
             raise ProblemError(
                 503,
                 "table-unreadable",
@@ -326,14 +330,14 @@ class SearchWorker:
 
     @hands_back_refusals
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live. When this returns, this replica serves the version.
+        """Make a version of a table live. When this returns, this replica serves that version.
 
         Args:
             version: the version to promote. None means the latest version.
             table: the name of the table. None means the only table.
 
         Raises:
-            CallError: no table has this name, or no name is given and there are several tables.
+            CallError: no table has this name. Or no name is given, and there are several tables.
             TableError: the version does not exist.
         """
         location = self._tables.locations[self._tables.place_or_only(table)]
@@ -346,11 +350,11 @@ class SearchWorker:
         """Make the previous version of a table live.
 
         Args:
-            table: as `promote`.
+            table: the name of the table. None means the only table.
 
         Raises:
-            CallError: as `promote`.
-            TableError: there is no previous version.
+            CallError: for the same reasons as in `promote`.
+            TableError: the table has no previous version.
         """
         location = self._tables.locations[self._tables.place_or_only(table)]
         done = await asyncio.to_thread(rollback, location, why=_WHY)
@@ -358,9 +362,10 @@ class SearchWorker:
         return done
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        """Run a blocking function in a thread.
+        """Run a blocking function in a search thread.
 
-        If the request is cancelled before a thread is free, the function does not run.
+        If all threads are busy, the function waits for a free thread. If the request is cancelled
+        during this wait, the function does not run.
         """
         context = copy_context()
         loop = asyncio.get_running_loop()
@@ -368,7 +373,7 @@ class SearchWorker:
 
 
 def _fits(tables: Sequence[ImagesTable], query: Query) -> bool:
-    """Return whether the vectors of a search were made with the models of a version."""
+    """Return true if the vectors of a search were made with the models of the tables."""
     texts = {one.fingerprint for one in (*query.vectors.values(), *query.documents.values())}
     column, images = common_image_column(tables), query.images
     if images is not None and column is not None and images.fingerprint != column.fingerprint:
@@ -382,7 +387,7 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
 
 
 def _try_out(searcher: Searcher, column: VectorColumn | None) -> None:
-    """Run a test search in every mode, because the first search in a mode is slow."""
+    """Run a test search in each mode, because the first search in each mode is slow."""
     table, images = searcher.table, None
     if column is not None:
         images = ImageQueries(column.fingerprint, _vectors(_trial_vectors(column)))
@@ -416,7 +421,7 @@ def _versions(table: ImagesTable) -> dict[str, Any]:
 
 
 def _together(of_each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Combine the facts about each table into facts about all tables together."""
+    """Return facts about all tables together, from the facts about each table."""
 
     def all_of(name: str) -> list[Any]:
         return [about[name] for about in of_each]

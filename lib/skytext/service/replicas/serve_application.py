@@ -1,4 +1,4 @@
-"""Build the application from the arguments in ``serve/config.yaml`` (``serve deploy``)."""
+"""Build the application for ``serve deploy``, from the arguments in ``serve/config.yaml``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from skytext.table.runs_dataset import caption_bands
 
 
 class Arguments(BaseModel):
-    """The arguments of an application.
+    """The arguments of the application.
 
     Attributes:
-        table: the folder or URI of the table, valid on the nodes of the replicas. A list of
-            several tables is searched together as one table.
-        config: the settings by section, as in a file for ``--config``.
+        table: the folder or URI of the table. It must be valid on every node. This may also be a
+            list of several tables, which are searched together as one table.
+        config: the settings, by section. They have the same form as in a file for ``--config``.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,23 +33,25 @@ def build(arguments: dict[str, Any]) -> Application:
     """Return the application.
 
     Args:
-        arguments: the fields of `Arguments`, from ``args`` in the deployed file.
+        arguments: the content of ``args`` in the deployed file. `Arguments` defines the fields.
 
     Raises:
-        ConfigError: a setting is unknown, a value is out of range, or no table is given.
-        TableError: a table does not exist, or the tables have vectors of different models.
+        ConfigError: a setting is unknown, or a value is out of range, or no table is given.
+        TableError: a table does not exist. Or the vectors of the tables were made with different
+            models.
     """
     try:
         given = Arguments.model_validate(arguments)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))
-        raise ConfigError(f"args of the application: {where}: {wrong['msg']}") from error
+        raise ConfigError(f"args of the application, field {where}: {wrong['msg']}") from error
     tables = TableSet.parse([given.table] if isinstance(given.table, str) else given.table)
     config = load_config(base=given.config)
     tables.open_served(config.service.version)
     if config.images.bands is None:
-        # Use the bands with which the first table was captioned for uploaded images and thumbnails.
+        # For uploaded images and thumbnails, use the bands that were used to caption the first
+        # table.
         described = caption_bands(tables.locations[0]).get("images", {})
         chosen = {f"images.{name}": value for name, value in described.items()}
         config = load_config(None, chosen, given.config)

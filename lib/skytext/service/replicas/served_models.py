@@ -1,9 +1,10 @@
 """The models that embed queries for the served versions.
 
-In this module, *a version* is a tuple with one version of each table. All tables of a version were
-embedded with the same model, but different versions may have different models. A model is loaded
-when the first version that needs the model is promoted or requested. A model is released when no
-kept version needs it.
+In this module, *a version* is a tuple with one version number per table. All tables in one version
+were embedded with the same model. Different versions may have different models.
+
+A model is loaded when a version is promoted or requested and needs this model. The module keeps a
+limited number of versions. A model is released when no kept version needs the model.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ class VersionModels(NamedTuple):
     """The models of one version.
 
     Attributes:
-        versions: the version of each table.
-        fingerprint: the fingerprint of the vector column of the descriptions.
-        text: embeds queries in the space of the descriptions' vectors.
-        images: embeds queries in the space of the image vectors. None if no model is loaded.
-        image_model: the state of the model `images`.
+        versions: the version number of each table.
+        fingerprint: the fingerprint of the column that contains the vectors of the descriptions.
+        text: the model that embeds queries for a search of the descriptions.
+        images: the model that embeds queries for a search of the image vectors. None if this model
+            is not loaded.
+        image_model: the state of the model in ``images``.
     """
 
     versions: VersionOfEach
@@ -59,12 +61,13 @@ class ServedModels:
 
     Args:
         tables: the served tables.
-        config: the pinned version, the number of kept versions, and the settings of models.
-        warm: runs the first forward pass of each loaded model, because that pass is slow.
-        meter: counts failed changes of the served version.
+        config: all settings. This class uses the pinned version, the number of versions to keep,
+            and the settings for models.
+        warm: a function that runs the first forward pass of a model, because this pass is slow.
+        meter: the object that counts failed changes of the served version.
 
     Raises:
-        SkytextError: a table does not exist, or its model cannot be loaded.
+        SkytextError: a table does not exist, or the text embedding model cannot be loaded.
     """
 
     def __init__(
@@ -95,10 +98,10 @@ class ServedModels:
         return self._kept.get(version)
 
     def of(self, version: VersionOfEach) -> VersionModels:
-        """Return the models of a version. This blocks until the models are loaded.
+        """Return the models of a version. If they are not loaded, load them first.
 
         Raises:
-            SkytextError: the version does not exist, or its model cannot be loaded.
+            SkytextError: the version does not exist, or the text embedding model cannot be loaded.
         """
         with self._loading:
             return self._of(version)
@@ -114,7 +117,8 @@ class ServedModels:
         """Load the models of the promoted version, and use them for requests without a version.
 
         Raises:
-            SkytextError: as `of`. The models of the previous version stay in use.
+            SkytextError: for the same reasons as in `of`. After this error, the models of the
+                previous version stay in use.
         """
         if self._config.service.version is not None:
             return
@@ -130,10 +134,12 @@ class ServedModels:
             raise
 
     def load_canary(self) -> None:
-        """Load the models of the canary, if there is one, before it answers searches.
+        """Load the models of the canary, so that the canary can answer searches.
+
+        If there is no canary, do nothing.
 
         Raises:
-            SkytextError: as `of`.
+            SkytextError: for the same reasons as in `of`.
         """
         version = followed_canary(self._opened, self._config.service.version)
         if version is not None:
@@ -144,7 +150,7 @@ class ServedModels:
         self._kept.move_to_end(models.versions)
         if self._live.versions in self._kept:
             self._kept.move_to_end(self._live.versions)
-        # Keep at least two versions: the live version, and the version that was requested last.
+        # Keep at least two versions: the live version and the version that was requested last.
         while len(self._kept) > max(2, self._config.service.held_versions):
             self._kept.popitem(last=False)
 
@@ -161,11 +167,13 @@ class ServedModels:
         return VersionModels(versions, column.fingerprint, text, images, image_model)
 
     def _images(self, tables: Sequence[ImagesTable]) -> tuple[ImageEmbedder | None, ImageModel]:
-        """Load the model of a version's image vectors. Log an error if the model cannot be loaded.
+        """Load the model that embeds queries for the image vectors of a version.
+
+        If the model cannot be loaded, log the error.
 
         Returns:
-            The model and its state. The model is None if the version has no image vectors, or if
-            the model cannot be loaded.
+            The model and the state of the model. The model is None if it cannot be loaded, or if
+            the version has no image vectors that can be searched.
         """
         column, uri = common_image_column(tables), self._uri
         if column is None:
@@ -197,10 +205,10 @@ class ServedModels:
         try:
             model = make()
             self._warm(model)
-        except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError without memory
+        except (RuntimeError, MemoryError) as error:  # torch: RuntimeError if memory is full
             said = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model of {self._uri} cannot be loaded ({said}). Free memory, or go back to the "
-                f"previous version. To go back, run: skytext rollback {self._uri}"
+                f"a model for {self._uri} cannot be loaded ({said}). Free memory, or make the "
+                f"previous version live. To do this, run: skytext rollback {self._uri}"
             ) from error
         return model

@@ -1,9 +1,10 @@
-"""The versions that a search replica serves: the live version, and versions that cursors need.
+"""The versions that a search replica serves.
 
-In this module, *a version* is a tuple with one version of each table.
+These are the live version, the canary, and earlier versions that cursors or requests name. In this
+module, *a version* is a tuple with one version number per table.
 
-While a new version is opened and warmed, the old version answers requests. After that, new requests
-use the new version. Requests that are already running finish in the old version.
+While a new version is opened and warmed, the old version answers all requests. After that, new
+requests use the new version. Requests that are already running finish in the old version.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ _log = logging.getLogger("skytext.service.replicas.served_versions")
 
 
 class OtherModelError(TableError):
-    """The version cannot be served: its model is not available, or its tables' models differ."""
+    """The version cannot be served.
+
+    The embedding model of the version is not available. Or the tables of the version were embedded
+    with different models.
+    """
 
 
 class Versions:
@@ -45,11 +50,13 @@ class Versions:
 
     Args:
         tables: the served tables.
-        config: the pinned version, and the number of versions to keep open.
-        make_searcher: opens a version for searches and warms it. Its arguments are the tables, and
-            the open searchers, whose data for the same tables it reuses.
+        config: the settings of the service. This class uses the pinned version, the number of
+            versions to keep open, and the size of the index cache.
+        make_searcher: a function that creates and warms the searcher of a version. Its arguments
+            are the opened tables, and the searchers of other open versions. It may use data that
+            these searchers have already read.
         went_live: a function that is called with the searcher of each new live version.
-        meter: receives the metrics.
+        meter: the object that records the metrics.
 
     Raises:
         TableError: a table or the version does not exist.
@@ -96,27 +103,36 @@ class Versions:
         return None if self._canary is None else self._canary[0]
 
     def lately_live(self) -> list[Searcher]:
-        """Return the searchers of open versions that are or were live, latest first."""
+        """Return the searcher of each open version that is live or was live, latest first."""
         open_ones = (self._held.get(version) for version in self._lately)
         return [one for one in open_ones if one is not None] or [self._live]
 
     def need(self, searcher: Searcher) -> None:
-        """Keep a formerly live version open, because its model still embeds some queries."""
+        """Keep a version open that was live before.
+
+        This is necessary while some queries are still embedded with the model of that version.
+
+        Args:
+            searcher: the searcher of the version. If this is the live version, do nothing.
+        """
         if searcher is not self._live:
             self._needed.add(searcher.versions)
 
     def refresh(self) -> bool:
-        """Serve the promoted version, and return whether the served version changed.
+        """Serve the promoted version. Return true if the served version has changed.
 
         This blocks while a new version is opened and warmed. If the new version cannot be opened,
-        the old version stays live. The next call tries again, because the store may recover. If the
-        version's model is not available, later calls do not try again.
+        the old version stays live. The next call tries to open the new version again, because the
+        store may recover. However, if the model of the new version is not available, later calls do
+        not try to open this version again.
 
-        A version with a new model becomes live here before the embedding replicas load that model.
-        The previous version stays open for queries that were embedded with its model.
+        A version with a new model may become live here before the embedding replicas have loaded
+        the new model. The previous version stays open for queries that were embedded with the
+        previous model.
 
-        If the promoted versions of all tables cannot be served together, this tries to serve the
-        promoted version of one table with the current versions of the other tables.
+        Several tables may have a new promoted version. If these versions cannot be served together,
+        this method tries to serve only one of them, and keeps the current versions of the other
+        tables.
         """
         if self._config.version is not None:
             return False
@@ -124,9 +140,10 @@ class Versions:
             return any(self._serve(version) for version in self._wanted())
 
     def _wanted(self) -> list[VersionOfEach]:
-        """Return the versions to try: all promotions together, then each promotion alone.
+        """Return the versions that `refresh` must try to serve, in this order.
 
-        The list is empty if the live version is the promoted version.
+        The first version contains the promoted versions of all tables. Each later version contains
+        the promoted version of only one table. The list is empty if there is no new promotion.
         """
         before = self._live.versions
         promoted = promoted_versions(self._live.tables, before)
@@ -135,7 +152,7 @@ class Versions:
         return [one for one in wanted if one != before and one not in self._refused]
 
     def _serve(self, live: VersionOfEach) -> bool:
-        """Make a version live. Return False if the version cannot be opened."""
+        """Open a version and make it live. Return False if the version cannot be opened."""
         started = time.perf_counter()
         try:
             searcher = self._held.get(live) or self._open(live)
@@ -155,9 +172,9 @@ class Versions:
         return True
 
     def open_canary(self) -> Searcher | None:
-        """Open, warm and return the canary, or return None if no canary runs.
+        """Open and warm the canary, and return its searcher. Return None if no canary is running.
 
-        The canary stays open while it runs.
+        The version of the canary stays open until the canary ends.
 
         Raises:
             SkytextError: the version cannot be opened, or a store request failed.
@@ -173,9 +190,10 @@ class Versions:
         return held
 
     def _follow(self, searcher: Searcher) -> None:
-        """Make a version live. Keep the previous version open if its models are different.
+        """Make a version live. If the previous version has other models, keep that version open.
 
-        Older versions also stay open if queries have used them since the last promotion.
+        A version that was live earlier also stays open if queries have used it since the last
+        promotion.
         """
         before, self._live = self._live, searcher
         versions = (searcher.versions, *self._lately)
@@ -185,12 +203,13 @@ class Versions:
         self._lately = tuple(dict.fromkeys(versions))
 
     def at(self, version: VersionOfEach) -> Searcher:
-        """Return a version that a request names. Open it if it was live recently.
+        """Return the searcher of a version that a request names.
 
-        This blocks while this version or another version is being opened.
+        If the version is not open, but was live or a canary recently, open the version. This blocks
+        while this version or another version is being opened.
 
         Raises:
-            CallError: the version does not have one number for each table.
+            CallError: the version does not contain one number for each table.
             ProblemError: 410: the service no longer holds the version.
         """
         num_tables = len(self._tables.locations)
@@ -202,8 +221,8 @@ class Versions:
         held = self.held(version)
         if held is not None:
             return held
-        # Accept only versions that were live or a canary. A request with an invented number must
-        # not open a version or wait for the lock.
+        # Accept only versions that were live or were a canary. A request with any other number must
+        # not open a version and must not wait for the lock.
         for location, one in zip(self._tables.locations, version, strict=True):
             if one not in recent_versions(location, self._config.held_versions):
                 raise _gone(version)
@@ -219,9 +238,9 @@ class Versions:
             return searcher
 
     def record_held(self) -> None:
-        """Record which versions are in use, so that the clean-up does not delete them.
+        """Record the versions that this replica holds, so that the clean-up does not delete them.
 
-        The record is written after each change, and at least every ten minutes.
+        The record is written after each change, and at least every ``HOLD_EVERY_S`` seconds.
 
         Raises:
             JobError: a store request failed.
@@ -252,7 +271,7 @@ class Versions:
         self._logged_errors[version] = str(error)
 
     def _open(self, version: VersionOfEach) -> Searcher:
-        """Open a version, and reuse tables that are already open in the same version."""
+        """Open a version. Use a table that is already open if it has the same version number."""
         opened = tuple(self._held.values())
         known = {
             (place, table.version): table
@@ -285,8 +304,9 @@ class Follower(threading.Thread):
     """A thread that calls functions periodically until it is stopped.
 
     Args:
-        steps: the functions. The key of each function is the warning to log if it fails.
-        interval_s: the time between calls, in seconds.
+        steps: the functions to call. The key of a function is the warning that is logged if the
+            function fails.
+        interval_s: the time to wait after all functions were called, in seconds.
     """
 
     def __init__(self, steps: Mapping[str, Callable[[], object]], interval_s: float) -> None:
@@ -297,7 +317,7 @@ class Follower(threading.Thread):
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Call the steps periodically, and continue after store errors."""
+        """Call all functions periodically. If the store fails, log a warning and continue."""
         while True:
             for warning, step in self._steps.items():
                 self._try(warning, step)
@@ -305,7 +325,7 @@ class Follower(threading.Thread):
                 return
 
     def _try(self, warning: str, call: Callable[[], object]) -> None:
-        """Call a step. If it fails several times in a row, log only the first failure."""
+        """Call a function. If it fails several times in a row, log only the first failure."""
         try:
             call()
             self._failing.discard(warning)
@@ -315,12 +335,12 @@ class Follower(threading.Thread):
             self._failing.add(warning)
 
     def stop(self) -> None:
-        """Stop the thread after the current step."""
+        """Stop the thread. Function calls that have begun are finished first."""
         self._stopped.set()
 
 
 def _models(tables: Sequence[ImagesTable]) -> set[str]:
-    """Return the fingerprints of the models that embed queries for a version."""
+    """Return the fingerprints of the vector columns. Each model has its own fingerprint."""
     columns = (tables[0].text_column, common_image_column(tables))
     return {column.fingerprint for column in columns if column is not None}
 

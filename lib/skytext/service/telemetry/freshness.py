@@ -1,4 +1,7 @@
-"""Measure periodically how old the images are that searches of a table cannot find yet."""
+"""Periodically measure the freshness of each table.
+
+Freshness is the age of the oldest image that is captioned but that searches cannot find yet.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class FreshnessGauges(threading.Thread):
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Measure periodically, and continue after store errors."""
+        """Measure all tables periodically. If the store fails, log a warning and continue."""
         while True:
             for name in self._tables.names:
                 self._try(name)
@@ -45,13 +48,13 @@ class FreshnessGauges(threading.Thread):
             self._failing.add(table)
 
     def measure(self, table: str) -> None:
-        """Measure a table once, and set its gauges.
+        """Measure the freshness of a table once, and set the gauges of the table.
 
         Args:
             table: the name of the table.
 
         Raises:
-            SkytextError: as `measure_freshness`.
+            SkytextError: for the same reasons as in `measure_freshness`.
         """
         found = measure_freshness(self._tables.locations[self._tables.place(table)])
         for name, value in _gauges(found).items():

@@ -1,4 +1,4 @@
-"""Logs as one JSON object per line, with the event, its time and the request."""
+"""Log format: one JSON object per line. It contains the message, the time and the request."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def configure_logs(handlers: Sequence[logging.Handler] = ()) -> None:
     """Set up the service's log handlers.
 
     Args:
-        handlers: the handlers of Ray Serve in a replica, which write the replica's log file. If
-            empty, the service writes JSON lines to stderr.
+        handlers: the log handlers to use. In a replica, these are the handlers of Ray Serve, which
+            write to the log file of the replica. If this is empty, the service writes JSON lines
+            to stderr.
     """
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO)

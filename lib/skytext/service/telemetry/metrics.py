@@ -1,8 +1,8 @@
 """The metrics of the service.
 
-On Ray every process sends its metrics to the agent of its node, and Prometheus scrapes the agents.
-Each process has its own time series, so a series never mixes the counters of several replicas.
-Without Ray (in tests) a registry in this process stores the metrics.
+On Ray, every process sends its metrics to the Ray agent on the same node. Prometheus scrapes the
+agents. Each process has its own time series, so a time series never mixes the counters of several
+replicas. Without Ray (in tests), a registry in this process stores the metrics.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Metric(NamedTuple):
 
     Attributes:
         kind: the Prometheus type.
-        help: the description.
+        help: the description of the metric.
         labels: the names of the labels. Each label must have few different values.
-        buckets: the upper bounds of the buckets, for a histogram.
+        buckets: the upper bounds of the buckets. Only histograms use them.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -39,7 +39,7 @@ class Metric(NamedTuple):
 
 METRICS: Mapping[str, Metric] = {
     "skytext_requests_total": Metric(
-        "counter", "Requests by route and status.", ("method", "route", "status")
+        "counter", "Number of requests, by route and status.", ("method", "route", "status")
     ),
     "skytext_request_seconds": Metric(
         "histogram",
@@ -47,48 +47,55 @@ METRICS: Mapping[str, Metric] = {
         ("route",),
     ),
     "skytext_refused_total": Metric(
-        "counter", "Requests refused because of a limit, by reason.", ("reason",)
+        "counter", "Number of requests refused because of a limit, by reason.", ("reason",)
     ),
     "skytext_wait_seconds": Metric("histogram", "Waiting time of a request in the queue."),
-    "skytext_running": Metric("gauge", "Requests running in this ingress replica.", ("what",)),
+    "skytext_running": Metric(
+        "gauge", "Number of requests that run now in this ingress replica.", ("what",)
+    ),
     "skytext_stage_seconds": Metric(
         "histogram",
-        "Duration of a stage: embed, search, image, read, thumbnail, caption.",
+        "Duration of one stage of a request. The stages are embed, search, image, read, thumbnail "
+        "and caption.",
         ("stage",),
     ),
     "skytext_searches_total": Metric(
         "counter",
-        "Search requests that name no version, by the version that answered: live or canary.",
+        "Number of search requests that name no version. The label version is live or canary.",
         ("version", "ok"),
     ),
     "skytext_search_seconds": Metric(
         "histogram",
-        "Duration of embedding and search, for search requests that name no version.",
+        "Total duration of embedding and search, for each search request that names no version.",
         ("version",),
     ),
-    "skytext_canary_running": Metric("gauge", "1 while a canary answers a share of the searches."),
+    "skytext_canary_running": Metric("gauge", "1 while a canary is running, else 0."),
     "skytext_canary_stopped": Metric(
-        "gauge", "1 after a canary was stopped, until the next promotion, rollback or canary."
+        "gauge", "1 after a canary was stopped. 0 after the next promotion, rollback or canary."
     ),
     "skytext_embed_batch_size": Metric(
         "histogram", "Number of texts embedded in one batch.", (), _COUNTS
     ),
     "skytext_table_version": Metric(
-        "gauge", "The version of a table that a search replica serves.", ("table",)
+        "gauge", "The live version that this search replica serves, by table.", ("table",)
     ),
-    "skytext_swaps_total": Metric("counter", "Changes of the served version, by result.", ("ok",)),
-    "skytext_swap_seconds": Metric("histogram", "Time to open and warm a version."),
+    "skytext_swaps_total": Metric(
+        "counter", "Number of attempts to change the served version, by result.", ("ok",)
+    ),
+    "skytext_swap_seconds": Metric("histogram", "Time to open and warm a new live version."),
     "skytext_oldest_unsearchable_seconds": Metric(
         "gauge",
-        "Age of the oldest captioned image that the live version does not contain. 0 if there is "
-        "none.",
+        "Age of the oldest captioned image that the live version does not contain. The value is 0 "
+        "if the live version contains all captioned images.",
         ("table",),
     ),
     "skytext_uncovered_rows": Metric(
-        "gauge", "Rows of the live version that its vector index does not cover.", ("table",)
+        "gauge",
+        "Number of rows in the live version that are not in the vector index.",
+        ("table",),
     ),
     "skytext_index_segments": Metric(
-        "gauge", "Segments of the live version's vector index.", ("table",)
+        "gauge", "Number of segments of the vector index in the live version.", ("table",)
     ),
     "skytext_table_versions": Metric(
         "gauge", "Number of stored versions of the table.", ("table",)
@@ -98,11 +105,12 @@ METRICS: Mapping[str, Metric] = {
     ),
     "skytext_reindex_success_timestamp_seconds": Metric(
         "gauge",
-        "Time of the last successful reindex run, in seconds since 1970. 0 if there was none.",
+        "Time of the last successful reindex run, in seconds since 1970. The value is 0 if no "
+        "reindex run has succeeded.",
         ("table",),
     ),
     "skytext_row_copies_total": Metric(
-        "counter", "Copies of a version's rows to this machine's disk, by result.", ("ok",)
+        "counter", "Number of attempts to copy rows to this machine's disk, by result.", ("ok",)
     ),
 }
 

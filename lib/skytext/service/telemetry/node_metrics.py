@@ -9,23 +9,25 @@ from collections.abc import Iterable
 import httpx
 
 _PREFIXES = ("ray_skytext_", "ray_serve_")
-# Less than the 10 s that Prometheus waits. A busy node with many workers needs seconds to respond.
+# A busy node with many workers needs several seconds to respond. This timeout is shorter than the
+# timeout of Prometheus (10 s).
 _TIMEOUT_S = 5.0
-# OpenTelemetry, which Ray uses to export metrics, adds these constant labels to every line.
+# Ray exports its metrics with OpenTelemetry, and OpenTelemetry adds these labels to every line. The
+# values are the same in every line, so remove these labels.
 _NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
 
 
 async def cluster_metrics() -> str:
     """Return the service's metrics from all nodes, in Prometheus' text format.
 
-    If a node does not respond, ``skytext_node_scraped`` is 0 for this node, and the result does
-    not contain the node's metrics.
+    If a node does not respond, the metric ``skytext_node_scraped`` is 0 for this node. The result
+    then contains no other metrics of this node.
     """
     nodes = await asyncio.to_thread(_nodes)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
         texts = await asyncio.gather(*(_scrape(client, host, port) for host, port in nodes))
     lines = merge(text for text in texts if text is not None)
-    lines.append("# HELP skytext_node_scraped Whether a node's agent returned its metrics.")
+    lines.append("# HELP skytext_node_scraped 1 if the node returned its metrics, else 0.")
     lines.append("# TYPE skytext_node_scraped gauge")
     for (host, _), text in zip(nodes, texts, strict=True):
         lines.append(f'skytext_node_scraped{{node="{host}"}} {int(text is not None)}')
@@ -35,7 +37,8 @@ async def cluster_metrics() -> str:
 def merge(texts: Iterable[str]) -> list[str]:
     """Merge the metrics of several nodes into one list of lines.
 
-    The result contains each metric family of the service once, with the samples of all nodes.
+    The result contains each metric family of the service once. The family contains the samples of
+    all nodes.
     """
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}

@@ -1,8 +1,8 @@
-"""OpenTelemetry traces, if OpenTelemetry's environment variables configure an OTLP endpoint.
+"""OpenTelemetry traces.
 
-``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) is the address of the collector. If it is
-not set, the tracer does nothing. Each call between processes contains a W3C ``traceparent``, which
-connects the spans of several processes.
+The environment variable ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) is the address
+of the collector. If neither variable is set, no spans are recorded. Each call between processes
+contains a W3C ``traceparent``, so that spans of several processes belong to the same trace.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from opentelemetry.trace import Span, SpanKind
 
 _VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 Carrier = dict[str, str]
-"""Headers that connect the spans of two processes."""
+"""The trace context as headers. It connects the spans of two processes."""
 
 
 def is_configured() -> bool:
-    """Return whether traces are exported."""
+    """Return true if the environment contains the address of a collector."""
     return any(os.environ.get(name) for name in _VARIABLES)
 
 
@@ -28,7 +28,7 @@ def start_tracing(process: str) -> None:
     """Export the spans of this process. If no endpoint is configured, do nothing.
 
     Args:
-        process: ``ingress``, ``embedding``, ``search`` or ``captioning``.
+        process: the kind of the process: ``ingress``, ``embedding``, ``search`` or ``captioning``.
     """
     if not is_configured():
         return
@@ -45,9 +45,9 @@ def start_tracing(process: str) -> None:
 
 
 def carrier() -> Carrier:
-    """Return the headers with which the next process continues the trace.
+    """Return the headers that must be sent to the next process to continue the trace.
 
-    The result is empty if traces are not exported.
+    If no collector is configured, the result is empty.
     """
     found: Carrier = {}
     if is_configured():
@@ -62,17 +62,17 @@ def span(
     is_server: bool = False,
     **attributes: str | int | float,
 ) -> AbstractContextManager[Span]:
-    """Return a context manager that records its block as a span.
+    """Return a context manager. The block of the context manager is recorded as a span.
 
     Args:
         name: the name of the span.
-        parent: the request headers or the `Carrier` that contain the parent span. None means the
-            current span of this process.
-        is_server: whether the span is for an external request.
+        parent: the request headers or the `Carrier` with the context of the parent span. None
+            means that the parent is the current span of this process.
+        is_server: true if the span is for a request from an HTTP client.
         attributes: the attributes of the span.
     """
     if not is_configured():
-        # Return early: to parse a request's headers costs more than to route the request.
+        # Return here, because parsing the headers takes longer than routing the request.
         return nullcontext(trace.INVALID_SPAN)
     return trace.get_tracer("skytext.service").start_as_current_span(
         name,

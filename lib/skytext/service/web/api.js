@@ -1,4 +1,5 @@
-// Calls of the HTTP API, with API keys, problem details (RFC 9457) and retries after Retry-After.
+// Requests to the HTTP API. This module sends the API key, reads problem details (RFC 9457), and
+// retries requests for thumbnails after the time in the header Retry-After.
 
 const KEY = "skytext-api-key";
 const MAX_TRIES = 4;
@@ -6,7 +7,7 @@ const MAX_WAIT_S = 10;
 const THUMBNAILS_AT_ONCE = 4;
 
 export class Problem extends Error {
-  /** @param {number} status the HTTP status. 0 if there was no response. */
+  /** @param {number} status the HTTP status, or 0 if there was no response */
   constructor(status, title, detail, requestId = "", kind = "") {
     super(detail || title);
     this.status = status;
@@ -14,7 +15,7 @@ export class Problem extends Error {
     this.detail = detail;
     this.requestId = requestId;
     this.kind = kind;
-    /** The API key that was sent. */
+    /** The API key that was sent with the request. */
     this.key = "";
   }
 }
@@ -35,7 +36,7 @@ async function ask(path, options = {}) {
     answer = await fetch(at(path), { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "No response", "The service cannot be reached. Check whether it is running.");
+    throw new Problem(0, "No response", "The service cannot be reached. Check whether the service is running.");
   }
   if (!answer.ok) throw Object.assign(await problemOf(answer), { key: sent });
   return answer;
@@ -46,7 +47,7 @@ async function problemOf(answer) {
   try {
     said = await answer.json();
   } catch {
-    // The body is empty, or it is the error page of a proxy. Only the status is known.
+    // The body is empty, or the body is the error page of a proxy. Only the status is known.
   }
   const title = said.title || answer.statusText || "Error";
   const problem = new Problem(
@@ -63,12 +64,12 @@ export const settings = () => json("page.json");
 export const table = (signal) => json("v1/table", { signal });
 
 /**
- * An image of one table in one version.
- * @typedef {{image_id: string, table: string|undefined, version: string|number}} ImageOf table: the
- *   table name in the hit, if several tables are served; version: "" means the live version
+ * An image in one table and one version. The table is the field `table` of the hit. It is undefined
+ * if one table is served. The version "" means the live version.
+ * @typedef {{image_id: string, table: string|undefined, version: string|number}} ImageOf
  */
 
-/** The path of an image, or of a resource below the image. */
+/** Return the path of an image. With `below`, return the path of the image's bytes or thumbnail. */
 function imagePath({ image_id: id, table, version }, below = "", params = {}) {
   const named = { ...(version ? { version } : {}), ...(table ? { table } : {}) };
   const given = new URLSearchParams({ ...params, ...named }).toString();
@@ -85,10 +86,10 @@ export const search = (body, signal) =>
     body: JSON.stringify(body),
   });
 
-/** The original bytes of an image from the archive, as a blob. */
+/** Return the original bytes of an image from the archive, as a blob. */
 export const original = async (of) => (await ask(imagePath(of, "/bytes"))).blob();
 
-/** A thumbnail whose longer side has at most `size` pixels, as a blob. Requests wait in a queue. */
+/** Return a thumbnail as a blob. The longer side has at most `size` pixels. Requests wait in a queue. */
 export const thumbnail = (of, size, signal) =>
   turns.take(async () => {
     const path = imagePath(of, "/thumbnail", { size });
@@ -113,8 +114,8 @@ function pause(seconds, signal) {
   });
 }
 
-// The service reads only a few images at the same time and refuses other requests. So requests
-// wait in this queue.
+// A queue for requests. The service reads only a few images at the same time, and refuses further
+// requests for images. Therefore, requests for thumbnails wait in this queue.
 const turns = {
   running: 0,
   waiting: [],

@@ -1,4 +1,4 @@
-// The dialog for one image: a large image, all descriptions, and how they were created.
+// The dialog for one image. It shows a large image, all descriptions, and how they were created.
 
 import * as api from "./api.js";
 import { byId, count, el, moment, nameOf } from "./dom.js";
@@ -34,9 +34,9 @@ const withRevision = (name, revision) => [name, revision && `(${revision})`].fil
 const joined = (...parts) => parts.filter((part) => part !== null && part !== undefined).join(", ");
 
 /**
- * Show an image.
- * @param {import("./api.js").ImageOf} of which image
- * @param {Object|null} hit the hit of the search, or null if the image is not a hit
+ * Show an image in the dialog.
+ * @param {import("./api.js").ImageOf} of the image to show
+ * @param {Object|null} hit the hit for this image, or null if the image is not a hit
  * @param {{hasImages: boolean, onLike: function(string), onStep: function(number), onClose: function()}} given
  */
 export async function openDetail(of, hit, given) {
@@ -140,7 +140,7 @@ function terms(pairs) {
   return el("dl", {}, ...there.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: String(value) })]));
 }
 
-/** Save the original image as a file. A link cannot be used, because it cannot send the API key. */
+/** Save the original image as a file. A link would not work, because a link sends no API key. */
 async function save(button, of, uri) {
   button.disabled = true;
   try {
@@ -160,7 +160,7 @@ dialog.addEventListener("close", () => {
   options?.onClose();
 });
 dialog.addEventListener("click", (event) => {
-  if (event.target === dialog) closeDetail();  // the backdrop
+  if (event.target === dialog) closeDetail();  // a click outside of the dialog
 });
 dialog.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

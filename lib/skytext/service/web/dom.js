@@ -1,12 +1,14 @@
-// Create elements from text only, so that text from a table is never interpreted as HTML.
+// Functions that create elements. They insert text only as text, so that the browser never interprets
+// text from a table as HTML.
 
 export const byId = (id) => document.getElementById(id);
 
 /**
  * Create an element.
  * @param {string} tag
- * @param {Object} props `text` is the text, `on` contains a listener for each event, and all other
- *   entries are attributes. An attribute with the value null, undefined or false is omitted.
+ * @param {Object} props The entry `text` is the text of the element. The entry `on` contains event
+ *   listeners. All other entries are attributes. If the value is null, undefined or false, the
+ *   attribute is omitted.
  * @param {...(Node|string|null)} children
  */
 export function el(tag, props = {}, ...children) {
@@ -28,7 +30,7 @@ export function show(element, visible) {
 
 export const count = (number) => Number(number).toLocaleString("en");
 
-/** Format an ISO time in UTC with minutes. Return other texts unchanged. */
+/** Format an ISO time: UTC, with minutes. If the text is not a time, return it unchanged. */
 export function moment(text) {
   const time = new Date(text);
   if (Number.isNaN(time.getTime())) return String(text);
@@ -36,5 +38,5 @@ export function moment(text) {
   return iso.endsWith("T00:00:00.000Z") ? iso.slice(0, 10) : `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 }
 
-/** The last part of an image's address: `harbour.jpg`. */
+/** Return the last part of the address of an image, for example `harbour.jpg`. */
 export const nameOf = (uri) => String(uri).split(/[/#]/).pop();

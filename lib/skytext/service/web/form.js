@@ -1,4 +1,4 @@
-// The search form: reads a query from its fields, and shows a query in its fields.
+// The search form. This module reads a query from the fields, and shows a query in the fields.
 
 import { byId, el, show } from "./dom.js";
 import { FILTERS, numFilters } from "./query.js";
@@ -12,7 +12,7 @@ export class Form {
     byId("search").addEventListener("submit", (event) => {
       event.preventDefault();
       const query = this.read();
-      // A new text starts a new search, which is not a search for similar images.
+      // If there is a text, search for this text and not for similar images.
       onSearch(query.text ? { ...query, like: "" } : query);
     });
     byId("modes").addEventListener("change", () => {
@@ -27,7 +27,7 @@ export class Form {
     byId("toggle-filters").addEventListener("click", () => this.open(byId("filters").hidden));
   }
 
-  /** The query in the fields. */
+  /** Return the query that the fields contain. */
   read() {
     const query = { text: byId("text").value.trim(), like: this.like };
     query.mode = document.querySelector("input[name=mode]:checked")?.value ?? "";
@@ -35,7 +35,7 @@ export class Form {
     return query;
   }
 
-  /** Show a query. If the query has no mode, show the default mode of the table. */
+  /** Show a query in the fields. If the query has no mode, show the default mode of the table. */
   fill(query, table) {
     this.like = query.like;
     byId("text").value = query.text;
@@ -46,7 +46,7 @@ export class Form {
     if (number && matchMedia(WIDE).matches) this.open(true);
   }
 
-  /** Add a mode that this page has no label for. Its name is the label. */
+  /** Add a search mode for which the page has no button. The label is the name of the mode. */
   add(mode) {
     if (document.querySelector(`input[name=mode][value="${CSS.escape(mode)}"]`)) return;
     const radio = el("input", { type: "radio", name: "mode", value: mode });

@@ -1,4 +1,4 @@
-// The graticule of the map: meridians and parallels, and the land behind them.
+// The graticule of the map (meridians and parallels), and the land areas behind the graticule.
 
 /* global L */
 
@@ -7,7 +7,7 @@ const MIN_GAP_PX = 60;
 const NAME_PX = 24;
 const COPIES_DEG = [-360, 0, 360];
 
-/** Lines at round degrees, with labels at the edges. They are redrawn when the view changes. */
+/** Draws lines at round degrees, with labels at the edges. Draws them again when the view changes. */
 export class Graticule {
   constructor(map) {
     this.map = map;
@@ -31,7 +31,7 @@ export class Graticule {
     for (const lat of multiples(step, south, north)) {
       this.line([[lat, bounds.getWest()], [lat, bounds.getEast()]]);
       const y = map.latLngToContainerPoint([lat, bounds.getWest()]).y;
-      // Omit a label that would overlap the labels of the meridians.
+      // If a label would overlap the labels of the meridians, omit it.
       if (Math.abs(lat) === 90 || y > map.getSize().y - NAME_PX) continue;
       this.name([lat, bounds.getWest()], named(lat, step, "N", "S"), "parallel");
     }
@@ -49,7 +49,12 @@ export class Graticule {
   }
 }
 
-/** Draw the sea and the land. `rings` has tenths of a degree: longitude, latitude, longitude, … */
+/**
+ * Draw the sea and the land.
+ * @param map the map
+ * @param rings the outlines. Each one is an array: longitude, latitude, longitude, … The unit is a
+ *   tenth of a degree.
+ */
 export function addLand(map, rings) {
   const sea = [[-90, -540], [90, 540]];
   for (const copy of COPIES_DEG) {
@@ -58,7 +63,7 @@ export function addLand(map, rings) {
       for (let i = 0; i < ring.length; i += 2) points.push([ring[i + 1] / 10, ring[i] / 10 + copy]);
       return points;
     });
-    // Use one polygon, so that seas within the land become holes by the even-odd rule.
+    // Use one polygon for all outlines. With the even-odd rule, a sea inside the land becomes a hole.
     L.polygon(outlines, { className: "land", interactive: false }).addTo(map).bringToBack();
   }
   L.rectangle(sea, { className: "sea", interactive: false }).addTo(map).bringToBack();

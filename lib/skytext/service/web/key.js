@@ -3,7 +3,7 @@
 import { key } from "./api.js";
 import { byId } from "./dom.js";
 
-/** @param {function()} onKey is called when the user has entered a key. */
+/** @param {function()} onKey the function to call after the user has entered a key */
 export function wireKey(onKey) {
   byId("change-key").addEventListener("click", () => askKey("Change the API key of this tab."));
   byId("key-forget").addEventListener("click", () => {
@@ -22,7 +22,7 @@ export function wireKey(onKey) {
 
 export function askKey(said) {
   byId("key-said").textContent = said;
-  if (byId("key").open) return;  // do not replace text that the user is typing
+  if (byId("key").open) return;  // the user may be typing, so do not replace the text
   byId("key-value").value = key.get();
   byId("key").showModal();
   byId("key-value").focus();

@@ -1,4 +1,4 @@
-// The page. The link contains the query, and the state of the page follows from the query.
+// The web page. The address of the page contains the query. The page shows the results of this query.
 
 import * as api from "./api.js";
 import { Problem, key } from "./api.js";
@@ -43,7 +43,7 @@ async function start() {
   return begin();
 }
 
-/** Load the facts about the table and run the query of the link, both at the same time. */
+/** Run the query in the address of the page. At the same time, load the facts about the table. */
 async function begin() {
   const searched = run();
   try {
@@ -92,7 +92,7 @@ function go(query) {
   void run();
 }
 
-/** Run the current query, and show its first page. */
+/** Run the current query, and show the first page of results. */
 async function run() {
   const { query } = state;
   state.map?.setBox(parseBox(query.bbox));
@@ -168,7 +168,7 @@ function take(answer) {
   byId("status").textContent = foundText(answer, state.hits.length);
 }
 
-/** Add the version to the link, so that the link finds the same images after a promotion. */
+/** Add the version to the address of the page. The link then finds the same images after a promotion. */
 function keepVersion(version) {
   state.query = { ...state.query, version: String(version) };
   history.replaceState(null, "", toLink(state.query));
@@ -180,11 +180,11 @@ async function stale(version) {
     try {
       setTable(await api.table());
     } catch {
-      return;  // the search succeeded, and the live version is less important
+      return;  // the results are correct, so do not show an error for the missing live version
     }
   }
   const live = state.table.table_version;
-  // Results of a canary are not out of date.
+  // Results from the version of the canary are not out of date.
   if (live === version || state.table.canary_version === version || asked !== state.query) return;
   byId("stale").replaceChildren(...staleBox(version, live, searchLive));
   show(byId("stale"), true);
@@ -194,7 +194,7 @@ const searchLive = () => go(state.query);
 function fail(error, again) {
   if (!(error instanceof Problem)) throw error;
   if (error.status === 401) {
-    // Ignore this response if the user has entered another key since the request.
+    // If the user has entered another key after this request was sent, ignore the response.
     return error.key === key.get() ? askKey(error.detail) : undefined;
   }
   const gone = error.status === 410;
@@ -258,7 +258,7 @@ function point(rank) {
   state.map?.mark(rank);
 }
 
-/** Load the map after the first results, because it is by far the largest part of the page. */
+/** Load the map. Do this after the first results, because the map is the largest part of the page. */
 async function makeMap() {
   show(byId("map-panel"), true);
   show(byId("toggle-map"), true);
@@ -299,13 +299,13 @@ async function copyLink() {
     await navigator.clipboard.writeText(location.href);
     said.textContent = "Copied";
   } catch {
-    // Browsers allow this only over HTTPS, or if the service is on the same machine.
-    said.textContent = "Cannot copy: copy the address of this page";
+    // A browser allows this only over HTTPS, or if the service is on the same machine.
+    said.textContent = "Cannot copy the link: copy the address of this page";
   }
   setTimeout(() => { said.textContent = "Copy link"; }, 2500);
 }
 
 wire();
-// Fill the form now, and not when a response arrives, because the user may be typing then.
+// Fill the form before any response arrives. Later, this could replace text that the user is typing.
 form.fill(state.query, null);
 void start();

@@ -31,7 +31,7 @@ export class FootprintMap {
     this.box = null;
     this.marked = null;
     this.map = L.map("map", {
-      // Without tiles, use plain degrees, so that the map also shows the poles.
+      // Without map tiles, use degrees as coordinates, so that the map also shows the poles.
       crs: options.tilesUrl ? L.CRS.EPSG3857 : L.CRS.EPSG4326,
       attributionControl: Boolean(options.attribution),
       maxBounds: [[-95, -540], [95, 540]],
@@ -56,7 +56,7 @@ export class FootprintMap {
     new ResizeObserver(() => this.resized()).observe(byId("map"));
   }
 
-  /** Fit the map to the hits if it was hidden before, because a hidden map cannot be fitted. */
+  /** Update the size. If the map was hidden when the hits arrived, fit it to the hits now. */
   resized() {
     this.map.invalidateSize({ animate: false });
     if (!this.isFitted) this.fit();
@@ -77,7 +77,7 @@ export class FootprintMap {
     }
   }
 
-  /** Show the footprints of the hits, and move the map to the footprints. */
+  /** Show the footprints of the hits, and move the map so that all footprints are visible. */
   setHits(hits) {
     this.hits = hits;
     this.marked = null;
@@ -87,7 +87,7 @@ export class FootprintMap {
     this.draw();
   }
 
-  /** Show the rectangle of the area filter. Null means no rectangle. */
+  /** Show the rectangle of the area filter. If `box` is null, show no rectangle. */
   setBox(box) {
     this.box = box;
     this.draw();
@@ -116,7 +116,7 @@ export class FootprintMap {
     this.layers.clearLayers();
     const near = this.map.getCenter().lng;
     if (this.box) this.addBox(this.box, near);
-    // Draw the best hit last, on top of the others.
+    // Draw the best hit last, so that its footprint is on top of the other footprints.
     for (let rank = this.hits.length - 1; rank >= 0; rank -= 1) {
       const { bbox, one_sentence: sentence } = this.hits[rank];
       if (bbox) this.addFootprint(unwrapped(bbox, near), rank, sentence);
@@ -146,7 +146,10 @@ export class FootprintMap {
     shape.addTo(this.layers);
   }
 
-  /** Let the user draw a rectangle. `onBox` receives it. `onEnd` is also called after a cancel. */
+  /**
+   * Let the user draw a rectangle. `options.onBox` is called with the rectangle. `onEnd` is called
+   * at the end, also if the user cancels.
+   */
   startDrawing(onEnd) {
     this.stopDrawing();
     const { map } = this;
@@ -189,7 +192,7 @@ export class FootprintMap {
       this.stopDrawing();
       if (box) this.options.onBox(box);
     }, options);
-    // Stop these events, because Leaflet also listens to them.
+    // Stop these events. Otherwise Leaflet would also handle them.
     for (const name of ["mousedown", "touchstart", "click"]) {
       container.addEventListener(name, (event) => {
         if (!event.target.closest(".leaflet-control")) stop(event);
@@ -202,8 +205,8 @@ export class FootprintMap {
 }
 
 /**
- * West, south, east, north. If west > east, the box crosses the antimeridian. Null if the rectangle
- * has no area, for example after a click.
+ * Return a rectangle as [west, south, east, north]. If west > east, the box crosses the antimeridian.
+ * If the rectangle has no area, for example after a click, return null.
  */
 function boxOf(bounds) {
   const width = bounds.getEast() - bounds.getWest();
@@ -215,7 +218,7 @@ function boxOf(bounds) {
   return [round(wrapped(bounds.getWest())), south, round(wrapped(bounds.getEast())), north];
 }
 
-/** Make east > west, and shift the box by multiples of 360° to be nearest to a longitude. */
+/** Return a box with east >= west. It is shifted by multiples of 360°, to be near a longitude. */
 function unwrapped([west, south, east, north], near) {
   const right = east < west ? east + 360 : east;
   const turns = near === null ? 0 : Math.round((near - (west + right) / 2) / 360) * 360;
@@ -224,7 +227,7 @@ function unwrapped([west, south, east, north], near) {
 
 const latLngs = ([west, south, east, north]) => [[south, west], [north, east]];
 
-/** Escape a text, because Leaflet interprets an attribution as HTML. */
+/** Escape a text. This is necessary because Leaflet interprets the attribution as HTML. */
 function escaped(text) {
   const holder = document.createElement("span");
   holder.textContent = text;

@@ -1,4 +1,4 @@
-// Texts of the page around the results: problems, old versions, the welcome text.
+// Texts that the page shows near the results: errors, the notice about an old version, the welcome text.
 
 import { count, el, moment } from "./dom.js";
 
@@ -7,7 +7,7 @@ const EXAMPLES = ["storage tanks beside a river", "ships in a harbour", "farmlan
 const button = (text, click) => el("button", { type: "button", text, on: { click } });
 const images = (number) => `${count(number)} ${number === 1 ? "image" : "images"}`;
 
-/** A problem of the API (RFC 9457) as text, with a button for the next step. */
+/** Return an element that shows an error of the API (RFC 9457), with a button to continue. */
 export function problemBox(error, label, again) {
   return el("div", { class: "problem" },
     el("strong", { text: error.title }),

@@ -1,4 +1,4 @@
-// Thumbnails. They are loaded when they are near the visible area, and released after use.
+// Thumbnails. A thumbnail is loaded when it is near the visible area. Its memory is released after use.
 
 import * as api from "./api.js";
 import { Problem } from "./api.js";
@@ -6,7 +6,7 @@ import { el } from "./dom.js";
 
 const REASONS = {
   403: "this service may not show this image",
-  404: "no image",
+  404: "this image does not exist",
   410: "this image has changed in the archive",
   422: "this image cannot be shown",
   502: "the archive does not respond",
@@ -30,11 +30,11 @@ const near = new IntersectionObserver(
 );
 
 /**
- * An element that loads and shows an image when it is near the visible area.
- * @param {import("./api.js").ImageOf} of which image
- * @param {number} size the longer side in pixels
- * @param {string} alt
- * @param {boolean} has whether this service shows images
+ * Return an element that loads and shows an image when the element is near the visible area.
+ * @param {import("./api.js").ImageOf} of the image to show
+ * @param {number} size the maximum length of the longer side, in pixels
+ * @param {string} alt the alternative text
+ * @param {boolean} has true if this service can show images
  */
 export function picture(of, size, alt, has) {
   const frame = el("span", { class: "picture" });
@@ -66,7 +66,7 @@ async function fill(frame, of, size, alt) {
   }
 }
 
-/** Release all images in an element before the element is removed. */
+/** Release the memory of all images in an element. Call this before the element is removed. */
 export function release(element) {
   for (const frame of element.querySelectorAll(".picture")) {
     near.unobserve(frame);

@@ -1,14 +1,14 @@
-// The query, in three forms: a link, the fields of the form, and the body of a request.
+// The query. It has three forms: a link, the fields of the form on the page, and the body of a request.
 
 /**
- * A search. All values are texts from the user or the link. The API checks them.
+ * A search. All values are strings from the user or from the link. The API checks them.
  * @typedef {{text: string, like: string, mode: string, after: string, until: string, gsd: string,
  *   collection: string, bbox: string, where: string, version: string, image: string}} Query
  */
 
 export const FILTERS = ["after", "until", "gsd", "collection", "bbox", "where"];
 
-/** Whether a text is a day that a date field can show: 2024-05-31. */
+/** Return true if a text is a day in the form that a date field needs, for example 2024-05-31. */
 function isDay(text) {
   const time = new Date(text);
   return !Number.isNaN(time.getTime()) && time.toISOString().slice(0, 10) === text;
@@ -22,7 +22,7 @@ const NAMES = ["text", "like", "mode", ...FILTERS, "version", "image"];
 export function fromLink(search) {
   const params = new URLSearchParams(search);
   const query = Object.fromEntries(NAMES.map((name) => [name, (params.get(name) ?? "").trim()]));
-  // If a field cannot show a value of the link, add the value to the field "Other condition".
+  // A field may be unable to show a value from the link. Add this value to the field "Other condition".
   for (const [name, fits] of Object.entries(FITS)) {
     if (!query[name] || fits(query[name])) continue;
     const condition = filterText({ [name]: query[name] });
@@ -47,12 +47,13 @@ export function toBody(query, k, cursor) {
   const body = { k };
   if (query.text) body.text = query.text;
   if (query.like) body.like = [query.like];
-  // A search for similar images compares vectors, because an image has no words.
+  // A search for similar images must use a mode that compares vectors, because an image has no words.
   if (query.like && !query.mode.startsWith("image")) body.mode = "dense";
   else if (query.mode) body.mode = query.mode;
   const filter = filterText(query);
   if (filter) body.filter = filter;
-  // Send an invalid version unchanged, so that the API refuses it. NaN would mean the live version.
+  // Send an invalid version unchanged, so that the API refuses it. If it were converted to NaN, the
+  // API would search the live version.
   if (query.version) body.version = /^\d+$/.test(query.version) ? Number(query.version) : query.version;
   if (cursor) body.cursor = cursor;
   return body;
@@ -60,10 +61,11 @@ export function toBody(query, k, cursor) {
 
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
-/** The filters as CQL2 text. */
+/** Return the filters as CQL2 text. */
 export function filterText(query) {
   const parts = [];
-  // Send a single condition unchanged, so that column numbers in errors match the field.
+  // If "Other condition" is the only filter, send it unchanged. Then the positions in error messages
+  // are the positions in this field.
   if (query.where) parts.push(query.where);
   if (query.after) parts.push(`datetime >= ${quoted(query.after)}`);
   if (query.until) parts.push(`datetime <= ${quoted(query.until)}`);
@@ -76,7 +78,7 @@ export function filterText(query) {
 
 export const numFilters = (query) => FILTERS.filter((name) => query[name]).length;
 
-/** West, south, east, north in degrees. Null if the text is not a valid box. */
+/** Return [west, south, east, north] in degrees, or null if the text is not a valid box. */
 export function parseBox(text) {
   const parts = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
   const [west, south, east, north] = parts;

@@ -7,8 +7,8 @@ const list = byId("hits");
 
 /**
  * Add hits to the grid.
- * @param {Array} hits
- * @param {number} first the rank of the first hit in `hits`, from 0
+ * @param {Array} hits the hits to add
+ * @param {number} first the rank of the first hit in `hits`. Ranks start at 0.
  * @param {{hasImages: boolean, version: number, onOpen: function(number), onPoint: function(number|null)}} options
  */
 export function addHits(hits, first, options) {
@@ -48,7 +48,7 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
       "span",
       { class: "facts" },
       el("span", { class: "score", text: hit.score === null ? "–" : hit.score.toFixed(3), title: measures(hit) }),
-      el("span", { text: `variant ${hit.variant + 1}`, title: "The description nearest to the query" }),
+      el("span", { text: `variant ${hit.variant + 1}`, title: "This description is nearest to the query" }),
       hit.duplicates?.length ? el("span", { text: `+${hit.duplicates.length} near-duplicates` }) : null,
     ),
     el("span", { class: "facts name", title: hit.uri, text: facts.filter(Boolean).join(" · ") }),
@@ -64,7 +64,7 @@ export function measures(hit) {
 const buttons = () => [...list.querySelectorAll(".hit")];
 export const buttonAt = (rank) => list.querySelector(`.hit[data-rank="${Number(rank)}"]`);
 
-/** Make a hit the one that the Tab key selects. */
+/** Select a hit. The Tab key then moves the focus to this hit. */
 function makeCurrent(rank) {
   for (const button of buttons()) button.tabIndex = Number(button.dataset.rank) === rank ? 0 : -1;
 }

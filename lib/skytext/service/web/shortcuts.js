@@ -1,4 +1,5 @@
-// Keyboard shortcuts: "/" selects the search field, and the down arrow moves from it to the hits.
+// Keyboard shortcuts. The key "/" selects the search field. In the search field, the down arrow moves
+// to the hits.
 
 import { isOpen } from "./detail.js";
 import { byId } from "./dom.js";
