@@ -181,7 +181,7 @@ def test_files_that_are_known_say_nothing_of_the_store(
     (shard,) = write(tmp_path, {f"{i:03}.jpg": b"1" for i in range(100)})
     refuse(monkeypatch, "", UnavailableError("no answer"))
     met: list[Sample] = []
-    with pytest.raises(StoreFaultError, match="16 files in a row"):
+    with pytest.raises(StoreFaultError, match="16 consecutive files"):
         met.extend(read_shard(shard, is_known=lambda m: int(m.member[:3]) % 2 == 0))
     assert len(met) == 32
 
