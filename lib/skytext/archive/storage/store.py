@@ -179,9 +179,9 @@ class ObjectStore(ABC):
         """
         if location.path == location.prefix:
             return None
-        # The response of S3 to a HEAD request has no body. So the response does not show what is missing
-        # (the bucket, the object or the permission). Ignore the error here. The caller then lists
-        # the folder, and the error from the listing shows the reason.
+        # The response of S3 to a HEAD request has no body, so it does not show the reason of the
+        # error. The bucket, the object or the permission can be missing. Ignore the error here,
+        # because the caller then lists the folder, and the error from the listing shows the reason.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             return self.stat(location)
         return None
