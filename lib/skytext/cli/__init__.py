@@ -103,8 +103,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     prepare_libraries()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Descriptions and file names can contain any character. Escape characters that the encoding
-        # of the locale does not contain.
+        # Descriptions and file names can contain any character. Escape the characters that cannot
+        # be encoded on this terminal.
         sys.stdout.reconfigure(errors="backslashreplace")
     called: dict[str, Any] = {}
     try:

@@ -427,8 +427,8 @@ def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
 
     The result is 1 if the image has no orientation, or if its EXIF block is damaged.
     """
-    # Pillow decodes the whole PNG, because an EXIF block can follow after the pixels. Avoid this if
-    # the PNG contains no EXIF block.
+    # The EXIF block of a PNG can be stored after the pixels. To find the block, Pillow decodes the
+    # whole image. Avoid this if the PNG contains no EXIF block.
     marks = (b"eXIf", *ORIENTATION_MARKS)
     if isinstance(image, PngImageFile) and not any(mark in data for mark in marks):
         return 1

@@ -34,9 +34,9 @@ _NODATA_TAG = 42113
 
 # A nodata value above this number is certainly not a measured value.
 _BEYOND_MEASURE = 1e30
-_ROUNDED_DIGITS = 6  # printf's %g writes this number of digits
+_ROUNDED_DIGITS = 6  # the format %g of printf writes this number of digits
 
-# The supported photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK,
+# The supported photometric interpretations: zero is white, zero is black, RGB, palette, mask, CMYK,
 # YCbCr (in JPEG segments), colour filter array, raw. L*a*b* and the logarithmic interpretations are
 # not supported.
 _TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})

@@ -80,8 +80,8 @@ def pool(
         return _max(scores, offsets)
     if lengths is None:
         raise ValueError(f"pooling {pooling} needs the lengths of the mean vectors")
-    # The mean of the cosines is the dot product of the query and the mean vector. Divided by the
-    # length of the mean vector, it is a cosine.
+    # The mean of the cosines is the dot product of the query and the mean vector. Divide it by the
+    # length of the mean vector to get the cosine of the query and the mean vector.
     sums = np.add.reduceat(scores, offsets, axis=-1)
     divisor = _counts(offsets, scores.shape[-1]) * np.maximum(lengths, _SHORTEST)
     mean = np.asarray(sums / divisor, np.float32)
@@ -124,9 +124,11 @@ def fuse(
             "fusion needs rankings of the same images, and one weight for each ranking"
         )
     if not all(np.isfinite(weights)) or min(weights) < 0 or sum(weights) == 0:
-        raise ValueError(f"weights must be 0 or more, and not all 0 (given: {weights})")
+        raise ValueError(
+            f"weights must be 0 or more, and at least one must be above 0 (given: {weights})"
+        )
     if fusion == "floor" and (floors is None or len(floors) != len(scores)):
-        raise ValueError("fusion floor needs the lowest possible score of every ranking")
+        raise ValueError("the fusion method floor needs the lowest possible score of every ranking")
     total = np.zeros(scores[0].shape)
     for i, ranking in enumerate(scores):
         floor = None if floors is None else floors[i]

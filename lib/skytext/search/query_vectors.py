@@ -81,7 +81,9 @@ class QuerySpace:
             # Without queries, use the mean vector of the positive examples as the query.
             queries, towards = towards, np.zeros_like(towards)
         away = self._mean(request.negative, named)
-        return unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
+        return unit(
+            queries + _POSITIVE * towards - _NEGATIVE * away, "the queries and the examples"
+        )
 
     def _mean(self, examples: Sequence[Example], named: Named) -> Floats:
         """Return the mean vector of the examples, shape (1, dim), or zeros if there are none."""
@@ -98,8 +100,8 @@ class QuerySpace:
         variants = self._served.variants(np.array(named[image_id], np.uint64), self._kind)
         if not len(variants.vectors):
             raise CallError(
-                f"image {image_id!r} has no image vector, and this mode needs one: search with "
-                "mode dense"
+                f"image {image_id!r} has no image vector, but this mode compares image vectors: "
+                "search with mode dense"
             )
         # If several tables contain the image, use the vectors in the first of these tables.
         vectors = variants.of_rows(variants.ids[:1])[0]
@@ -182,7 +184,7 @@ def find_named(served: Searched, request: SearchRequest) -> Named:
     missing = [image_id for image_id in request.named_images if image_id not in found]
     if missing:
         raise CallError(
-            f"{served.name} has no captioned image {missing[0]!r}: name the image_id of a hit"
+            f"{served.name} has no captioned image {missing[0]!r}: use the image_id of a hit"
         )
     return found
 
@@ -200,6 +202,6 @@ def unit(vectors: Floats, what: str) -> Floats:
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < _SHORTEST:
-        raise CallError(f"{what} cancel each other out: the query vector is zero")
+        raise CallError(f"{what} cancel each other out, so the query vector is zero")
     found: Floats = (vectors / lengths).astype(np.float32)
     return found

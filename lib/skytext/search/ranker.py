@@ -127,8 +127,8 @@ class Ranker:
         """Rank the best ``num`` images of each retriever by the mean of their reciprocal ranks."""
         scanned = [retriever.num_scanned for retriever in self._retrievers]
         if None not in scanned:
-            # The retrievers score every matching row in any case. So request all rows as
-            # candidates: it costs no extra time.
+            # The retrievers score every matching row, even for a small number of candidates. So use
+            # all matching rows as candidates. This costs no extra time.
             num = max(num, 0, *filter(None, scanned))
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids = _union(lists)
@@ -160,7 +160,7 @@ class Ranker:
             scores=scores,
             parts=dict(zip(self._by_kind, best_of_each, strict=True)),
             exact=all(found.exact for found in lists),
-            # The first retriever can score all matching images.
+            # The first retriever can score all matching images, so use its value.
             complete=lists[0].complete,
             variants=None if captions is None else captions.fetched,
         )

@@ -416,8 +416,8 @@ def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> No
             raise TableError(
                 f"{one} and {two} cannot be searched together: their {what} were embedded by "
                 f"{first.described} and {other.described}, or with different settings. Search each "
-                f"table alone, or embed one table again with the settings of the other (skytext "
-                f"{_EMBEDS_AGAIN[what]})"
+                f"table alone, or embed one table again with the settings of the other table "
+                f"(skytext {_EMBEDS_AGAIN[what]})"
             )
 
 

@@ -181,7 +181,7 @@ def _files(
                 counts.num_sidecars += len(sidecars)
                 yield _file(shard, limits, name, stored, sidecars)
     if not digest.num_images:
-        raise FileNotFoundError("the folder does not contain images any more: run again")
+        raise FileNotFoundError("the folder no longer contains images: run again")
     counts.num_bytes, counts.etag = digest.num_bytes, digest.etag
 
 

@@ -298,7 +298,8 @@ class _Shard:
     def _images(self, batch: pa.RecordBatch) -> list[bytes | None]:
         column = batch.column(self._columns.image)
         if self._columns.is_struct:
-            # If a struct is null, flatten() returns null for its fields. field() does not.
+            # Use flatten() and not field(): only flatten() returns null for a field if the whole
+            # struct is null.
             names = [field.name for field in column.type]
             column = column.flatten()[names.index("bytes")]
         if pa.types.is_dictionary(column.type):

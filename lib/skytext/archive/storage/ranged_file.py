@@ -78,8 +78,8 @@ class RangedFile(io.RawIOBase):
         self._limits = window
         self._window = window.first_bytes
         self._ahead: tuple[int, Future[bytes]] | None = None
-        # A file with ``on_close`` is local. It must not be closed while a thread reads from it, so
-        # do not read ahead.
+        # If ``on_close`` is given, the file is a local file. A local file must not be closed while
+        # a thread reads from it. So do not read ahead.
         reads_ahead = window.reads_ahead and on_close is None
         self._pool = ThreadPoolExecutor(1, "read-ahead") if reads_ahead else None
         self.fault: Exception | None = None

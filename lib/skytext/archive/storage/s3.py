@@ -60,7 +60,7 @@ _REFUSED = frozenset(
         "TokenRefreshRequired",
     }
 )
-# A repeated request can succeed after these errors. RequestTimeTooSkewed can mean that a request
+# After one of these errors, the request is sent again. RequestTimeTooSkewed can mean that a request
 # waited too long before it was sent. A repeated request gets a new time and signature.
 _PASSING = frozenset(
     {

@@ -123,8 +123,8 @@ class Cursor:
             )
         if cursor.question != question:
             raise CallError(
-                "the cursor belongs to another search: repeat that search with all its options, or "
-                "search again without the cursor"
+                "the cursor belongs to another search: use all options of the search that returned "
+                "the cursor, or search again without the cursor"
             )
         return cursor
 

@@ -46,8 +46,8 @@ class Page:
         self.offset = 0 if cursor is None else cursor.offset
         if self.offset + request.k > MAX_DEPTH:
             raise CallError(
-                f"pages end at {MAX_DEPTH:,} hits (requested: {self.offset + request.k:,}): use a "
-                "filter to find fewer images"
+                f"all pages together have at most {MAX_DEPTH:,} hits (requested: "
+                f"{self.offset + request.k:,}): use a filter to find fewer images"
             )
         self._served = served
         self._question = question
@@ -64,7 +64,9 @@ class Page:
         """The reason why the next page is not allowed. None if the next page is allowed."""
         if self.offset + 2 * self._request.k <= MAX_DEPTH:
             return None
-        return f"pages end at {MAX_DEPTH:,} hits: use a filter to find fewer images"
+        return (
+            f"all pages together have at most {MAX_DEPTH:,} hits: use a filter to find fewer images"
+        )
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
         """Return a ranking, and the position of each image of the page in this ranking.
