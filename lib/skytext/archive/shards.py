@@ -98,7 +98,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata about an image, from the source. A missing value is None.
+    """The metadata that the source contains about an image. A missing value is None.
 
     Attributes:
         datetime: time of acquisition, with time zone UTC.

@@ -51,7 +51,7 @@ _Value = TypeVar("_Value", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The values of the options of ``skytext evaluate``."""
+    """The options of ``skytext evaluate`` with their values."""
 
     descriptions: str | None
     version: int | None

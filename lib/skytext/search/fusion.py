@@ -9,17 +9,17 @@ queries.
 * ``max``: the cosine of the best variant, which is the rule of TRSLLaVA (arXiv 2512.10596);
 * ``mean``: the cosine of the query and the mean vector of the image's variants;
 * ``max+mean``: the mean of the scores ``max`` and ``mean``;
-* ``max+mean-z``: the mean of two z-scores: the z-score of ``max`` and the z-score of ``mean``. Mean
-  and standard deviation are those of the scored images.
+* ``max+mean-z``: the mean of the z-score of ``max`` and the z-score of ``mean``. The z-scores are
+  computed over all scored images.
 
 *Fusion* combines several rankings of the same images into one score:
 
 * ``rrf``: reciprocal ranks, ``1 / (60 + rank)`` (Cormack et al., SIGIR 2009);
 * ``z``: the sum of scores that are normalised to mean 0 and standard deviation 1;
 * ``minmax``: the sum of scores that are normalised to the range 0 … 1;
-* ``floor``: the sum of scores that are divided by the best score of the ranking. First, the lowest
-  possible score is subtracted from both (Bruch et al., TOIS 2023: "theoretical minimum"). The
-  results do not depend on how many images a ranking contains.
+* ``floor``: the sum of scores that are divided by the best score of the ranking. Before the
+  division, the lowest possible score is subtracted from both numbers (Bruch et al., TOIS 2023,
+  "theoretical minimum"). The results do not depend on how many images a ranking contains.
 """
 
 from __future__ import annotations

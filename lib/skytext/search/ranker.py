@@ -88,7 +88,7 @@ class Ranker:
         return replace(ranking, scale=scale), float(fused[-1])
 
     def _end(self, i: int, ids: RowIds, scores: Floats, found: Candidates, num: int) -> Floats:
-        """Return an upper limit of the scores of images that are not in a list: (queries, 1)."""
+        """Return the highest score that an image outside of a list can have, shape (queries, 1)."""
         if found.complete:
             return np.full((len(scores), 1), self._retrievers[i].lowest, np.float32)
         listed = scores[:, np.isin(ids, found.ids)]

@@ -1,4 +1,4 @@
-"""The search request: the same class for the command line, Python and the HTTP service."""
+"""The search request. The command line, Python and the HTTP service use the same class."""
 
 from __future__ import annotations
 

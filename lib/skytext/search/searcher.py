@@ -52,7 +52,7 @@ class Searcher:
         more: versions of further tables. They are searched together with ``table``. The vectors in
             all tables must come from the same models.
         known: other searchers with the same settings. If another searcher has already opened one of
-            the table objects, this searcher reuses its state.
+            the table objects, this searcher reuses the state of that table.
 
     Raises:
         TableError: an embedder returns vectors with another number of dimensions than the vectors

@@ -74,8 +74,8 @@ def list_members(
 ) -> Iterator[Member]:
     """Yield facts about the images in a shard. The images themselves are not read.
 
-    `read_shard` with the same arguments yields the same ids in the same order. This is also true
-    for damaged shards.
+    For the same arguments, `read_shard` and this function yield the same ids in the same order.
+    This is also true for damaged shards.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.

@@ -99,9 +99,9 @@ def list_tar(
 ) -> Iterator[Member]:
     """Yield the same members as `read_tar`. The bytes of the images are not read.
 
-    For the same tar, `read_tar` yields the same ids in the same order. This is also true for a
-    damaged tar. Memory contains only headers. Ignored files are counted, but sidecars without an
-    image are not counted.
+    The ids and their order are the same as in `read_tar`. This is also true for a damaged tar.
+    Memory contains only headers. Ignored files are counted, but sidecars without an image are not
+    counted.
 
     Raises:
         OSError: the store did not return the whole tar.

@@ -1,4 +1,4 @@
-"""A cursor: an opaque string that encodes the end of a page of hits.
+"""A cursor is an opaque string. It encodes where a page of hits ends.
 
 A cursor is valid only for the search and the table versions from which it was made.
 """
@@ -19,7 +19,7 @@ _FORM = 1
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The end of a page of hits.
+    """The position at which a page of hits ends.
 
     Attributes:
         versions: the version number of each searched table. The row id and the score are valid only

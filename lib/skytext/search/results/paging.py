@@ -69,7 +69,7 @@ class Page:
         )
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
-        """Return a ranking, and the position of each image of the page in this ranking.
+        """Return a ranking, and where the images of this page are in the ranking.
 
         Returns:
             The ranking, and a pair for each image of the page: the index of the image, and the
