@@ -67,7 +67,7 @@ class ReadOptions:
     Attributes:
         image_column: the name of the Parquet column that contains the images. If it is None, the
             reader chooses the column. See :mod:`skytext.archive.formats.parquet_columns`.
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
     """
 
     image_column: str | None = None

@@ -94,16 +94,19 @@ class Searched(Protocol):
         """The number of dimensions of the description vectors."""
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return the retrievers of a question, in the order of `RETRIEVERS`."""
+        """Return the retrievers for a question, in the order of `RETRIEVERS`."""
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of captioned images by image id: one row id per table that has it."""
+        """Return the row ids of captioned images. The keys of the result are image ids.
+
+        An image has one row id for each table that contains the image.
+        """
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
         """Return the vectors of rows in the order of ``ids``. Omit rows without a vector."""
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return the values for the hits of captioned rows, in the order of ``ids``."""
+        """Return the values that a hit shows, for captioned rows, in the order of ``ids``."""
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
         """Return the values of one column, in the order of ``ids``."""
@@ -188,7 +191,10 @@ class Served:
         return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return, for each captioned image, a list that contains its row id. Keys: image ids."""
+        """Return the row ids of captioned images. The keys of the result are image ids.
+
+        Each list contains one row id.
+        """
         found = ids_of_images(self.table, list(image_ids))
         return {image_id: [row_id] for image_id, row_id in found.items()}
 
@@ -199,7 +205,7 @@ class Served:
         return self.rows.variants(ids, column)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return the values for the hits of captioned rows, in the order of ``ids``."""
+        """Return the values that a hit shows, for captioned rows, in the order of ``ids``."""
         return self.rows.hits(ids)
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
@@ -211,7 +217,7 @@ class Served:
         return [None] * len(ids)
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return the retrievers of a question, in the order of `RETRIEVERS`.
+        """Return the retrievers for a question, in the order of `RETRIEVERS`.
 
         Raises:
             CallError: the comparison of images with a geometry in the filter takes too long.
@@ -240,7 +246,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best images, best image first. Equal scores are ordered by row id.
+    """Images in descending order of their scores. Images with equal scores are sorted by row id.
 
     Attributes:
         ids: row ids, shape (images,).

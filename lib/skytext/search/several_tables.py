@@ -151,7 +151,7 @@ class ServedTables:
         return self._parts[0].dim
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return the retrievers of a question, in the order of `RETRIEVERS`.
+        """Return the retrievers for a question, in the order of `RETRIEVERS`.
 
         Raises:
             CallError: the comparison of images with a geometry in the filter takes too long.
@@ -163,7 +163,10 @@ class ServedTables:
         }
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of captioned images by image id: one row id per table that has it."""
+        """Return the row ids of captioned images. The keys of the result are image ids.
+
+        An image has one row id for each table that contains the image.
+        """
         of_parts = [part.find_images(image_ids) for part in self._parts]
         found: dict[str, list[int]] = {}
         for image_id in image_ids:
@@ -186,7 +189,7 @@ class ServedTables:
         return Variants(there, np.concatenate(vectors), offsets)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return the values for the hits of captioned rows, in the order of ``ids``."""
+        """Return the values that a hit shows, for captioned rows, in the order of ``ids``."""
         return self._in_order(ids, lambda part, own: part.hits(own))
 
     def values(self, ids: RowIds, column: str) -> list[Any]:

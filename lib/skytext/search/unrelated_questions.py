@@ -111,7 +111,9 @@ class Measured(NamedTuple):
 
 
 def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = False) -> Measured:
-    """Measure the scores of unrelated queries in the latest version of a table, and store them.
+    """Measure the best scores of unrelated queries in the latest version of a table.
+
+    The measured scores are stored in the table.
 
     Args:
         table: any version of the table.

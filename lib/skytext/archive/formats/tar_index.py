@@ -167,8 +167,8 @@ class TarIndex:
     def target(self, header: tarfile.TarInfo) -> Place | None:
         """Return the position of the target file of a link.
 
-        If the link points to another link, follow the links until a file is found. Return None if
-        the tar does not contain this file in one piece.
+        If the link points to another link, the function follows the links to a file. It returns
+        None if the tar does not contain this file in one piece.
 
         Raises:
             OSError: the store did not return the headers.

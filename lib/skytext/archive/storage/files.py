@@ -93,7 +93,7 @@ def list_files(
         source: a local path, or a ``file://``, ``s3://`` or ``gs://`` address.
         suffixes: the requested suffixes in lower case, with the dot. In file names, upper and lower
             case are not distinguished.
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
 
     Raises:
         SourceError: the source does not exist, the store refuses access, or the store cannot be
@@ -137,7 +137,7 @@ def open_ranged(
         size_bytes: the size of the file from the listing, or None. If it is given, an object store
             needs one request less.
         window: how many bytes one request fetches.
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
 
     Raises:
         OSError: the file does not exist, or has changed since it was listed. The store refuses

@@ -46,8 +46,8 @@ class RangedFile(io.RawIOBase):
 
     Attributes:
         fault: the error from the last range that could not be fetched, or None. A library that
-            reads this file may hide this error and report a damaged file instead. The attribute
-            then shows that the store caused the error.
+            reads this file may hide this error and report a damaged file instead. This attribute
+            shows that the file is not damaged.
         num_fetched_bytes: total number of fetched bytes.
     """
 

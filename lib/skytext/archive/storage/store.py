@@ -20,7 +20,7 @@ Kind = Literal["file", "folder", "glob"]
 T = TypeVar("T")
 
 DEFAULT_RETRY_S = 120.0
-"""How long a request is repeated while the store does not respond, in seconds."""
+"""If the store does not respond, a request is repeated for this number of seconds."""
 
 
 class ChangedError(OSError):
@@ -142,7 +142,7 @@ class ObjectStore(ABC):
     """A store with buckets and keys. The listing of a prefix contains the keys that begin with it.
 
     Attributes:
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
     """
 
     retry_s: float = DEFAULT_RETRY_S
