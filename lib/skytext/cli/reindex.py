@@ -155,8 +155,7 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
             f"{run.num_newly_failed:,} failed"
         )
     if summary.num_withdrawn:
-        images = plural(summary.num_withdrawn, "image")
-        yield f"{images} withdrawn, because the archive no longer contains them"
+        yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: not in the archive any longer"
     for check in summary.gate:
         yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
     yield from _comparison_lines("golden", summary.comparison, summary.not_compared)

@@ -47,7 +47,7 @@ class RangedFile(io.RawIOBase):
     Attributes:
         fault: the error from the last range that could not be fetched, or None. A library that
             reads this file may hide this error and report a damaged file instead. This attribute
-            shows that the file is not damaged.
+            shows that the store is the cause.
         num_fetched_bytes: total number of fetched bytes.
     """
 
