@@ -188,7 +188,7 @@ def test_a_folder_is_given_up_after_many_faults_in_a_row(proxy: FaultyProxy) -> 
     shard = find("folder")
     proxy.faults = Faults(slow_down=1.0, pattern=r"[12]\d.jpg")
     samples = read_shard(shard, options=IMPATIENT)
-    with pytest.raises(StoreFaultError, match="16 files in a row"):
+    with pytest.raises(StoreFaultError, match="16 consecutive files"):
         list(samples)
 
 

@@ -157,7 +157,8 @@ def test_the_summary_is_printed_as_text(
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",
         "embedding: the model's token limit truncated 3 of 5,000 variants",
-        "kept 1 row that other settings made (to describe the images again: --stale captions)",
+        "kept 1 row with descriptions from other settings (to describe these images again, use "
+        "--stale captions)",
         "kept 2 rows of images that the source no longer contains",
         f"to list the failures, run: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",

@@ -84,16 +84,17 @@ def test_plan_shows_the_work_for_every_image(
     assert called.out.splitlines() == [
         "7 images in 2 shards, 2 to be read",
         "             1  new: would be described",
-        "             1  changed: would be described again, and their row replaced",
-        "             1  in a changed shard: decided when the shard is read",
+        "             1  changed: would be described again, and the rows would be replaced",
+        "             1  in a changed shard: the run decides when it reads the shard",
         "             1  described with other settings: kept, unless --stale captions is given",
         "             1  failed in an earlier run: only skytext retry-failed and reindex try them "
         "again",
         "             2  done",
         "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
-        "them)",
+        "these rows)",
         "no time estimate: there is no earlier run of this model",
-        "concurrently, if the cluster has room: engines 1, embedders 1, readers 2, writers 2",
+        "at the same time, if the cluster is large enough: engines 1, embedders 1, readers 2, "
+        "writers 2",
     ]
     assert contents(tmp_path) == before
 
@@ -103,7 +104,7 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
     called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
     assert (
         "             6  no longer in the archive (1 shard missing completely): their rows are "
-        "kept (skytext reindex withdraws them)"
+        "kept (skytext reindex withdraws these rows)"
     ) in called.out.splitlines()
     # One file of an archive does not show whether others are missing.
     called = skytext(
@@ -111,7 +112,7 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
     )
     assert (
         "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
-        "them)" in called.out.splitlines()
+        "these rows)" in called.out.splitlines()
     )
     # A folder of another archive does not either.
     other = write_archive(tmp_path / "orbital", {"a.tar": images(0, 1)})
@@ -172,7 +173,7 @@ def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> No
     }
     lines = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
     assert lines[-3:-1] == [
-        "1 unit staged by an interrupted run would be committed first",
+        "1 unit from an interrupted run would be committed first",
         "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s per engine, as measured in "
         "earlier runs, cost 1.50)",
     ]

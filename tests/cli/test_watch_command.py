@@ -25,7 +25,7 @@ def test_a_query_is_added_listed_and_removed(tmp_path: Path, skytext: Skytext) -
     query = json.loads(added.out)
     assert (query["text"], query["min_score"]) == ("new solar farm", 0.4)
     # Future images may have the field: this is a note, not an error.
-    assert "so far no image of" in added.err
+    assert "note: no image of" in added.err
 
     plain = skytext(*words)
     assert (plain.status, "watch remove" in plain.err) == (0, True)

@@ -160,7 +160,7 @@ ONE_LINE = {
     "build the index, run: skytext index ",
     "search table river --mode hybrid": "has no full-text index",
     "search table --mode text --like 00": "mode text compares words",
-    "search table --like 00": "has no captioned image '00': name the image_id of a hit",
+    "search table --like 00": "has no captioned image '00': use the image_id of a hit",
     "search table river --positive-image 00": "has no captioned image '00'",
     "search table river --table table": "is named twice: name each table once",
     "search table river --table missing": "there is no table at",

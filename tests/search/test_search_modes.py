@@ -405,8 +405,10 @@ def test_pages_end_somewhere(searcher: Searcher, monkeypatch: pytest.MonkeyPatch
     assert first.note is None
     assert len(second.hits) == 3
     assert second.next_cursor is None
-    assert second.note == "pages end at 8 hits: use a filter to find fewer images"
-    with pytest.raises(CallError, match="pages end at 8 hits"):
+    assert second.note == (
+        "all pages together have at most 8 hits: use a filter to find fewer images"
+    )
+    with pytest.raises(CallError, match="all pages together have at most 8 hits"):
         searcher.search(SearchRequest(text="harbour", k=6, cursor=first.next_cursor))
 
 

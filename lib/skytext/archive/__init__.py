@@ -1,4 +1,4 @@
-"""Find the shards of the sources, and read the images of these shards."""
+"""Find the shards in the sources, and read the images in these shards."""
 
 from skytext.archive.discover import discover, survey
 from skytext.archive.formats.by_format import list_members, read_shard

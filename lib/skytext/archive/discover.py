@@ -1,11 +1,12 @@
-"""Find the shards of the sources that a command line names.
+"""Find the shards in the sources that are named on the command line.
 
-A shard is a ``.tar`` or ``.parquet`` file, or a folder that directly contains image files. One
-source may contain shards of all these kinds. Image files in the same folder as ``.tar`` or
-``.parquet`` files are also read.
+A shard is a ``.tar`` file, a ``.parquet`` file, or a folder that directly contains image files. One
+source can contain shards of all these kinds. If a folder contains image files and ``.tar`` or
+``.parquet`` files, all of them are read.
 
-A Parquet file is not a shard if a tar in the same folder has the same name up to the suffix. Tools
-such as img2dataset write such a Parquet file: it contains a table about the images of the tar.
+If a Parquet file and a tar in the same folder have the same name except for the suffix, the Parquet
+file is not a shard. Tools such as img2dataset write such a Parquet file. It only contains a table
+with facts about the images in the tar.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Survey:
 
     Attributes:
         shards: the shards, sorted by archive and path, without duplicates.
-        whole_archives: the archives whose source is a folder. If a shard of such an archive is in
-            the table but not in ``shards``, the shard was deleted. If the source is a file or a
-            pattern, the shard may still exist.
+        whole_archives: names of the archives whose source is a folder. All shards of such an
+            archive are in ``shards``. So a shard that is in the table but not in ``shards`` was
+            deleted. If the source is a file or a pattern, the archive can have other shards.
     """
 
     shards: tuple[Shard, ...]
@@ -56,22 +57,22 @@ def survey(
 ) -> Survey:
     """Return the shards of the sources, sorted by archive and path, without duplicates.
 
-    If two sources contain the same shard, the shard belongs to the source with the outermost root.
-    The order of the sources does not matter.
+    If two sources contain the same shard, the path of the shard is relative to the source whose
+    root is the outer folder. The order of the sources does not matter.
 
     Args:
-        sources: local paths or ``file://``, ``s3://`` or ``gs://`` addresses. Each names a folder
-            (with its sub-folders), a single file, or a wildcard pattern.
-        archive: the archive's name. By default it is the last part of each source's root. See
-            :mod:`skytext.archive.shards`.
-        options: how to read shards. The first Parquet file of each source is checked for an image
-            column.
+        sources: local paths or ``file://``, ``s3://`` or ``gs://`` addresses. Each source is a
+            folder (with its sub-folders), a single file, or a wildcard pattern.
+        archive: the name of the archive. If it is None, the name is the last part of the root of
+            each source. See :mod:`skytext.archive.shards`.
+        options: how to read shards. In each source, the first Parquet file is checked: it must have
+            an image column.
 
     Raises:
         SourceError: a source does not exist, cannot be reached, or the store refuses access.
             A source contains no shard, or contains a compressed tar. A source names image files
-            instead of their folder. A Parquet file has no image column, or several columns that
-            could be it. Two different shards would get the same ids.
+            instead of their folder. A Parquet file has no image column, or several columns could be
+            the image column. Images in two different shards would get the same ids.
         AddressError: a source is not a valid address.
     """
     if not sources:
@@ -101,12 +102,12 @@ def survey(
 def discover(
     sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
 ) -> list[Shard]:
-    """Return only the shards from `survey`."""
+    """Return the shards that `survey` finds."""
     return list(survey(sources, archive=archive, options=options).shards)
 
 
 def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
-    """Return the shards of a source, and whether the source is a folder."""
+    """Return the shards in a source, and true if the source is a folder."""
     listing = list_files(source, _SUFFIXES, retry_s=options.retry_s)
     name = archive or _printable(listing.root.name)
     if not name:
@@ -124,8 +125,8 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
             shards.append(Shard(name, file.uri, _printable(path), file.size_bytes, file.etag))
         else:
             base = path.rpartition("/")[2]
-            # Keep the trailing slash. "" is the root; "/" is a folder with an empty name in the
-            # root.
+            # Keep the trailing slash, because it distinguishes two folders: "" is the root, and "/"
+            # is a folder in the root whose name is empty.
             folder = path.removesuffix(base)
             folders.setdefault(folder, FolderDigest()).add(base, file)
     if compressed:
@@ -152,7 +153,7 @@ def _folder_shard(archive: str, root: Location, path: str, folder: FolderDigest)
 
 
 def _without_twins(shards: list[Shard]) -> list[Shard]:
-    """Leave out each Parquet file that has the same name as a tar in the same folder."""
+    """Remove each Parquet file for which the folder also contains a tar with the same name."""
     tars = {shard.path[: -len(".tar")] for shard in shards if shard.path.lower().endswith(".tar")}
     return [
         shard

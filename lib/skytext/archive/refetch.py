@@ -1,4 +1,4 @@
-"""Fetch images again from the places that a table records."""
+"""Read single images again. The table stores where the bytes of each image are located."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from skytext.errors import AddressError, SourceError
 
 Row = Mapping[str, Any]
 FindMoved = Callable[[Row], Row | None]
-"""A function that takes a row of a changed shard, and returns the row with the image's new place.
+"""A function that finds an image again after its shard has changed.
 
-It returns None if it finds no new place.
+The argument is the row of the image. The result is a row with the new location of the image, or
+None if the function does not find the image.
 """
 
 _PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
@@ -29,17 +30,17 @@ _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of an image's bytes, as its table row records it.
+    """The location of an image's bytes. The values come from the row of the image in the table.
 
     Attributes:
-        uri: the ``uri`` of the image.
-        member: the ``member`` of the image.
-        byte_offset: the position of the first byte; None if the bytes are not stored in one piece.
-        byte_length: the number of bytes; None if ``byte_offset`` is None.
-        row_group: the number of the Parquet row group; None in other formats.
-        row: the number of the row in its Parquet row group; None in other formats.
-        etag: the ``shard_etag`` of the image. If it is not empty and the shard now has a different
-            etag, reading raises an error.
+        uri: the column ``uri`` of the row.
+        member: the column ``member`` of the row.
+        byte_offset: the position of the first byte. None if the bytes are not stored in one piece.
+        byte_length: the number of bytes. None if ``byte_offset`` is None.
+        row_group: the number of the Parquet row group. None in other formats.
+        row: the number of the row in its Parquet row group. None in other formats.
+        etag: the column ``shard_etag`` of the row. If it is not empty, and the shard now has a
+            different etag, the image is not read, and an error is raised.
     """
 
     uri: str
@@ -57,7 +58,7 @@ class Place:
 
     @property
     def is_cell(self) -> bool:
-        """Whether the image is stored in a row of a Parquet file."""
+        """True if the image is stored in a row of a Parquet file."""
         return self.row_group is not None and self.row is not None
 
 
@@ -72,25 +73,25 @@ def fetch_image(
     etag: str = "",
     options: ReadOptions | None = None,
 ) -> bytes:
-    """Return the encoded bytes of an image, given the values of its table row.
+    """Return the encoded bytes of an image. The arguments are values from the image's table row.
 
-    For a tar or a folder, the function reads one byte range. For a Parquet file, it reads the
-    footer, and the image column of the row group up to the row.
+    In a tar or a folder, the function reads one byte range. In a Parquet file, it reads the footer
+    of the file, and then the image column of the row group up to the requested row.
 
     Args:
-        uri: as in `Place`.
-        member: as in `Place`.
-        byte_offset: as in `Place`.
-        byte_length: as in `Place`.
-        row_group: as in `Place`.
-        row: as in `Place`.
-        etag: as in `Place`.
+        uri: see `Place`.
+        member: see `Place`.
+        byte_offset: see `Place`.
+        byte_length: see `Place`.
+        row_group: see `Place`.
+        row: see `Place`.
+        etag: see `Place`.
         options: the options with which the image was first read.
 
     Raises:
         ChangedError: the shard was deleted, or its etag is no longer ``etag``.
-        OSError: the store refuses access or does not respond. The file is damaged. The image has
-            no place (a sparse member of a tar, a failed row).
+        OSError: the store refuses access or does not respond, or the file is damaged. Or the image
+            has no byte range, because it is a sparse member of a tar or has a failed row.
         AddressError: the uri is not a valid address.
         SourceError: the image column does not exist, or several columns could be the image column.
     """
@@ -112,16 +113,16 @@ def _bytes_or_raise(uri: str, found: bytes | Exception) -> bytes:
 def fetch_row(
     row: Row, options: ReadOptions | None = None, find_moved: FindMoved | None = None
 ) -> bytes:
-    """Return the encoded bytes of an image of the table.
+    """Return the encoded bytes of an image in the table.
 
     Args:
-        row: a row with the columns that `fetch_rows` needs.
+        row: the row of the image, with the columns that `fetch_rows` needs.
         options: the options with which the image was first read.
-        find_moved: as in `fetch_rows`.
+        find_moved: see `fetch_rows`.
 
     Raises:
-        ChangedError: as in `fetch_image`.
-        OSError: as in `fetch_image`.
+        ChangedError: for the same reasons as in `fetch_image`.
+        OSError: for the same reasons as in `fetch_image`.
     """
     [found] = fetch_rows([row], options=options, num_threads=1, find_moved=find_moved)
     return _bytes_or_raise(row["uri"], found)
@@ -134,18 +135,19 @@ def fetch_rows(
     num_threads: int,
     find_moved: FindMoved | None = None,
 ) -> list[bytes | Exception]:
-    """Return the encoded bytes, or the error, of each image of the table, in the order of the rows.
+    """Read images in the table. Return the bytes or the error for each image, in order of the rows.
 
-    If a shard changed, its images are read from their new places. The bytes from a new place are
-    returned only if they are equal to the bytes that were captioned.
+    If the shard of an image has changed, the image is read from its new location. The bytes from a
+    new location are returned only if they are equal to the bytes that were captioned.
 
     Args:
         rows: rows with the columns ``uri``, ``member``, ``byte_offset``, ``byte_length``,
             ``row_group``, ``row`` and ``shard_etag``. If ``find_moved`` is given, the rows also
-            need ``content_sha256``.
+            need the column ``content_sha256``.
         options: the options with which the images were first read.
         num_threads: the number of parallel reads.
-        find_moved: finds the new place of an image. If None, only the place in the row is read.
+        find_moved: finds the new location of an image. If it is None, images in changed shards are
+            not read.
     """
     found = list(fetch_images([_place(r) for r in rows], options=options, num_threads=num_threads))
     changed = [i for i, one in enumerate(found) if isinstance(one, ChangedError)]
@@ -163,7 +165,7 @@ def _place(row: Row) -> Place:
 
 
 def _counts(found: bytes | Exception, content_sha256: str) -> bool:
-    """Return whether a read at the new place returned the right image, or may succeed later."""
+    """Return true if the new location contains the right image, or if the store caused an error."""
     if isinstance(found, Exception):
         return is_store_fault(found)
     return hashlib.sha256(found).hexdigest() == content_sha256
@@ -172,14 +174,14 @@ def _counts(found: bytes | Exception, content_sha256: str) -> bool:
 def fetch_images(
     places: Sequence[Place], *, options: ReadOptions | None = None, num_threads: int
 ) -> Iterator[bytes | Exception]:
-    """Yield the encoded bytes, or the error, of each image, in the order of the places.
+    """Yield the encoded bytes or the error for each image, in the order of ``places``.
 
-    Images of tars and folders are read in parallel. Consecutive places in the same Parquet row
-    group are read in one pass. At most twice ``num_threads`` images are read before the caller
-    takes them.
+    Images in tars and folders are read in parallel. If consecutive images are in the same Parquet
+    row group, the row group is read only once. At most twice ``num_threads`` images are read before
+    the caller takes them.
 
     Args:
-        places: the places of the images.
+        places: the locations of the images.
         options: the options with which the images were first read.
         num_threads: the number of parallel reads.
     """
@@ -206,8 +208,8 @@ def _cells(places: list[Place], options: ReadOptions | None) -> Iterator[bytes |
         for row, cell in cells:
             missing = OSError(f"{wanted[row].uri}: the Parquet cell contains no image")
             found[row] = missing if cell is None else cell
-            # If the places are in the order of the file, yield each image as soon as it is read.
-            # So memory does not contain all images of the row group at the same time.
+            # Yield each image as soon as it and all earlier images in ``places`` are read. So
+            # memory usually does not contain all images of the row group at the same time.
             while places and places[0].row in found:
                 yield found.pop(places.pop(0).row or 0)
     except _ERRORS as error:

@@ -1,8 +1,9 @@
-"""The records of a source: shards, members and samples.
+"""The classes for the contents of a source: shards, members and samples.
 
-An image's id must stay the same if the archive moves, or if the command line names the archive in a
-different way. So the id depends only on these four values: the archive's name, the shard's path
-relative to the source's root, the member's name, and the number of earlier members of this name:
+The id of an image must stay the same if the archive is moved, or if the command line names the
+archive in a different way. So the id depends only on four values: the name of the archive, the path
+of the shard relative to the root of the source, the name of the member in the shard, and the number
+of earlier members with this name. The following table shows the first two values for some sources:
 
 ========================  ===============  ==================
 source                    archive          path of the shard
@@ -13,11 +14,13 @@ source                    archive          path of the shard
 ``s3://maps/aerial/``     ``aerial``       ``a.tar``
 ========================  ===============  ==================
 
-The root of a pattern is the deepest folder before the first wildcard. The root of a single file is
-the folder of the file. So the ids of a shard in a *sub-folder* depend on the source. An example is
-``/data/aerial/north/b.tar``. For the source ``/data/aerial/north`` the archive is ``north`` and the
-path is ``b.tar``. For the source ``/data/aerial`` the archive is ``aerial`` and the path is
-``north/b.tar``. If an archive has sub-folders, always give its root folder as the source.
+If the source is a pattern, its root is the deepest folder before the first wildcard. If the source
+is a single file, its root is the folder that contains the file. If a shard is in a *sub-folder* of
+the archive, the ids of its images depend on the source. An example is the shard
+``/data/aerial/north/b.tar``. With the source ``/data/aerial/north``, the archive is ``north`` and
+the path is ``b.tar``. With the source ``/data/aerial``, the archive is ``aerial`` and the path is
+``north/b.tar``. So if an archive has sub-folders, always use the root folder of the archive as the
+source.
 """
 
 from __future__ import annotations
@@ -43,12 +46,12 @@ class ReadLimits:
     """Memory limits for reading a shard.
 
     Attributes:
-        max_member_bytes: the maximum size of an image. A larger image becomes a failure, and its
-            bytes are skipped.
-        max_group_bytes: the maximum total size of images of one key that are kept in memory until
-            their sidecar is read. If the total would be larger, these images are yielded without
-            waiting for a sidecar. This limit matters for shards in which all images have the same
-            key (``scene.0001.jpg``, ``scene.0002.jpg``, …).
+        max_member_bytes: the maximum size of an image. A larger image is not read. It becomes a
+            failed sample.
+        max_group_bytes: the maximum total size of the images that are kept in memory until their
+            sidecar is read. These images have the same key. If the total would be larger, they are
+            yielded before the sidecar is read. This limit is needed for shards in which all images
+            have the same key (``scene.0001.jpg``, ``scene.0002.jpg``, …).
         max_sidecar_bytes: the maximum size of a sidecar. A larger sidecar is not read.
     """
 
@@ -62,9 +65,9 @@ class ReadOptions:
     """The user's choices for reading shards.
 
     Attributes:
-        image_column: the Parquet column of the images. If None, the reader finds the column. See
-            :mod:`skytext.archive.formats.parquet_columns`.
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        image_column: the name of the Parquet column that contains the images. If it is None, the
+            reader chooses the column. See :mod:`skytext.archive.formats.parquet_columns`.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
     """
 
     image_column: str | None = None
@@ -73,14 +76,15 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of many images, or one folder of image files.
+    """One file that contains many images, or one folder that contains image files.
 
     Attributes:
-        archive: the archive's name.
-        uri: the shard's address. The address of a folder ends with a slash.
-        path: the shard's path relative to the source's root, '/'-separated. The path of a folder
-            ends with a slash. The path of the root itself is ``./``.
-        size_bytes: size in bytes; for a folder, the total size of its images.
+        archive: the name of the archive.
+        uri: the address of the shard. If the shard is a folder, the address ends with a slash.
+        path: the path of the shard relative to the root of the source, '/'-separated. If the shard
+            is a folder, the path ends with a slash. If the shard is the root folder itself, the
+            path is ``./``.
+        size_bytes: size in bytes. If the shard is a folder, it is the total size of its images.
         etag: a string that changes when the shard's content changes. The etag of a folder changes
             when an image or a sidecar directly in the folder is added, deleted or changed.
     """
@@ -94,7 +98,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The source's metadata about an image. A missing value is None.
+    """The metadata that the source contains about an image. A missing value is None.
 
     Attributes:
         datetime: time of acquisition, with time zone UTC.
@@ -117,24 +121,25 @@ class Sample(Metadata):
 
     Attributes:
         image_id: the id from :func:`image_id`.
-        archive: the archive's name.
-        shard: the shard's path relative to the source's root.
-        member: the member's name in the shard. It is empty if the sample is the failure of a whole
-            shard or of the unreadable end of a shard.
-        uri: ``{shard uri}#{member}``. For a file in a folder it is the uri of the file. It is the
-            shard's uri if ``member`` is empty.
-        shard_etag: the etag of the file that contains the bytes. This file is the shard. If the
-            shard is a folder, it is the image file.
+        archive: the name of the archive.
+        shard: the path of the shard relative to the root of the source.
+        member: the name of the member in the shard. It is empty if the sample reports that a whole
+            shard, or the end of a shard, cannot be read.
+        uri: ``{shard uri}#{member}``. If the shard is a folder, it is the uri of the image file. If
+            ``member`` is empty, it is the uri of the shard.
+        shard_etag: the etag of the file that contains the image. If the shard is a folder, this
+            file is the image file. Otherwise this file is the shard.
         byte_offset: the position of the image's first byte in this file. None if the bytes do not
-            exist, or are not stored in one piece (a Parquet row, a sparse member).
-        byte_length: the number of bytes; None if ``byte_offset`` is None.
-        row_group: the number of the Parquet row group, from 0; None in other formats.
-        row: the number of the row in its Parquet row group, from 0; None in other formats.
+            exist, or if they are not stored in one piece (a Parquet row, a sparse member).
+        byte_length: the number of bytes. None if ``byte_offset`` is None.
+        row_group: the number of the Parquet row group, from 0. None in other formats.
+        row: the number of the row in its Parquet row group, from 0. None in other formats.
         data: the encoded image. None if ``failure`` or ``fault`` is set, or if the caller does not
             need the bytes.
-        failure: why the bytes are not a usable image, although the store returned them.
-        fault: why the store did not return the bytes. It is then unknown whether the image is
-            usable.
+        failure: the reason why the bytes are not a usable image. It is set only if the store
+            returned the bytes. Otherwise it is None.
+        fault: the reason why the store did not return the bytes. In this case, it is not known if
+            the image is usable. Otherwise it is None.
     """
 
     image_id: str = field(kw_only=True)
@@ -154,19 +159,22 @@ class Sample(Metadata):
 
 @dataclass(frozen=True)
 class Member:
-    """The facts about an image, or about an unreadable shard, that do not require its bytes.
+    """Facts about an image that can be found without reading the image.
+
+    If a shard cannot be read, a member describes the whole shard instead of an image.
 
     Attributes:
-        image_id: as in `Sample`.
-        member: as in `Sample`.
-        uri: as in `Sample`.
-        etag: as ``shard_etag`` in `Sample`.
-        byte_offset: as in `Sample`.
-        byte_length: as in `Sample`.
-        row_group: as in `Sample`.
-        row: as in `Sample`.
-        failure: why the image cannot be read, as far as the headers show this. If None, reading
-            may still fail: a Parquet cell may be empty, and a file may be deleted.
+        image_id: see `Sample`.
+        member: see `Sample`.
+        uri: see `Sample`.
+        etag: see ``shard_etag`` in `Sample`.
+        byte_offset: see `Sample`.
+        byte_length: see `Sample`.
+        row_group: see `Sample`.
+        row: see `Sample`.
+        failure: the reason why the image cannot be read, if the headers show a reason. If it is
+            None, it is still possible that the image cannot be read. For example, a Parquet cell
+            can be empty, or a file can be deleted.
     """
 
     image_id: str
@@ -181,7 +189,7 @@ class Member:
 
     @classmethod
     def of(cls, sample: Sample) -> Member:
-        """Return a member with the facts of a sample."""
+        """Return the member of a sample."""
         return cls(
             image_id=sample.image_id,
             member=sample.member,
@@ -208,8 +216,9 @@ class Member:
             shard: the shard that contains the member.
             metadata: the metadata of the image.
             data: the encoded image. It is ignored if there is a failure.
-            failure: why the image could not be read. If None, the member's ``failure`` is used.
-            fault: why the store did not return the bytes.
+            failure: the reason why the image could not be read. If it is None, the ``failure`` of
+                the member is used.
+            fault: the reason why the store did not return the bytes, or None.
         """
         failure = failure or self.failure
         return Sample(
@@ -232,17 +241,18 @@ class Member:
 
 @dataclass
 class ShardCounts:
-    """The counts of a shard. The reader updates them while it reads the shard.
+    """Numbers of files and images in a shard. The reader updates them while it reads the shard.
 
     Attributes:
         num_ok: number of images that were read.
         num_failed: number of failed samples.
         num_sidecars: number of sidecars that belong to an image.
-        ignored: number of all other files by kind. See :mod:`skytext.archive.ignored`.
-        num_bytes: for a tar, the number of bytes that were read. For a Parquet file, its size. For
-            a folder, the total size of its images. It is set when the shard has been read.
-        etag: the shard's etag. If a folder changed after it was listed, this is the etag of the
-            files that were read, or empty if it is unknown.
+        ignored: number of all other files, by kind. See :mod:`skytext.archive.ignored`.
+        num_bytes: in a tar, the number of bytes that were read. In a Parquet file, the size of the
+            file. In a folder, the total size of its images. It is set when the whole shard has been
+            read.
+        etag: the etag of the shard. If a folder has changed since it was listed, it is the etag of
+            the files that were read, or empty if this etag is not known.
     """
 
     num_ok: int = 0
@@ -259,21 +269,21 @@ class ShardCounts:
 
 
 def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:
-    """Return the id of an image: the first 32 hex digits of a SHA-256 hash.
+    """Return the id of an image. It is the first 32 hexadecimal digits of a SHA-256 hash.
 
-    The four values are encoded in UTF-8, the number in decimal digits. For each value, the hash
-    input contains the length of the encoded value (eight big-endian bytes) and then the encoded
-    value. So two different lists of values never have the same hash input.
+    The hash input contains the four arguments in UTF-8. The number is written in decimal digits.
+    Before each encoded value, the hash input contains the length of this value as eight big-endian
+    bytes. So two different lists of values never have the same hash input.
 
     Args:
-        archive: the archive's name.
-        shard_path: the shard's path relative to the source's root.
-        member: the member's name in the shard.
+        archive: the name of the archive.
+        shard_path: the path of the shard relative to the root of the source.
+        member: the name of the member in the shard.
         occurrence: the number of earlier members with this name in the shard.
     """
     digest = hashlib.sha256()
     for value in (archive, shard_path, member, str(occurrence)):
-        # surrogateescape: a local file name may contain bytes that are not valid UTF-8.
+        # Use surrogateescape, because a local file name can contain bytes that are not valid UTF-8.
         encoded = value.encode("utf-8", "surrogateescape")
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)

@@ -1,15 +1,15 @@
 """Parse the sidecars of an image into typed STAC fields and a JSON object with all other values.
 
-A sidecar is a STAC Item (https://github.com/radiantearth/stac-spec, Item specification 1.x) or a
-JSON object that has these keys at the top level: ``datetime``, ``bbox``, ``gsd``, ``collection``.
-If a GeoJSON Feature has no ``bbox``, the bounding box of its geometry is used.
+A JSON sidecar is a STAC Item (https://github.com/radiantearth/stac-spec, Item specification 1.x),
+or a JSON object with the keys ``datetime``, ``bbox``, ``gsd`` and ``collection`` at the top level.
+If a GeoJSON Feature has no ``bbox``, the bounding box is computed from its geometry.
 
-If a value is unusable, its typed field is null. The value stays in ``metadata``, and
-``metadata["_invalid"]`` contains the name of the field. If a sidecar cannot be parsed,
+If a value cannot be used, the typed field is null. In this case, ``metadata`` still contains the
+value, and ``metadata["_invalid"]`` contains the name of the field. If a sidecar cannot be parsed,
 ``metadata`` is ``{"_sidecar_error": …}``. In both cases the image does not fail.
 
-Text in a sidecar, such as captions that people wrote, is stored in ``metadata`` only. Search does
-not use this text. Search uses only the captions of the model.
+The text in a sidecar, for example a caption that a person wrote, is stored only in ``metadata``.
+Searches do not use this text. They use only the captions that the model wrote.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def parse_sidecar(
 
     Args:
         json_data: the content of the ``.json`` sidecar in UTF-8, UTF-16 or UTF-32.
-        txt_data: the content of the ``.txt`` sidecar in UTF-8. Undecodable bytes are replaced. The
-            text is stored under the key ``txt``, or under ``_txt`` if the JSON already has ``txt``.
-        errors: sentences about sidecars that could not be read. They are added to
+        txt_data: the content of the ``.txt`` sidecar in UTF-8. Bytes that cannot be decoded are
+            replaced. The text is stored under the key ``txt``. If the JSON already contains the key
+            ``txt``, the text is stored under ``_txt``.
+        errors: messages about sidecars that could not be read. They are added to
             ``_sidecar_error``.
     """
     item: dict[str, Any] = {}
@@ -65,16 +66,16 @@ _ITEM_KEYS = ("stac_item", "stac", "json")
 
 
 def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadata:
-    """Parse an object of JSON values, such as the columns of a row. Never raise an error.
+    """Parse an object with JSON values, such as the columns of a row. Never raise an error.
 
-    The keys ``stac_item``, ``stac`` and ``json`` may contain a STAC Item, an object with the same
-    keys as a STAC Item, or the JSON text of one of these. Its values fill the fields that have no
-    value in ``item`` itself.
+    The keys ``stac_item``, ``stac`` and ``json`` can contain an inner object. It is a STAC Item or
+    an object with the keys of a STAC Item, and it can be an object or JSON text. If ``item`` itself
+    has no value for a field, the value in the inner object is used.
 
     Args:
         item: the object. It is not changed.
-        max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, an
-            error message replaces it. None for no maximum.
+        max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, it
+            is replaced by an error message. None means that there is no maximum.
     """
     fields, rest = _typed_fields(item)
     for key in _ITEM_KEYS:
@@ -127,11 +128,11 @@ def _inner_item(value: object) -> dict[str, Any] | None:
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
-    # NaN and Infinity are not JSON numbers, and 1e999 is too large for a float. Keep their text.
+    # NaN and Infinity are not JSON numbers, and 1e999 is too large for a float. Keep them as text.
     item = json.loads(data, parse_constant=str, parse_float=_float_or_text)
     if not isinstance(item, dict):
         raise ValueError(f"expected a JSON object, but got a {type(item).__name__}")
-    # The json module can parse deeper nesting than it can write. Such nesting must fail here.
+    # The json module can read objects that are nested too deeply for it to write. Refuse them here.
     json.dumps(item)
     return item
 
@@ -174,7 +175,7 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         except (ValueError, OverflowError):
             invalid.append(name)
         else:
-            if not (name == "bbox" and len(raw) == 6):  # a box of 6 numbers also has heights
+            if not (name == "bbox" and len(raw) == 6):  # keep a box of 6 numbers: it has heights
                 del holder[key]
     if item.get("type") == "Feature" and item.get("bbox") is None and item.get("geometry"):
         try:
@@ -187,9 +188,9 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def _places(item: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the object that contains ``datetime`` and ``gsd``, and the key of the date and time.
+    """Return the object that contains the date and ``gsd``, and the key of the date.
 
-    The key is ``start_datetime`` if ``datetime`` is missing or null.
+    The key is ``datetime``, or ``start_datetime`` if ``datetime`` is missing or null.
     """
     properties = item.get("properties")
     is_inside = item.get("type") == "Feature" and isinstance(properties, dict)
@@ -215,8 +216,8 @@ def parse_datetime(value: object) -> datetime:
 def parse_bbox(value: object) -> BBox:
     """Parse a bounding box of 4 or 6 numbers (RFC 7946, section 5) into west, south, east, north.
 
-    Longitudes outside -180 to 180 are wrapped into this range. If west > east, the box crosses the
-    antimeridian.
+    If a longitude is not between -180 and 180, it is converted to this range. If west > east in the
+    result, the box crosses the antimeridian.
 
     Raises:
         ValueError: the value is not a list of 4 or 6 finite numbers, or is not a valid box.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 SHARD_SUFFIXES = (".tar", ".parquet")
-"""Lower-case suffixes, with their dot, of files that contain many images."""
+"""Suffixes of files that contain many images, in lower case, with the dot."""
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff"})
-"""Lower-case suffixes, without their dot, of image files and of image members of a tar."""
+"""Suffixes of image files and of image members in a tar, in lower case, without the dot."""
 
 SIDECAR_SUFFIXES = frozenset({"json", "txt"})
-"""Lower-case suffixes, without their dot, of sidecars."""
+"""Suffixes of sidecars, in lower case, without the dot."""
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a path is hidden.
+    """Return true if a path is hidden.
 
     A path is hidden if one of its parts is ``__MACOSX``, or begins with a dot and is neither ``.``
     nor ``..``.

@@ -1,4 +1,4 @@
-"""The failed sample for a damaged shard, or for the damaged end of a shard."""
+"""The failed sample that reports a damaged shard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from skytext.errors import Reason, SampleError, Stage
 
 
 class ShardEndError(Exception):
-    """The shard is damaged, so that it cannot be read at all, or only its beginning can be read."""
+    """The shard is damaged. It cannot be read at all, or only its beginning can be read."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
@@ -16,7 +16,7 @@ class ShardEndError(Exception):
 
 
 def failed_shard(shard: Shard, end: ShardEndError) -> Sample:
-    """Return the failed sample for a shard, or for the part of a shard that cannot be read."""
+    """Return a failed sample. It reports that a shard, or the end of a shard, cannot be read."""
     return Sample(
         image_id=image_id(shard.archive, shard.path, "", 0),
         archive=shard.archive,

@@ -1,8 +1,8 @@
-"""The ``skytext`` command: readable output for people, ``--json`` for programs.
+"""The ``skytext`` command. It prints readable output, or JSON if ``--json`` is given.
 
-Exit status: 0 if the command succeeded, 1 if the work failed, 2 if the command line is invalid, 130
-if the command was interrupted. Each command imports its modules when it runs, so that ``--help`` is
-fast.
+The exit status is 0 if the command succeeded, 1 if the work failed, 2 if the command line is
+invalid, and 130 if the command was interrupted. Each command imports its modules only when the
+command runs. This makes ``--help`` fast.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ app.command("doctor")(doctor.doctor)
 
 
 class _Command(TyperCommand):
-    """A command that stores its arguments, so that error messages can contain them."""
+    """A command that stores its arguments, so that error messages can contain the arguments."""
 
     def invoke(self, ctx: Any) -> Any:
         ctx.obj.update(ctx.params)
@@ -103,7 +103,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     prepare_libraries()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Texts and file names can be in any language, and some locales cannot encode them.
+        # Descriptions and file names can contain any character. Escape the characters that cannot
+        # be encoded on this terminal.
         sys.stdout.reconfigure(errors="backslashreplace")
     called: dict[str, Any] = {}
     try:
@@ -130,6 +131,6 @@ def _fail(error: SkytextError) -> int:
 
 
 def _say(text: str) -> None:
-    # If stderr is not writable either, the exit status still reports the failure.
+    # If stderr is not writable, ignore this. The exit status still reports the failure.
     with contextlib.suppress(OSError):
         typer.echo(f"skytext: {as_typed(text)}", err=True)

@@ -14,7 +14,7 @@ from skytext.errors import DISK_ERRNOS, CallError
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the path to a disk error that has no path, as after a write to an open file."""
+    """Add ``path`` to disk errors without a path. A write to an open file raises such errors."""
     try:
         yield
     except OSError as error:
@@ -25,19 +25,19 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces ``path`` at the end of the block.
+    """Open a temporary file. At the end of the ``with`` block, it replaces the file ``path``.
 
-    If the block fails or is interrupted, ``path`` does not change, and the temporary file is
-    deleted.
+    If the block fails or is interrupted, the file ``path`` does not change, and the temporary file
+    is deleted.
 
     Args:
         path: the file to write.
-        replace: whether to overwrite an existing file.
+        replace: true to overwrite an existing file.
 
     Raises:
         CallError: the folder is missing or not writable, ``path`` is a folder, or the file exists
             and ``replace`` is False.
-        OSError: the disk is full or failed. The ``filename`` of the error is the path.
+        OSError: the disk is full or failed. The attribute ``filename`` of the error is ``path``.
     """
     if path.is_dir():
         raise CallError(f"cannot write {path}: it is a folder")
@@ -54,7 +54,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        # mkstemp creates a file that only its owner can read. Set the usual permissions.
+        # The file from mkstemp is readable only for its owner. Set the permissions of a new file.
         umask = os.umask(0)
         os.umask(umask)
         written.chmod(0o666 & ~umask)
@@ -63,7 +63,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a complete file. An existing file is replaced.
+    """Write a file completely or not at all. An existing file is replaced.
 
     Raises:
         CallError: the folder is missing or not writable.

@@ -61,14 +61,14 @@ NumVariants = Annotated[
 NumEngines = Annotated[
     str | None,
     typer.Option(
-        help="Number of vLLM engines; default: 1. MIN:MAX starts MIN engines, and adds engines "
-        "up to MAX when the cluster gets new nodes.",
+        help="Number of vLLM engines; default: 1. With MIN:MAX, the run starts MIN engines. When "
+        "the cluster gets new nodes, the run adds engines, up to MAX in total.",
         metavar="N|MIN:MAX",
     ),
 ]
 GpusPerEngine = Annotated[float | None, typer.Option(help="Number of GPUs per engine.")]
 TensorParallelSize = Annotated[
-    int | None, typer.Option(help="Number of GPUs per copy of the model; default: 1.")
+    int | None, typer.Option(help="Number of GPUs for one copy of the model; default: 1.")
 ]
 CommitImages = Annotated[
     int | None, typer.Option(help="Commit after this number of images; default: 1000.")
@@ -77,9 +77,9 @@ Stale = Annotated[
     Literal["captions", "vectors", "all"] | None,
     typer.Option(
         "--stale",
-        help="Also replace results that other settings made. captions: made with another model, "
-        "prompt or sampling; vectors: made with another embedding model (no image is described "
-        "again); all: both.",
+        help="Also replace results that were made with other settings. captions: describe an image "
+        "again if its description was made with another model, prompt or sampling. vectors: embed "
+        "a description again if its vector was made with another embedding model. all: do both.",
         metavar="captions|vectors|all",
     ),
 ]
@@ -87,13 +87,15 @@ VerifyAll = Annotated[
     bool,
     typer.Option(
         "--verify-all",
-        help="At the end, compare the headers of all shards with their manifests; default: of 1 % "
-        "of the shards.",
+        help="At the end of the run, compare the headers of every shard with its manifest. "
+        "Default: only 1 % of the shards are compared.",
     ),
 ]
 MaxFailureRate = Annotated[
     float | None,
-    typer.Option(help="Stop the run if the share of failed images is larger; default: 0.5."),
+    typer.Option(
+        help="Maximum share of failed images. If more images fail, the run stops; default: 0.5."
+    ),
 ]
 CommitInterval = Annotated[
     float | None,
@@ -143,7 +145,7 @@ def caption(
     You can run the command again at any time: it skips images that already have a row in the table.
     """
     resolved = caption_config(locals())
-    # Imported after the cheap checks, because Ray takes seconds to import.
+    # Import this only after the fast checks, because the import of Ray takes seconds.
     from skytext.run.plans.caption_plan import plan_caption
 
     plan = plan_caption(sources, table, resolved, stale=stale)
@@ -151,11 +153,12 @@ def caption(
 
 
 def caption_config(options: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Config:
-    """Return the settings for a call of `caption`, or of a command with the same options.
+    """Return the settings for `caption`, or for another command that has the options of `caption`.
 
     Args:
-        options: values of the options, by the parameter names of `caption`.
-        more: values of further settings, by setting name. None means not set.
+        options: the values of the options. The keys are the parameter names of `caption`.
+        more: the values of further settings. The keys are setting names. If a value is None, the
+            setting is not set.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -217,7 +220,7 @@ def run_and_show(
 
 
 def check_any_listed(summary: RunSummary, num_shards: int) -> None:
-    """Check that the sources contain an image or that the table exists.
+    """Check that the run found an image, unless the table already exists.
 
     Raises:
         JobError: the sources contain no image, and the table does not exist.
@@ -233,7 +236,7 @@ def check_any_listed(summary: RunSummary, num_shards: int) -> None:
 
 
 def announce(plan: CaptionPlan) -> None:
-    """Print the plan and the important defaults."""
+    """Print the plan. If the default caption model is used, also print a note."""
     from rich.filesize import decimal
 
     from skytext.cli.output import note, plural
@@ -297,11 +300,11 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     ]
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"{images} of an interrupted run committed without a new description")
+        lines.append(f"committed {images} from an interrupted run, without a new description")
     if summary.num_stale:
         lines.append(
-            f"kept {plural(summary.num_stale, 'row')} that other settings made (to describe the "
-            "images again: --stale captions)"
+            f"kept {plural(summary.num_stale, 'row')} with descriptions from other settings (to "
+            "describe these images again, use --stale captions)"
         )
     if summary.num_gone:
         rows = plural(summary.num_gone, "row")

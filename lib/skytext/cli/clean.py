@@ -1,4 +1,4 @@
-"""``skytext clean``: remove unneeded versions and files."""
+"""``skytext clean``: remove versions and files that are no longer needed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ def clean(
         typer.Option(help="Keep versions younger than this number of days; default: 7.", min=0),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only report; remove nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be removed, but remove nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove old versions, their files, and orphaned files.
 
-    The live version, rollback targets, versions in use by a service, and the files of a running
-    job are kept. Orphaned files are removed if they are older than seven days.
+    The command keeps the live version, the versions to which a rollback can return, and the
+    versions that a service uses. It also keeps the files of a running job. An orphaned file is
+    removed if it is older than seven days.
     """
     from skytext.cli.output import answers, plural, print_json
     from skytext.config.reindex import ReindexConfig

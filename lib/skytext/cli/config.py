@@ -14,7 +14,10 @@ app = typer.Typer(help="Show and check settings.", no_args_is_help=True, rich_ma
 
 @app.command("show")
 def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Print the resolved settings as a YAML file for --config."""
+    """Print all settings that result from --config, --set and the defaults, as YAML.
+
+    You can save the output to a file and use the file with --config.
+    """
     from skytext.cli.output import print_json
     from skytext.config.settings import dump_yaml
 
@@ -31,7 +34,7 @@ def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson =
 
 @app.command("reference")
 def print_reference() -> None:
-    """Print all settings with defaults and descriptions, as Markdown."""
+    """Print a description and the default value of every setting, as Markdown."""
     from skytext.config.settings import reference
 
     typer.echo(reference(), nl=False)
@@ -44,7 +47,7 @@ def validate(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check a file of settings."""
+    """Check that all settings in a file are known and valid."""
     from skytext.cli.output import print_json
 
     make_config(file, None)

@@ -1,4 +1,4 @@
-"""``skytext demo``: run the complete product on a generated archive and a new table."""
+"""``skytext demo``: generate an archive, make a table of it, and search the table."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MARKER = ".skytext-demo"
 _NUM_IMAGES = 120
 _IMAGES_PER_SHARD = 20
 _NUM_HITS = 4
-# An offset from the first held-out seed. Among the 120 scenes from this offset on, each query has
-# at least two matches.
+# The seed of the first scene, counted from the first held-out seed. It was chosen so that each of
+# the queries below matches at least two of the 120 scenes.
 _FIRST_SCENE = 49_700
 _PICTURE = "searches.jpg"
 _HOST, _PORT = "127.0.0.1", 8000
@@ -50,7 +50,7 @@ def demo(
         Path,
         typer.Option(
             "--dir",
-            help="Folder for the archive and the table. Each call replaces it.",
+            help="Folder for the archive and the table. The folder of an earlier demo is replaced.",
             metavar="FOLDER",
             parser=local_path,
         ),
@@ -62,11 +62,11 @@ def demo(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Generate an archive, describe it with a small LLaVA, index it, and search it.
+    """Generate an archive, describe its images with a small LLaVA model, and search them.
 
-    Nothing is downloaded: the model and the generator are part of the package. On a terminal, the
-    command then serves the search page until Ctrl-C. With --json, or if the environment variable CI
-    is set, it does not serve the page.
+    Nothing is downloaded, because the model and the image generator are part of the package. If the
+    command runs on a terminal, it then serves the search page until you press Ctrl-C. It does not
+    serve the page with --json, or if the environment variable CI is set.
     """
     from skytext.cli.atomic_file import naming
     from skytext.cli.caption import show_summary
@@ -118,7 +118,7 @@ def demo(
 
 
 def _serve(table: Path, archive: Path, config: Config) -> None:
-    """Serve the page until Ctrl-C."""
+    """Serve the search page until the user presses Ctrl-C."""
     from skytext.cli.output import note
     from skytext.service.replicas.local_server import decide_access, find_port, serve_here
     from skytext.service.served_tables import TableSet
@@ -133,10 +133,10 @@ def _serve(table: Path, archive: Path, config: Config) -> None:
 
 
 def _fresh(directory: Path) -> tuple[Path, Path]:
-    """Create the demo's folder, and return the paths of its archive and its table.
+    """Create the folder of the demo. Return the paths of the archive and of the table in it.
 
     Raises:
-        ConfigError: the folder exists, and no earlier demo created it.
+        ConfigError: the folder exists, but it was not created by an earlier demo.
     """
     if directory.exists():
         if not (directory / _MARKER).is_file():
@@ -158,7 +158,7 @@ def _generate(archive: Path, num_images: int) -> None:
         archive,
         num_images=num_images,
         images_per_shard=_IMAGES_PER_SHARD,
-        # Scenes that were not in the checkpoint's training data.
+        # These scenes were not in the training data of the demonstration checkpoint.
         seed=HELD_OUT_SEED + _FIRST_SCENE,
     )
 
@@ -172,7 +172,7 @@ def _index_and_open(table: Path, config: Config) -> Searcher:
 
     images = ImagesTable.open(TableLocation.parse(str(table)))
     measure_chance(images, config)
-    # A table this small needs no index, but the demo shows one anyway.
+    # Such a small table needs no vector index. The demo builds one to show how it is done.
     index = config.index.model_copy(update={"vector": "always"})
     build_indexes(images, index)
     return Searcher.open(str(table), index=index, search=config.search)
@@ -202,7 +202,7 @@ def _image(archive: Path, uri: str) -> Image.Image:
 
 
 def _read_truth(archive: Path) -> dict[str, str]:
-    """Return the ground truth of each scene as one line, by ``SHARD#MEMBER``."""
+    """Return the ground truth of each scene as one line. The keys are ``SHARD#MEMBER``."""
     from skytext.demo.shards import TRUTH_NAME
 
     truth = {}

@@ -1,4 +1,4 @@
-"""``skytext doctor``: check this machine, and say how to install or repair missing parts."""
+"""``skytext doctor``: check this machine, and print how to correct the problems."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Finding:
 
     Attributes:
         name: name of the check.
-        ok: whether the check passed. None if the finding is only information.
-        found: what the check found.
-        advice: what the user can do if ``ok`` is False.
+        ok: true if the check passed. None if the finding is only information.
+        found: the result as text.
+        advice: what the user can do if the check failed.
     """
 
     name: str
@@ -50,7 +50,11 @@ def doctor(
     embedding_model: EmbeddingModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check devices, versions, memory, models and the store."""
+    """Check that this machine can run skytext.
+
+    The command checks Python, memory, disk space, packages, GPUs and models. With --table, it also
+    checks the table and its store.
+    """
     from skytext.cli.output import answers, print_json
 
     options = {"caption.model": model, "embed.model": embedding_model}

@@ -1,4 +1,4 @@
-"""``skytext embed-images``: add image vectors to a table that has caption vectors."""
+"""``skytext embed-images``: add image vectors to a table of described images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def embed_images(
         str | None,
         typer.Option(
             help="Hub name or folder of a CLIP-like model, e.g. "
-            "sentence-transformers/clip-ViT-B-32; default: the table's model."
+            "sentence-transformers/clip-ViT-B-32; default: the model of the table's image vectors."
         ),
     ] = None,
     revision: Annotated[
@@ -41,24 +41,25 @@ def embed_images(
         bool,
         typer.Option(
             "--replace",
-            help="If the table has image vectors by another model, embed all images again.",
+            help="If the table has image vectors that another model made, embed all images again.",
         ),
     ] = False,
     num_actors: Annotated[
         int | None, typer.Option(help="Number of copies of the model; default: 1.")
     ] = None,
     gpus_per_actor: Annotated[
-        float | None, typer.Option(help="Number of GPUs per copy; default: 0.")
+        float | None, typer.Option(help="Number of GPUs for one copy of the model; default: 0.")
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed the images of a table with a CLIP-like model, in a separate column.
+    """Embed the images of a table with a CLIP-like model.
 
-    The command reads every described image that has no image vector from its shard. Run it after
-    every captioning run: it skips images that already have an image vector.
+    The command processes described images that have no image vector yet. It reads each image from
+    its shard, and writes the vector to a separate column of the table. Run the command after every
+    captioning run.
     """
     options = {
         "image_embed.model": model,
@@ -84,7 +85,7 @@ def embed_images(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Show percentage, number of images and remaining time if stderr is a terminal."""
+    """Show a progress bar if stderr is a terminal."""
     from rich import progress as bars
 
     from skytext.cli.output import notes
@@ -126,7 +127,7 @@ def _show(plan: VectorPlan, summary: VectorSummary) -> None:
         lines.append(f"  failed: {count:,} × {key}, e.g. {summary.failure_samples[key]}")
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"{images} of an interrupted run committed without a new embedding")
+        lines.append(f"committed {images} from an interrupted run, without a new embedding")
     if summary.num_embedded or summary.num_adopted:
         table = shlex.quote(uri)
         lines.append(f'next: skytext search {table} "a river beside a town" --mode image')

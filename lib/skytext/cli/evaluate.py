@@ -1,4 +1,4 @@
-"""``skytext evaluate``: recall on published benchmarks and on your own queries."""
+"""``skytext evaluate``: measure the recall on published benchmarks and on your own queries."""
 
 from __future__ import annotations
 
@@ -77,11 +77,12 @@ def evaluate(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure recall@1/5/10 and mean recall, and compare them with published results.
+    """Measure recall@1, recall@5, recall@10 and mean recall. Compare them with published results.
 
-    The images of annotations and queries are identified by file name without folder. A benchmark
-    searches only its own images; --queries and --golden search all images. Without ranking options,
-    the command measures the paper's rule (dense, max) and the default rule of skytext search.
+    Annotations and queries name an image by its file name without the folder. With --annotations,
+    only the annotated images are searched. With --queries or --golden, all images of the table are
+    searched. Without ranking options, the command measures two rules: the rule of the TRSLLaVA
+    paper (mode dense, pooling max), and the default rule of skytext search.
     """
     if ties not in _TIES:
         raise CallError(f"--ties must be expected or sort (given: {ties!r})")

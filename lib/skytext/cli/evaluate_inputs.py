@@ -1,4 +1,4 @@
-"""Prepare the measurement from the options of ``skytext evaluate``."""
+"""Read the inputs of ``skytext evaluate``, and run the measurement."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _Value = TypeVar("_Value", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The options of ``skytext evaluate``. Each field is one option."""
+    """The options of ``skytext evaluate`` with their values."""
 
     descriptions: str | None
     version: int | None
@@ -72,7 +72,7 @@ class Call:
 
 
 def is_jsonl(descriptions: str | None) -> bool:
-    """Return whether the descriptions are in a JSONL file and not in a table."""
+    """Return true if ``descriptions`` names a JSONL file, and false if it names a table."""
     return descriptions is not None and descriptions.lower().endswith(_JSONL)
 
 
@@ -82,11 +82,14 @@ def make_rules(
     fusions: Sequence[str] | None,
     text_weights: Sequence[float] | None,
 ) -> list[Rule] | None:
-    """Return every combination of the ranking options, or None if no option is given.
+    """Return one rule for every combination of the ranking options.
 
-    The default mode is hybrid if a fusion or a weight is given, and dense otherwise. The default
-    pooling for dense is that of `PAPER_RULE`. The default pooling for hybrid is that of
-    `BEST_RULE`, the default rule of searches.
+    If no mode is given, the mode is hybrid if a fusion or a text weight is given, and dense
+    otherwise. Other missing options have the values of `PAPER_RULE`. In mode hybrid, they have the
+    values of `BEST_RULE`, which is the default rule of searches.
+
+    Returns:
+        The rules, or None if no ranking option is given.
 
     Raises:
         CallError: an option has an unknown value.
@@ -119,19 +122,19 @@ def make_setups(
     *,
     only_best: bool,
 ) -> tuple[Setup, ...]:
-    """Return every combination of the setup options.
+    """Return one setup for every combination of the options.
 
     Args:
-        rules: from `make_rules`.
-        granularities: parts of a variant that are embedded.
-        variants: maximum numbers of variants per image.
-        embedders: names of models that are measured in addition to the default model.
-        only_best: whether only one setup is allowed. If ``rules`` is None, this is the default rule
-            of searches.
+        rules: the result of `make_rules`.
+        granularities: the parts of a variant to embed. Each part is measured separately.
+        variants: maximum numbers of variants per image. Each number is measured separately.
+        embedders: names of embedding models to measure in addition to the default model.
+        only_best: true if only one setup is allowed. In this case, the rule is the default rule of
+            searches if ``rules`` is None.
 
     Raises:
-        CallError: an option has an unknown value, or ``only_best`` is set and there are several
-            setups.
+        CallError: an option has an unknown value, or there are several setups although
+            ``only_best`` is true.
     """
     usual = [BEST_RULE] if only_best else [setup.rule for setup in SETUPS]
     counts: Sequence[int | None] = variants or [None]
@@ -149,10 +152,11 @@ def make_setups(
 
 
 def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
-    """Evaluate the descriptions, or with ``--text-only`` the captions alone.
+    """Run the measurement. With ``--text-only``, it uses only captions and no descriptions.
 
     Returns:
-        The evaluation, and the result of the golden queries (None without ``--golden``).
+        The evaluation, and the result of the golden queries. The second value is None without
+        ``--golden``.
 
     Raises:
         CallError: a file, image or model is missing, invalid or ambiguous.
@@ -203,7 +207,10 @@ def _own_queries(call: Call, golden: Golden | None) -> tuple[Query, ...]:
 
 
 class _Models(dict[str | None, Embedders]):
-    """The embedding models by their name on the command line. Each is loaded at its first use."""
+    """The embedding models by the names in ``--embedder``. A model is loaded at its first use.
+
+    The key None means the default model.
+    """
 
     def __init__(self, call: Call) -> None:
         self._call = call

@@ -12,15 +12,15 @@ from skytext.cli.options import local_path
 Descriptions = Annotated[
     str | None,
     typer.Argument(
-        help="A table, or a .jsonl file of descriptions (as written by skytext export).",
+        help="A table, or a .jsonl file with descriptions. skytext export writes such files.",
         metavar="TABLE|FILE.jsonl",
     ),
 ]
 Annotations = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Captions of a benchmark: dataset_*.json, *_caps.txt (with *_filename.txt), "
-        ".json, .jsonl or .csv; may be repeated.",
+        help="A file with the captions of a benchmark: dataset_*.json, *_caps.txt (with "
+        "*_filename.txt), .json, .jsonl or .csv; may be repeated.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -28,15 +28,15 @@ Annotations = Annotated[
 Benchmark = Annotated[
     str | None,
     typer.Option(
-        help="Benchmark whose published results are printed: rsitmd, rsicd, ucm, sydney, nwpu or "
-        "none; default: derived from the name of the annotation file or its folder.",
+        help="Print the published results of this benchmark: rsitmd, rsicd, ucm, sydney, nwpu or "
+        "none. Default: derived from the annotation file, or from the names of its folders.",
         metavar="NAME",
     ),
 ]
 Queries = Annotated[
     Path | None,
     typer.Option(
-        help="Your own queries with the expected images: .csv, .json or .jsonl.",
+        help="A file with your own queries and the expected images: .csv, .json or .jsonl.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -44,7 +44,8 @@ Queries = Annotated[
 Golden = Annotated[
     Path | None,
     typer.Option(
-        help="Golden queries: .yaml, .json or .jsonl. If a query fails, the exit status is 1.",
+        help="A file with golden queries: .yaml, .json or .jsonl. If a query fails, the exit "
+        "status is 1.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -52,21 +53,28 @@ Golden = Annotated[
 AtLeast = Annotated[
     list[str] | None,
     typer.Option(
-        help="With --golden: minimum of R@1, R@5, R@10 or mean_recall in percent; may be repeated.",
+        help="With --golden: the minimum value of R@1, R@5, R@10 or mean_recall in percent, e.g. "
+        "R@10=90; may be repeated.",
         metavar="NAME=PERCENT",
     ),
 ]
 Split = Annotated[
-    str, typer.Option(help="Split to measure if the annotations have splits, or all.")
+    str,
+    typer.Option(
+        help="The split to measure, if the annotations have splits. all: measure all splits."
+    ),
 ]
 TextOnly = Annotated[
     bool,
-    typer.Option("--text-only", help="Search captions with captions, without a table."),
+    typer.Option(
+        "--text-only",
+        help="Without a table: use each caption as a query, and search the other captions.",
+    ),
 ]
 ModeOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Search mode: dense, text or hybrid. This option and the next ones, up to "
+        help="Search mode: dense, text or hybrid. This option and the following options, up to "
         "--embedder, may be repeated."
     ),
 ]
@@ -78,34 +86,38 @@ Pooling = Annotated[
 ]
 Fusion = Annotated[
     list[str] | None,
-    typer.Option(help="How hybrid combines dense and text scores: floor, z, minmax or rrf."),
+    typer.Option(help="How mode hybrid combines dense and text scores: floor, z, minmax or rrf."),
 ]
 TextWeight = Annotated[
     list[float] | None,
-    typer.Option(help="Weight of the text score in hybrid. The dense score has weight 1.", min=0),
+    typer.Option(
+        help="Weight of the text score in mode hybrid. The weight of the dense score is 1.", min=0
+    ),
 ]
 Granularity = Annotated[
     list[str] | None,
-    typer.Option(help="Part of a variant that is embedded: all, sentence, feature or paragraph."),
+    typer.Option(help="The part of a variant to embed: all, sentence, feature or paragraph."),
 ]
 Variants = Annotated[
     list[int] | None, typer.Option(help="Maximum number of variants per image.", min=1)
 ]
 Embedder = Annotated[
     list[str] | None,
-    typer.Option(help="Also measure this embedding model."),
+    typer.Option(help="Measure this embedding model in addition to the default model."),
 ]
 ImageVectors = Annotated[
     bool,
     typer.Option(
         "--image-vectors",
-        help="Also measure the image vectors (skytext embed-images), alone and combined with text.",
+        help="Also measure searches by image vectors (see skytext embed-images): by image vectors "
+        "alone, and by image vectors together with text.",
     ),
 ]
 Ties = Annotated[
     str,
     typer.Option(
-        help="Order of equal scores: expected (mean over all orders) or sort (numpy.argsort)."
+        help="How to rank images with equal scores. expected: use the mean over all possible "
+        "orders. sort: use the order of numpy.argsort."
     ),
 ]
 AllowMissing = Annotated[
@@ -113,7 +125,10 @@ AllowMissing = Annotated[
 ]
 VersionOption = Annotated[
     int | None,
-    typer.Option(help="A table version; default: the live version, or the latest if none is live."),
+    typer.Option(
+        help="A table version. Default: the live version, or the latest version if no version is "
+        "live."
+    ),
 ]
 Markdown = Annotated[
     Path | None,
@@ -122,7 +137,8 @@ Markdown = Annotated[
 Plots = Annotated[
     Path | None,
     typer.Option(
-        help="Write plots (PNG) of recall by k and by number of variants to this folder.",
+        help="Write two kinds of plots (PNG) to this folder: recall by k, and recall by the number "
+        "of variants.",
         metavar="FOLDER",
         parser=local_path,
     ),

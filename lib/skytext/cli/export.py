@@ -28,14 +28,15 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="rsrt-jsonl: one line per image, with its variants. webdataset: a tar file. "
-            "geojson: one feature per image. parquet: all columns.",
+            help="rsrt-jsonl: one JSON line per image, with all variants of its description. "
+            "webdataset: a tar file. geojson: one feature per image. parquet: all columns of the "
+            "table.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            help="File to write; - is stdout. A file is written completely or not at all.",
+            help="The file to write; - means stdout. A file is written completely or not at all.",
             metavar="FILE",
             parser=local_path,
         ),
@@ -50,7 +51,8 @@ def export(
     version: Annotated[
         int | None,
         typer.Option(
-            help="A table version; default: the live version, or the latest if none is live."
+            help="A table version. Default: the live version, or the latest version if no version "
+            "is live."
         ),
     ] = None,
     as_json: AsJson = False,

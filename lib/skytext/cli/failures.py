@@ -1,4 +1,4 @@
-"""``skytext failures`` and ``skytext retry-failed``: list failed images, and try them again."""
+"""``skytext failures`` lists failed images. ``skytext retry-failed`` tries failed images again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Samples = Annotated[
 
 
 def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> None:
-    """Count the failed images by stage and reason, and show samples."""
+    """Count the failed images for each stage and reason, and show sample images."""
     from skytext.cli.output import answers, one_line, plural, print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
@@ -50,16 +50,22 @@ def retry_failed(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Addresses of the images; default: the sources of earlier runs.", metavar="SOURCE…"
+            help="Folders, globs, .tar shards or s3:// addresses; default: the sources of earlier "
+            "runs.",
+            metavar="SOURCE…",
         ),
     ] = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option(min=1, help="Skip images that failed this number of times; default: 3."),
+        typer.Option(
+            min=1, help="Skip images that have already failed this number of times; default: 3."
+        ),
     ] = None,
     max_failure_rate: Annotated[
         float | None,
-        typer.Option(help="Stop the run if the share of failed images is larger; default: 0.5."),
+        typer.Option(
+            help="Maximum share of failed images. If more images fail, the run stops; default: 0.5."
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -67,9 +73,10 @@ def retry_failed(
     verify_all: VerifyAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try only the failed images again, with the settings of the last run.
+    """Try the failed images again, with the settings of the last run.
 
-    If an image succeeds, one commit replaces its failed row by an `ok` row.
+    Other images are not processed. If an image is described successfully, its row is replaced, and
+    the new row has the status `ok`.
     """
     options: dict[str, Any] = {
         "job.max_attempts": max_attempts,

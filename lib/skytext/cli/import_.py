@@ -1,4 +1,4 @@
-"""``skytext import``: import existing descriptions, without captioning."""
+"""``skytext import``: write existing descriptions to a table. No caption model is used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def import_(
     descriptions: Annotated[
         Path,
         typer.Argument(
-            help="Descriptions in the format of skytext export.",
+            help="A file with descriptions, in the format that skytext export writes.",
             metavar="FILE.jsonl",
             parser=local_path,
         ),
@@ -36,7 +36,9 @@ def import_(
     root: Annotated[
         str | None,
         typer.Option(
-            help="Folder or s3://…, gs://… or https://… prefix of the images.", metavar="URI"
+            help="The folder that contains the images, or the first part of their addresses: "
+            "s3://…, gs://… or https://….",
+            metavar="URI",
         ),
     ] = None,
     embedding_model: EmbeddingModel = None,
@@ -44,10 +46,10 @@ def import_(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed existing descriptions, and write them to a table.
+    """Embed existing descriptions, and write the descriptions and vectors to a table.
 
-    A new image gets a row. The row of a changed image is replaced. The row of an unchanged image is
-    kept.
+    A new row is written for each new image. If an image in the table has changed, its row is
+    replaced. If it has not changed, its row is kept.
     """
     resolved = make_config(config, settings, {"embed.model": embedding_model})
     from skytext.cli.output import answers, plural, print_json

@@ -28,7 +28,8 @@ def index(
     vector: Annotated[
         str | None,
         typer.Option(
-            help="Build a vector index: auto (if there are at least 10,000 rows), always or never."
+            help="When to build a vector index: auto, always or never. auto: only if the table has "
+            "at least 10,000 rows."
         ),
     ] = None,
     kind: Annotated[
@@ -42,26 +43,26 @@ def index(
         bool,
         typer.Option(
             "--refresh",
-            help="Only add new rows to existing indexes; rebuild an index only if necessary.",
+            help="Add new rows to the existing indexes. An index is rebuilt only if necessary.",
         ),
     ] = False,
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="Address of a Ray cluster that builds the vector index; default: RAY_ADDRESS, or "
-            "this process if RAY_ADDRESS is not set."
+            help="Address of a Ray cluster that builds the vector index. Default: the address in "
+            "RAY_ADDRESS. If RAY_ADDRESS is not set, this process builds the index."
         ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build or refresh a table's indexes: vector, full text, scalar.
+    """Build or refresh the indexes of a table: vector indexes, full-text index, scalar indexes.
 
-    Caption vectors and image vectors have separate vector indexes. The results of each vector index
-    are compared with those of exact search. If the recall is below index.min_recall, the index is
-    dropped and the command fails. If no version of the table is live, the command makes the new
-    version live.
+    There is one vector index for the description vectors and one for the image vectors. The command
+    measures the recall of each vector index: it compares results of the index with results of exact
+    search. If the recall is below the setting index.min_recall, the command drops the index and
+    fails. If no version of the table is live, the command makes the new version live.
     """
     from skytext.cli.output import answers, index_words, print_json
     from skytext.table.images_dataset import ImagesTable
@@ -79,8 +80,9 @@ def index(
         from skytext.run.index_on_ray import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
-    # Measure these scores first, and build the image index before the other indexes. build_indexes
-    # may promote the version, and the promoted version must contain the scores and all indexes.
+    # build_indexes can promote the version, and a promoted version must contain the chance scores
+    # and all indexes. So first measure the chance scores, then build the image index, and call
+    # build_indexes last.
     chance = _measure_chance(images, resolved, only_missing=refresh)
     if refresh:
         report = refresh_indexes(images, resolved.index, build_vector)
@@ -108,7 +110,7 @@ def index(
 
 
 def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:
-    """Measure the scores of unrelated queries; print a note if a model cannot be loaded."""
+    """Measure the best scores of unrelated queries. If a model cannot be loaded, print a note."""
     from skytext.cli.output import note
     from skytext.search.unrelated_questions import measure_chance
 

@@ -8,10 +8,10 @@ from skytext.cli.options import AsJson, Table
 
 
 def migrate(table: Table, as_json: AsJson = False) -> None:
-    """Migrate a table of an older format to the current format, without a model.
+    """Convert a table from an older table format to the current format.
 
-    Only the names of columns change, so a migration takes seconds for a table of any size. Earlier
-    versions of the table stay readable.
+    No model is needed. Only names of columns change, so the command takes seconds for a table of
+    any size. Earlier versions of the table are still readable.
     """
     from skytext.cli.output import answers, print_json
     from skytext.table.commits.migrate import migrate as migrate_table

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the configuration that these options give."""
+"""Options that several commands share, and functions that convert options to settings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def local_path(address: str | Path) -> Path:
-    """Parse the address of a local file or folder; a relative path stays relative.
+    """Parse the address of a local file or folder. A relative path stays relative.
 
     Raises:
-        AddressError: the text is the address of a bucket, or is not a valid address.
+        AddressError: the address is not valid, or it is the address of an object in a bucket.
     """
     text = str(address)
     location = parse_location(text)
@@ -38,14 +38,17 @@ Table = Annotated[
 ]
 TableOption = Annotated[
     str,
-    typer.Option("--table", help="The table: a folder, s3://… or gs://…; it need not exist yet."),
+    typer.Option(
+        "--table",
+        help="The table: a folder, s3://… or gs://…. The table does not need to exist yet.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="A YAML file of settings. To print an example, run: skytext config show",
+        help="A YAML file with settings. To print an example, run: skytext config show",
         metavar="FILE",
         parser=local_path,
     ),
@@ -61,7 +64,8 @@ Settings = Annotated[
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        help="Address of a Ray cluster; default: RAY_ADDRESS, or a local Ray if it is not set."
+        help="Address of a Ray cluster. Default: the address in RAY_ADDRESS. If RAY_ADDRESS is not "
+        "set, the command starts Ray on this machine."
     ),
 ]
 EmbeddingModel = Annotated[
@@ -79,8 +83,8 @@ def with_options_of(
 
     Args:
         other: another command.
-        without: names of the parameters of ``other`` that are not added.
-        only: names of the parameters of ``other`` that are added. None means all.
+        without: names of the parameters of ``other`` that must not be added.
+        only: names of the parameters of ``other`` to add. None means all parameters.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -90,7 +94,7 @@ def with_options_of(
         theirs = inspect.signature(other, eval_str=True).parameters.values()
         wanted = [p for p in theirs if only is None or p.name in only]
         every = [*(p for p in wanted if p.name not in taken), *own]
-        # typer reads the signature, and then the annotations.
+        # Set both attributes, because typer reads the signature and the annotations.
         command.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
         return command
@@ -104,10 +108,11 @@ def make_config(
     options: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Merge the settings of all sources.
+    """Merge the settings from several sources.
 
-    A later source overrides an earlier source, in this order: the defaults, ``base``, the file at
-    ``path``, ``settings`` (``--set``), ``options`` (the command's own options).
+    The sources are: the defaults, ``base``, the file ``path``, ``settings`` (the values of
+    ``--set``), and ``options`` (the other options of the command). If several sources contain a
+    setting, the value from the last of these sources is used.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -122,11 +127,11 @@ def make_config(
 def parse_settings(
     settings: list[str], option: str = "--set", example: str = "caption.temperature=0.5"
 ) -> dict[str, Any]:
-    """Parse ``NAME=VALUE`` pairs. Values are parsed as YAML: numbers, booleans, lists, strings.
+    """Parse ``NAME=VALUE`` pairs. Each value is parsed as YAML.
 
     Args:
         settings: the pairs.
-        option: name of the option that the pairs come from, for error messages.
+        option: name of the command-line option with these pairs, for error messages.
         example: an example of a pair, for error messages.
 
     Raises:
@@ -147,9 +152,10 @@ def parse_settings(
 
 
 def bands_of(table: str) -> dict[str, Any]:
-    """Return the setting of the bands that a table's last run described, or an empty mapping.
+    """Return the setting that selects the image bands, as it was in the table's last run.
 
-    Commands that read images use the result as ``base`` of `make_config`.
+    The result is empty if no run set the bands. Commands that read images pass the result to
+    `make_config` as ``base``.
     """
     from skytext.table.location import TableLocation
     from skytext.table.runs_dataset import caption_bands

@@ -1,4 +1,4 @@
-"""Report errors of the operating system in one line, with the right exit status."""
+"""Convert errors of the operating system to skytext errors. The command prints them in one line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from skytext.errors import CallError, JobError, SkytextError, disk_failure
 
 
 def as_skytext_error(error: OSError, table: str | None) -> SkytextError:
-    """Convert an unexpected OSError to an error for the caller.
+    """Convert an unexpected OSError to a skytext error.
 
     Args:
         error: the error that ended the command.
-        table: the address of the command's table. If a disk is full, the message names the table,
-            because Lance's errors contain no path.
+        table: the address of the table that is named on the command line, or None. Errors from
+            Lance contain no path. So if a disk is full, the error message contains this address.
     """
     if isinstance(error, FileNotFoundError) and _is_cwd_gone():
         return CallError(
@@ -22,7 +22,7 @@ def as_skytext_error(error: OSError, table: str | None) -> SkytextError:
             "command again"
         )
     temporary = os.environ.get("TMPDIR", "/tmp")
-    # Lance's errors have no errno.
+    # An error from Lance has no errno.
     written = "stdout" if error.errno is not None else table or "the table"
     disk = disk_failure(error, f"{written} or the temporary folder {temporary}")
     if disk is not None:
@@ -41,7 +41,7 @@ def _is_cwd_gone() -> bool:
 
 
 def drop_stdout() -> None:
-    """Discard the buffered output if stdout is broken, so that it causes no error at exit."""
+    """Discard the buffered output if stdout is broken. Otherwise Python prints an error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

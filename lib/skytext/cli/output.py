@@ -1,4 +1,4 @@
-"""Output of the commands: notes, tables and progress for people, one JSON object for programs."""
+"""Functions that print the output of commands: notes, results, progress and JSON objects."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ _CONTROLS_OF_LINES = {code: shown for code, shown in _CONTROLS.items() if chr(co
 
 
 class _Console(Console):
-    """A console that writes commands as the user can type them, and escapes control characters."""
+    """A console that escapes control characters.
+
+    In commands, it writes the name of the program as the user can type it (see `as_typed`).
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        if self.width < 1:  # Some shells without a terminal set COLUMNS=0, and no text would fit.
+        if self.width < 1:  # Without a terminal, some shells set COLUMNS=0. Then no text would fit.
             self.width = _COLUMNS
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -49,14 +52,14 @@ def _typed(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text with its control characters as ``\\xNN``, so that it fits in one line."""
+    """Replace each control character by ``\\xNN``, so that the text has only one line."""
     return text.translate(_CONTROLS)
 
 
 notes = _Console(stderr=True, highlight=False)
 """The console for notes, warnings and progress (stderr)."""
 answers = _Console(highlight=False)
-"""The console for results that people read (stdout)."""
+"""The console for results in readable form (stdout)."""
 
 
 def print_json(value: Any) -> None:
@@ -71,7 +74,7 @@ def note(text: str) -> None:
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """A column with the remaining time, followed by the word "left" if the total is known."""
+    """A column with the remaining time. If the total is known, the word "left" follows the time."""
 
     def render(self, task: Task) -> Text:
         shown = super().render(task)
@@ -79,7 +82,7 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class JobBar:
-    """A progress bar of a captioning run, with the rate, the remaining time and some descriptions.
+    """A progress bar for a captioning run. It also prints some of the descriptions.
 
     On a terminal, the bar is one line that is updated. Without a terminal, nothing is shown.
     """
@@ -98,7 +101,8 @@ class JobBar:
             transient=True,
             disable=not notes.is_terminal,
         )
-        # Progress is measured in bytes of shards, because the number of images is unknown.
+        # The bar shows how many bytes of the shards are processed, because the total number of
+        # images is not known.
         self._task = self._bar.add_task("starting the engine", total=None, images=0, rate="")
         self._num_images = 0
         self._run: JobProgress | None = None
@@ -117,14 +121,17 @@ class JobBar:
         return self._bar.get_renderable()
 
     def on_described(self, num_images: int) -> None:
-        """Show the number of described images, with those of unfinished units; thread-safe."""
+        """Show the number of described images. It includes images in units that are not finished.
+
+        This method is thread-safe.
+        """
         if num_images > self._num_images:
             self._num_images = num_images
             self._bar.update(self._task, description="captioning", images=num_images)
 
     def on_progress(self, progress: JobProgress) -> None:
         """Show the progress of a run after a unit is finished."""
-        if progress is not self._run:  # The first unit of a run. One reindex has several runs.
+        if progress is not self._run:  # A new run has started. One reindex has several runs.
             self._num_images = 0 if self._run else self._num_images
             self._run = progress
         self._num_images = max(self._num_images, progress.num_ok + progress.num_failed)
@@ -142,17 +149,18 @@ class JobBar:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return ``1 image``, ``2 images``, ``1,000 images``."""
+    """Return the count with the noun: ``1 image``, ``2 images``, ``1,000 images``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def ignored_words(ignored: Mapping[str, int]) -> str:
-    """Return ``ignored: 12 hidden files, 3 links, 40 other files (csv 30, md 10)``.
+    """Return a text such as ``ignored: 12 hidden files, 3 links, 40 other files (csv 30, md 10)``.
 
     Args:
-        ignored: number of ignored files by kind (see `skytext.archive.ignored`); not empty.
+        ignored: number of ignored files of each kind (see `skytext.archive.ignored`). The mapping
+            must not be empty.
     """
-    # Imported here, because the libraries of the archive are slow to load.
+    # Do not import this at the start of the module, because the import is slow.
     from skytext.archive.ignored import HIDDEN, LINK, OTHER, SIDECAR, SPECIAL
 
     nouns = {
@@ -175,7 +183,7 @@ def index_words(kind: str, facts: Mapping[str, Any]) -> str:
     """Return a readable description of a vector index.
 
     Args:
-        kind: Lance's name of the index type.
+        kind: the name of the index type in Lance.
         facts: a mapping with the keys ``num_partitions``, ``recall_at_10``, ``nprobes`` and
             ``search_effort``.
     """

@@ -1,4 +1,4 @@
-"""``skytext plan``: preview the work and the cost of a run."""
+"""``skytext plan``: show what a run would do, and estimate its time and cost."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _WORDS = {
     "new": "new: would be described",
-    "changed": "changed: would be described again, and their row replaced",
-    "unsure": "in a changed shard: decided when the shard is read",
+    "changed": "changed: would be described again, and the rows would be replaced",
+    "unsure": "in a changed shard: the run decides when it reads the shard",
     "stale": "described with other settings: kept, unless --stale captions is given",
     "failed": "failed in an earlier run: only skytext retry-failed and reindex try them again",
     "done": "done",
@@ -55,17 +55,19 @@ def plan(
     list_images: Annotated[
         bool,
         typer.Option(
-            "--list", help="First print a line for each image: the action, a tab, the address."
+            "--list",
+            help="First print one line for each image. The line contains the action, a tab, and "
+            "the address of the image.",
         ),
     ] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what `skytext caption` would do with every image, without changing anything.
+    """Show what `skytext caption` would do with the images. Nothing is changed.
 
-    The command reads only the headers of new or changed shards. It estimates time and cost from
-    earlier runs of the same model.
+    The command reads only the headers of new and changed shards. It estimates the time and the cost
+    from the speed of earlier runs with the same model.
     """
     from skytext.cli.output import print_json
 
@@ -115,18 +117,18 @@ def _show(found: Preview, num_engines: int) -> None:
         with_shards = f" ({shards} missing completely)" if found.num_shards_gone else ""
         lines.append(
             f"  {found.num_gone:>12,}  no longer in the archive{with_shards}: their rows are kept "
-            "(skytext reindex withdraws them)"
+            "(skytext reindex withdraws these rows)"
         )
     if found.num_unread:
         shards = plural(found.num_unread, "shard")
         lines.append(
-            f"  {shards} not counted, because the store did not deliver them: {found.unread[0]}"
+            f"  {shards} not counted, because the store did not return the data: {found.unread[0]}"
         )
     for kind, number in found.num_to_embed.items():
         lines.append(f"  {number:>12,}  {EMBEDDED[kind]} would be embedded again")
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
-        lines.append(f"{units} staged by an interrupted run would be committed first")
+        lines.append(f"{units} from an interrupted run would be committed first")
     to_embed = any(found.num_to_embed.values())
     if not found.num_shards_to_read and not found.num_staged_units and not to_embed:
         lines.append("nothing to do: a run would not read any shard")
@@ -145,7 +147,7 @@ def _show(found: Preview, num_engines: int) -> None:
             f"{found.old_version_bytes / 1e6:,.1f} MB in files that only old versions need. To "
             "remove unused versions, run: skytext clean TABLE"
         )
-    lines.append(f"concurrently, if the cluster has room: {found.pools.describe()}")
+    lines.append(f"at the same time, if the cluster is large enough: {found.pools.describe()}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 

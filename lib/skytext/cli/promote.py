@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from skytext.table.versions.promote_rollback import Promotion
 
 _NUM_SHOWN = 5
-Why = Annotated[str, typer.Option(help="Reason, stored in the history of promotions.")]
+Why = Annotated[str, typer.Option(help="The reason. It is stored in the history of promotions.")]
 Canary = Annotated[
     float | None,
     typer.Option(
-        help="Share of the services' searches that use the version first; at most 0.5.",
+        help="First use the version only for this share of the searches in services; at most 0.5.",
         metavar="SHARE",
     ),
 ]
 CanaryMinutes = Annotated[
     float | None,
     typer.Option(
-        help="Minutes after which the canary becomes live if it is not worse; default: 30."
+        help="Length of the canary test in minutes. If the version is not worse than the live "
+        "version, it then becomes live; default: 30."
     ),
 ]
 
@@ -34,18 +35,20 @@ def promote(
     table: Table,
     version: Annotated[
         int | None,
-        typer.Argument(help="A table version; default: the latest.", metavar="VERSION", min=1),
+        typer.Argument(
+            help="A table version; default: the latest version.", metavar="VERSION", min=1
+        ),
     ] = None,
     canary: Canary = None,
     canary_minutes: CanaryMinutes = None,
     why: Why = "promote by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version live: searches use it, and services use it within seconds.
+    """Make a version live. New searches use the live version, and services use it within seconds.
 
-    With --canary, services first use the version for a share of the searches. They compare its
-    errors and response times with those of the live version. If the version is worse, services stop
-    the canary. Otherwise they make the version live.
+    With --canary, services first use the version for a share of the searches. They compare the
+    error rate and the response times of the version with those of the live version. If the version
+    is worse, the services stop using it. Otherwise they make it live.
     """
     from skytext.table.location import TableLocation
     from skytext.table.versions.promote_rollback import promote as promote_version
@@ -63,9 +66,9 @@ def promote(
 
 
 def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = False) -> None:
-    """Make the previous live version live again. Each further call goes one version back.
+    """Make the previous live version live again. If you repeat the command, it goes further back.
 
-    If a canary is running, the call only stops the canary, and the live version does not change.
+    If a canary is running, the command only stops the canary. The live version does not change.
     """
     from skytext.table.location import TableLocation
     from skytext.table.versions.promote_rollback import rollback as roll_back
@@ -74,11 +77,11 @@ def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = Fals
 
 
 def canary_lines(table: str, now: Promotion) -> Iterator[str]:
-    """Yield a canary's state and counts as lines for users.
+    """Yield lines that describe a running canary and the searches that it has served.
 
     Args:
         table: address of the table.
-        now: the last record of the history of promotions.
+        now: the last record in the history of promotions. If it has no canary, nothing is yielded.
     """
     from skytext.table.location import TableLocation
     from skytext.table.versions.canary import all_searches
@@ -92,8 +95,9 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
     yield f"  live version  {found.live.described}"
     if now.canary.is_overdue:
         yield (
-            "  the time of the canary has passed, and no service has ended it. The next skytext "
-            f"reindex makes it live. To make it live now, run: skytext promote {quoted} {version}"
+            "  the time of the canary is over, but no service has ended the canary. The next "
+            f"skytext reindex makes version {version} live. To make it live now, run: skytext "
+            f"promote {quoted} {version}"
         )
 
 

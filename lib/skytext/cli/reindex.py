@@ -30,15 +30,17 @@ def reindex(
     *,
     max_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after describing or embedding this number of images."),
+        typer.Option(min=1, help="Stop when this number of images has been described or embedded."),
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option(help="Start no further image after this number of hours.")
+        float | None,
+        typer.Option(help="After this number of hours, do not start to process more images."),
     ] = None,
     report: Annotated[
         str | None,
         typer.Option(
-            help="Folder or bucket address for reports; default: reports in the table's folder.",
+            help="Folder or bucket address for reports. Default: the folder reports in the table's "
+            "folder.",
             metavar="DIR",
         ),
     ] = None,
@@ -47,18 +49,19 @@ def reindex(
         typer.Option(
             min=0,
             max=1,
-            help="Fail if a larger share of an archive's images is missing; default: 0.05.",
+            help="Maximum share of an archive's images that may be missing. If more images are "
+            "missing, the command fails; default: 0.05.",
         ),
     ] = None,
     canary: Canary = None,
     canary_minutes: CanaryMinutes = None,
     **options: Any,
 ) -> None:
-    """Update the table to match its archive and settings; run it every night.
+    """Update a table after its archive or its settings have changed. Run this command every night.
 
-    The command describes new and changed images, and tries failed images again. It replaces
-    captions and vectors that other settings made, and withdraws images that are missing from the
-    archive. It refreshes the indexes, checks and promotes the new version, and removes old
+    The command describes new and changed images. It tries failed images again. It replaces captions
+    and vectors that were made with other settings. It withdraws images that are missing from the
+    archive. Then it refreshes the indexes, checks the new version, makes it live, and removes old
     versions. If a check fails, the live version does not change, and the exit status is 1.
     """
     from skytext.cli.output import JobBar, answers, note, print_json
@@ -102,10 +105,11 @@ def reindex(
 
 
 def _check_model(plan: CaptionPlan) -> None:
-    """Check that a call without a model does not describe all images again with the default.
+    """Check that the default model does not replace the model of an existing table.
 
     Raises:
-        ConfigError: no model was named, and other models than the default described the images.
+        ConfigError: no model is named, and the images were described by other models than the
+            default model.
     """
     from skytext.table.images_dataset import ImagesTable
 
@@ -115,8 +119,8 @@ def _check_model(plan: CaptionPlan) -> None:
     models = table.caption_models()
     if models and plan.caption_model.name not in models:
         raise ConfigError(
-            f"{plan.location.uri} was described by {', '.join(models)}, and no model was named: "
-            f"name the model to use, e.g. --model {models[0]}"
+            f"the images in {plan.location.uri} were described by {', '.join(models)}, but no "
+            f"model is named: name the model to use, e.g. --model {models[0]}"
         )
 
 
@@ -125,15 +129,15 @@ def _comparison_lines(kind: str, found: Comparison | None, why_not: str) -> Iter
         yield why_not
     if found is None:
         return
-    refused = f", {found.num_refused:,} more refused by both" if found.num_refused else ""
+    refused = f"; both versions refused {found.num_refused:,} more" if found.num_refused else ""
     yield (
         f"{found.num_queries:,} {kind} queries: overlap@10 with version {found.live_version} "
         f"{found.overlap_at_10:.2f}{refused}"
     )
     for change in found.changes:
         yield (
-            f"  {change.overlap_at_10:.2f}  {change.query}: {len(change.lost)} of the first ten "
-            f"lost, {len(change.gained)} new"
+            f"  {change.overlap_at_10:.2f}  {change.query}: in the first ten hits, "
+            f"{len(change.lost)} are lost and {len(change.gained)} are new"
         )
 
 
@@ -151,7 +155,7 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
             f"{run.num_newly_failed:,} failed"
         )
     if summary.num_withdrawn:
-        yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: no longer in the archive"
+        yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: not in the archive any longer"
     for check in summary.gate:
         yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
     yield from _comparison_lines("golden", summary.comparison, summary.not_compared)
@@ -174,4 +178,4 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
     if summary.report:
         yield f"report: {summary.report}"
     if summary.is_partial:
-        yield "the limit of this call is reached: the next call continues"
+        yield "a limit (max_images or max_hours) is reached: run the same command again to continue"

@@ -8,9 +8,9 @@ from skytext.cli.options import AsJson, Table
 
 
 def repair(table: Table, as_json: AsJson = False) -> None:
-    """Remove duplicate rows of images. A run that finds duplicate rows prints this command.
+    """Remove duplicate rows of images. If a run finds duplicate rows, it tells you to run this.
 
-    If an image has several rows, the newest `ok` row is kept.
+    If an image has several rows, the newest row with the status `ok` is kept.
     """
     from skytext.cli.output import answers, plural, print_json
     from skytext.table.commits.remove_double_rows import remove_double_rows

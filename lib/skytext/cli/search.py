@@ -86,7 +86,7 @@ def search(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the images that match the words or an image best."""
+    """Find the images that best match a text or an image."""
     options = dict(locals())
     from skytext.search.options import request_fields
     from skytext.search.request import IMAGE_MODES, SearchRequest
@@ -98,8 +98,8 @@ def search(
     _check_version(version, more_tables)
     options["intersects"] = read_polygon(polygon)
     asked = request_fields(options)
-    # Check the request before a model is loaded. The description of a query image does not exist
-    # yet, so the check uses a placeholder.
+    # Check the request before a model is loaded. A query image is not described yet, so use a
+    # placeholder as its description.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings, base)
     tables = [table, *(more_tables or ())]
@@ -107,10 +107,10 @@ def search(
 
 
 def read_polygon(polygon: str | None) -> dict[str, Any] | None:
-    """Return the geometry of the option ``--polygon``, or None without the option.
+    """Return the geometry from the option ``--polygon``, or None if the option is not given.
 
     Raises:
-        ConfigError: the value is not a geometry that filters accept.
+        ConfigError: the value is not a geometry, or filters do not support this kind of geometry.
     """
     from skytext.geo.shapes import read_geometry
 
@@ -127,8 +127,8 @@ def _check_mode(mode: str | None) -> None:
 def _check_version(version: int | None, more_tables: list[str] | None) -> None:
     if version is not None and more_tables:
         raise ConfigError(
-            "--version needs a single table. Several tables are searched at their live versions, "
-            "or with --cursor at the versions of the cursor"
+            "--version needs a single table. If you search several tables, skytext searches their "
+            "live versions. If you give --cursor, it searches the versions stored in the cursor"
         )
 
 
@@ -148,7 +148,7 @@ def _search(
     if described_by is not None:
         from skytext.models.describe_query_image import read_image
 
-        # Read the image before a table is opened, so that errors in the image are reported first.
+        # Read the image before a table is opened, so that an invalid image is reported first.
         pixels = read_image(described_by[0], config.images)
     versions: tuple[int | None, ...] = (version,) * len(tables)
     if "cursor" in asked and version is None:
@@ -192,7 +192,7 @@ def _show(result: SearchResult, as_json: bool) -> None:
 
 
 def _made_by(table: ImagesTable) -> dict[str, Any]:
-    """Return the caption settings of a table's images, without settings that are not stored."""
+    """Return the settings with which a table's images were described, if the table stores them."""
     from skytext.models.checkpoints import is_local_model
 
     row = table.some_row(_MODEL_COLUMNS)
@@ -205,7 +205,10 @@ def _made_by(table: ImagesTable) -> dict[str, Any]:
 
 
 def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[str, ...]:
-    """Describe an image with the settings of ``config``; print a note if the table has others."""
+    """Describe an image with the settings in ``config``.
+
+    If the images in the table were described with other settings, print a note.
+    """
     from skytext.cli.output import note
     from skytext.models.describe_query_image import describe_image, document_texts, fingerprint_of
 
@@ -221,7 +224,7 @@ def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[s
 
 
 def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:
-    """Return readable lines for hits, best hit first. Without hits, return ``[nothing]``."""
+    """Return readable lines for the hits. If there are no hits, return the line ``nothing``."""
     from skytext.cli.output import one_line
 
     lines = []

@@ -16,8 +16,8 @@ MoreTables = Annotated[
     list[str] | None,
     typer.Option(
         "--table",
-        help="A further table, searched together with TABLE; may be repeated. All tables must have "
-        "the same embedding model.",
+        help="Search this table together with TABLE; may be repeated. All tables must have the "
+        "same embedding model.",
         metavar="TABLE",
     ),
 ]
@@ -25,10 +25,10 @@ NumHits = Annotated[int, typer.Option("-k", help="Number of hits, 1 to 1000.")]
 ModeOption = Annotated[
     str | None,
     typer.Option(
-        help="How to compare images with the query. dense: by the vectors of the descriptions; "
-        "text: by the words of the descriptions; hybrid: by dense and text; image: by the vectors "
-        "of the images (skytext embed-images); image+dense: by image and dense. Default: the "
-        "setting search.mode."
+        help="How to compare images with the query. dense: compare the vectors of descriptions. "
+        "text: compare the words of descriptions. hybrid: combine dense and text. image: compare "
+        "image vectors (see skytext embed-images). image+dense: combine image and dense. Default: "
+        "the setting search.mode."
     ),
 ]
 Also = Annotated[
@@ -38,13 +38,15 @@ Also = Annotated[
 Like = Annotated[
     list[str] | None,
     typer.Option(
-        help="Find images like this image of the table; may be repeated.", metavar="IMAGE_ID"
+        help="Find images that are similar to this image in the table; may be repeated.",
+        metavar="IMAGE_ID",
     ),
 ]
 ImageFile = Annotated[
     Path | None,
     typer.Option(
-        help="Find images like this image file. The model of the table describes the file first.",
+        help="Find images that are similar to this image file. First, the caption model of the "
+        "table describes the file.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -52,8 +54,8 @@ ImageFile = Annotated[
 Combine = Annotated[
     str | None,
     typer.Option(
-        help="How to combine several queries: max (an image fits one of them) or mean (an image "
-        "fits all of them)."
+        help="How to combine several queries. max: find images that fit at least one query. mean: "
+        "find images that fit all queries."
     ),
 ]
 Positive = Annotated[
@@ -75,12 +77,13 @@ NegativeImage = Annotated[
 Cursor = Annotated[
     str | None,
     typer.Option(
-        help="Show the next page of a search: next_cursor from the result of that search."
+        help="Show the next page of hits. The value is next_cursor from the result of the previous "
+        "page."
     ),
 ]
 MinScore = Annotated[
     float | None,
-    typer.Option(help="Minimum score of a hit: a cosine, -1 to 1.", metavar="SCORE"),
+    typer.Option(help="Minimum score of a hit. The score is a cosine, -1 to 1.", metavar="SCORE"),
 ]
 GroupDuplicates = Annotated[
     bool, typer.Option("--group-duplicates", help="Show near-duplicates as one hit.")
@@ -88,8 +91,8 @@ GroupDuplicates = Annotated[
 VersionOption = Annotated[
     int | None,
     typer.Option(
-        help="A table version; default: the version of the cursor, or the live version, or the "
-        "latest if none is live."
+        help="A table version. Default: the version that is stored in --cursor. Without --cursor, "
+        "the live version, or the latest version if no version is live."
     ),
 ]
 WhereOption = Annotated[
@@ -109,7 +112,8 @@ BoxOption = Annotated[
 Polygon = Annotated[
     str | None,
     typer.Option(
-        help="Only images that intersect this geometry: GeoJSON, WKT, or a file with one of them.",
+        help="Only images that intersect this geometry. The value is GeoJSON, WKT, or a file that "
+        "contains GeoJSON or WKT.",
         metavar="FILE|GEOJSON|WKT",
     ),
 ]

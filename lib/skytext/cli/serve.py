@@ -1,4 +1,4 @@
-"""``skytext serve``: run the API and the search page; ``skytext keys``: manage API keys."""
+"""``skytext serve`` runs the API and the search page. ``skytext keys`` manages API keys."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def serve(
     tables: Annotated[
         list[str],
         typer.Argument(
-            help="The tables, which are searched together: folders, s3://… or gs://…. The API keys "
-            "are those of the first table.",
+            help="The tables: folders, s3://… or gs://…. They are searched together. The service "
+            "uses the API keys that are stored in the first table.",
             metavar="TABLE...",
         ),
     ],
@@ -36,20 +36,24 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     version: Annotated[
         int | None,
-        typer.Option(help="Serve this version and ignore promotions; for a single table."),
+        typer.Option(
+            help="Always serve this version, even if another version is promoted. This option is "
+            "possible only with a single table."
+        ),
     ] = None,
     archive_root: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder or address prefix of images that the page may show; may be repeated."
+            help="Folder or address prefix. The search page may show images below it; may be "
+            "repeated."
         ),
     ] = None,
     keys: Annotated[
         bool | None,
         typer.Option(
             "--keys/--no-keys",
-            help="Require an API key; default: required if the first table has a key or --host is "
-            "not local.",
+            help="Whether to require an API key. Default: a key is required if the first table has "
+            "a key, or if --host is not local.",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -80,11 +84,15 @@ def add(
     table: Table,
     name: _KeyName,
     right: Annotated[
-        str, typer.Option(help="search, or admin (also promote, roll back and read metrics).")
+        str,
+        typer.Option(
+            help="search: the key allows searches. admin: the key also allows you to promote "
+            "versions, roll back and read metrics."
+        ),
     ] = "search",
     as_json: AsJson = False,
 ) -> None:
-    """Create a key and print it. Only the hash is stored, so it cannot be printed again."""
+    """Create a key and print it. Only a hash is stored, so the key cannot be printed again."""
     from skytext.cli.output import note, print_json
     from skytext.errors import CallError
     from skytext.service.access.api_keys import KeyStore, Right
@@ -102,7 +110,7 @@ def add(
 
 @keys_app.command("list")
 def list_keys(table: Table, as_json: AsJson = False) -> None:
-    """List the names and rights of the keys."""
+    """List the names and rights of all keys."""
     from skytext.cli.output import answers, print_json
     from skytext.service.access.api_keys import KeyStore
     from skytext.table.location import TableLocation

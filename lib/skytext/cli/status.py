@@ -20,12 +20,13 @@ def status(
         bool,
         typer.Option(
             "--fields",
-            help="Show the fields that filters can use (columns and metadata), with values.",
+            help="Show the columns and metadata fields that filters can use, and examples of their "
+            "values.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show rows, failures by reason, versions, the live version, index state, and latest runs."""
+    """Show the state of a table: rows, failures, versions, indexes and the latest runs."""
     from skytext.cli.output import answers, print_json
 
     if fields:
@@ -59,7 +60,7 @@ def status(
     if images is not None:
         lines.append(
             f"image vectors: {images['model']}, {images['dim']} numbers; "
-            f"{images['num_without']:,} of the ok rows have none"
+            f"ok rows without an image vector: {images['num_without']:,}"
         )
         line = _index_line(report["num_unindexed_image_rows"], report["image_vector_index"])
         lines.append(f"image vector index: {line}")
@@ -95,7 +96,10 @@ def _index_line(num_unindexed: int | None, facts: dict[str, Any] | None) -> str:
     if num_unindexed is None:
         return "none, searches are exact"
     if facts is None:
-        return "not measured, so searches are exact (to rebuild the index: skytext index)"
+        return (
+            "its recall is not measured, so searches are exact. To rebuild the index, run: skytext "
+            "index"
+        )
     return f"{index_words(facts['kind'], facts)}; {num_unindexed:,} rows not covered yet"
 
 
@@ -105,13 +109,14 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
     for column in report["vector_columns"]:
         name, model = column["name"], column["model"]
         if column["role"] == Role.PENDING:
-            yield f"  pending, not yet searched: {name} by {model}"
+            yield f"  pending column, not searched yet: {name}, made by {model}"
         if column["role"] == Role.RETIRED:
-            yield f"  kept for a roll-back: {name} by {model}"
+            yield f"  column kept for a rollback: {name}, made by {model}"
     if report["format_version"] < FORMAT_VERSION:
         yield (
-            f"table format {report['format_version']}, but runs need format {FORMAT_VERSION}: run: "
-            f"skytext migrate {shlex.quote(report['table'])}"
+            f"the table has format {report['format_version']}, but runs need format "
+            f"{FORMAT_VERSION}. To migrate the table, run: skytext migrate "
+            f"{shlex.quote(report['table'])}"
         )
 
 
@@ -136,11 +141,11 @@ def _field_lines(report: dict[str, Any]) -> Iterator[str]:
         line = f"{field['name']:{width}}  {field['kind']:7}  {field['num_images']:>9,}"
         yield f"{line}  {_values_of(field)}".rstrip()
     if catalogue["is_cut"]:
-        yield "the metadata has further fields"
+        yield "the metadata has more fields, which are not in this list"
 
 
 def _values_of(field: dict[str, Any]) -> str:
-    """Return the range of a field, and its most frequent values."""
+    """Return the range of a field, and the most frequent values of the field."""
     parts = []
     if field["minimum"] is not None:
         parts.append(f"{_short(field['minimum'])} to {_short(field['maximum'])}")
@@ -162,7 +167,7 @@ def fields_report(table: str) -> dict[str, Any]:
     """Return the object for ``status --fields --json``.
 
     Raises:
-        TableError: there is no such table.
+        TableError: the table does not exist.
     """
     from skytext.table.field_catalogue import Coverage, read_catalogue
     from skytext.table.images_dataset import ImagesTable
@@ -185,7 +190,7 @@ def table_report(table: str) -> dict[str, Any]:
     """Return the object for ``status --json``.
 
     Raises:
-        TableError: there is no such table.
+        TableError: the table does not exist.
     """
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.index_facts import IMAGE_VECTOR_INDEX, read_facts

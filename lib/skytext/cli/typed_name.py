@@ -1,7 +1,8 @@
-"""Write commands in messages as the user can type them.
+"""Change commands in messages so that the user can type them.
 
-Messages contain ``skytext COMMAND``. After ``make demo``, the program is ``.venv/bin/skytext``, and
-this folder is not on the shell's PATH.
+Messages contain commands such as ``skytext index``. If skytext was installed with ``make demo``,
+the program is ``.venv/bin/skytext``, and the folder ``.venv/bin`` is not on the shell's PATH. In
+this case, the user must type ``.venv/bin/skytext index``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")
 
 
 def as_typed(text: str) -> str:
-    """Replace ``skytext`` in the commands of a message by the name that started this process."""
+    """Replace ``skytext`` in the commands of a message by the path that started this process."""
     name = _name(sys.argv[0])
     return text if name == "skytext" else _NAMED.sub(lambda _: name, text)
 

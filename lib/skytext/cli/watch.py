@@ -1,4 +1,4 @@
-"""``skytext watch``: standing queries. Each ``reindex`` reports the new images that match them."""
+"""``skytext watch``: standing queries. Each ``reindex`` reports new images that match a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from skytext.filters.conditions import Condition
 
 app = typer.Typer(
-    help="Standing queries: add, list, remove. Each reindex reports new images that match.",
+    help="Add, list and remove standing queries. Each reindex reports new images that match a "
+    "standing query.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -38,18 +39,19 @@ def add(
     min_score: Annotated[
         float,
         typer.Option(
-            help="Minimum score of an image: a cosine, -1 to 1, as shown by skytext search.",
+            help="Minimum score of an image. It is a cosine, -1 to 1. skytext search shows such "
+            "scores.",
             metavar="SCORE",
         ),
     ],
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Add a standing query. Each reindex from now on reports the new images that match the query.
+    """Add a standing query. Each later reindex reports the new images that match the query.
 
-    An image is new if no search can find it at the time of this call, or if its bytes have changed
-    at the time of the reindex. Each image is reported once: when the first version in which it
-    matches becomes live.
+    An image is new if no search can find it when you run this command, or if its bytes change
+    later. Each image is reported once. It is reported when the first version in which it matches
+    the query becomes live.
     """
     from skytext.cli.output import answers, note, print_json
     from skytext.search.options import request_fields
@@ -72,7 +74,7 @@ def add(
 
 @app.command("list")
 def list_queries(table: Table, as_json: AsJson = False) -> None:
-    """List the standing queries, and how many images each reported."""
+    """List the standing queries, and the number of reported images for each query."""
     from skytext.cli.output import answers, plural, print_json
     from skytext.table.location import TableLocation
     from skytext.table.standing.reported_matches import MatchLog
@@ -102,7 +104,7 @@ def list_queries(table: Table, as_json: AsJson = False) -> None:
 def remove(
     table: Table,
     query_id: Annotated[
-        str, typer.Argument(help="Id of the query, as shown by list.", metavar="ID")
+        str, typer.Argument(help="Id of the query. skytext watch list shows it.", metavar="ID")
     ],
 ) -> None:
     """Remove a standing query."""
@@ -115,7 +117,7 @@ def remove(
 
 
 def _note_unknown(uri: str, condition: Condition) -> None:
-    """Print a note if no image has the fields of the filter. Future images may have them."""
+    """If no image has a field of the filter, print a note. Later images may have the field."""
     from skytext.cli.output import note
     from skytext.errors import CallError
     from skytext.search.known_filters import check_filter
@@ -127,4 +129,4 @@ def _note_unknown(uri: str, condition: Condition) -> None:
     try:
         check_filter(condition, {uri: KnownFields(table)})
     except CallError as error:
-        note(f"so far {error}")
+        note(f"note: {error}. Images that are added later can have this field")

@@ -1,28 +1,30 @@
 """Decode, check and normalise the pixels of one encoded image.
 
-The stages of the pipeline pass images on as encoded bytes, never as arrays. :func:`normalise`
-decodes an image once and completely. It returns bytes that every later stage decodes to the same
-upright 8-bit RGB pixels. These are the original bytes if they already decode to such pixels, else a
-PNG.
+Between the stages of the pipeline, images are encoded bytes, never arrays. :func:`normalise`
+decodes an image completely, and returns bytes for the later stages. Every stage decodes these bytes
+to the same upright 8-bit RGB pixels. If the original bytes already decode to such pixels, they are
+returned. Otherwise a PNG is returned.
 
 The kinds of remote-sensing images are converted as follows:
 
 * **Grey, palette, CMYK, 1 bit**: the image is converted to RGB.
-* **Alpha**: a PNG or WebP is composited on black. In a TIFF a fourth band is dropped, because it is
-  often near infrared or a mask, even if the header declares it as opacity.
-* **16-bit, float and other deep bands**: each band is scaled linearly, so that its 2nd percentile
-  becomes 0 and its 98th percentile becomes 255. NaN, infinities, the largest number of the float
-  type and the GDAL nodata value are missing pixels. They do not count for the percentiles, and
-  become 0. All pixels of a constant band become 0. For complex (radar) values the magnitude is
-  used.
-* **More than three bands**: the first three bands are used, or the bands of ``images.bands``.
-  **Two bands**: the first band is used as grey.
+* **Alpha**: in a PNG or WebP, transparent pixels are combined with a black background. In a TIFF, a
+  fourth band is not used, because it is often near infrared or a mask. This is also true if the
+  header says that the band is opacity.
+* **16-bit, float and other deep bands**: each band is scaled linearly. Its 2nd percentile becomes
+  0, and its 98th percentile becomes 255. NaN, infinities, the largest number of the float type and
+  the GDAL nodata value are missing pixels. Missing pixels are ignored when the percentiles are
+  computed, and they become 0. If all pixels of a band have the same value, they become 0. If a
+  value is complex (radar), its magnitude is used.
+* **More than three bands**: the bands in the setting ``images.bands`` are used. If it is not set,
+  the first three bands are used.
+* **Two bands**: the first band is used as a grey image.
 * **Missing TIFF tags**: if the photometric interpretation is missing, an image with three or more
-  samples is RGB, and an image with fewer samples is grey. In this grey image 0 is black, but with a
-  fax compression 0 is white. If the sample format is missing, numbers are unsigned. A page is
-  refused if a default value would lead to wrong pixels.
-* **Several pages or frames**: the first one is used. In a TIFF it is the first page that is neither
-  a reduced copy (an overview, a thumbnail) nor a mask.
+  samples is RGB, and an image with fewer samples is grey. In the grey image, 0 is black. If the
+  grey image has a fax compression, 0 is white. If the sample format is missing, the numbers are
+  unsigned. A page is refused if a default value would lead to wrong pixels.
+* **Several pages or frames**: the first page or frame is used. In a TIFF, reduced copies
+  (overviews, thumbnails) and masks are ignored.
 * **Orientation** (EXIF) is applied. **Colour profiles** are not applied.
 """
 
@@ -74,10 +76,11 @@ from skytext.pixels.tiff import (
 )
 
 PIXELS_VERSION = 1
-"""Version of the pixel conversion, part of the caption fingerprint.
+"""Version of the pixel conversion. It is part of the caption fingerprint.
 
-Increase this number when the pixels of ordinary images change. The number applies to all formats,
-so an increase makes the captions of all images stale. Do not increase it for a rare kind of TIFF.
+Increase this number if a change of the code changes the pixels of common images. An increase makes
+the captions of all images stale, whatever their format is. So do not increase the number if only a
+rare kind of TIFF changes.
 """
 
 
@@ -91,9 +94,9 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     TIFF: TiffImageFile,
 }
 
-# Decoders may raise nearly any error for damaged bytes. Pillow, tifffile (ValueError), imagecodecs
-# (RuntimeError) and zlib are known to raise these errors. MemoryError is included, because a
-# damaged header may contain a size that is larger than the memory.
+# For damaged bytes, decoders can raise almost any error. The errors in this list were seen with
+# Pillow, tifffile (ValueError), imagecodecs (RuntimeError) and zlib. MemoryError is in the list,
+# because the size in a damaged header can be larger than the memory.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -125,8 +128,8 @@ _TRANSPOSE = {
 _TURNED = frozenset({5, 6, 7, 8})
 
 
-# 8 bytes are enough for three 16-bit bands and a mask. An image with hundreds of bands may have few
-# pixels but too many bytes.
+# The number of bytes is limited in addition to the number of pixels, because an image can have
+# hundreds of bands. 8 bytes per pixel are enough for three 16-bit bands and a mask.
 _MAX_BYTES_PER_PIXEL = 8
 
 # warnings.catch_warnings is not thread-safe in Python 3.11.
@@ -135,16 +138,17 @@ _quiet_lock = threading.RLock()
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Which images are accepted, and the size of the result.
+    """Limits for the size of an image, and the bands to use.
 
     Attributes:
         max_pixels: the maximum number of pixels (width times height). An image with more pixels is
-            refused before it is decoded, because the header contains the size. The default is
-            Pillow's limit.
+            refused before it is decoded. The size is read from the header. The default is the limit
+            of Pillow.
         min_side_px: the minimum length of each side. An image with a shorter side is refused.
-        max_side_px: the maximum length of each side. A larger image is scaled down to this length.
-        bands: the numbers, from 1, of the one or three bands of a TIFF to use. None for the first
-            three bands.
+        max_side_px: the maximum length of each side. If a side is longer, the image is scaled down,
+            so that its longest side has this length.
+        bands: the numbers of the bands to use in a TIFF, from 1. There are one or three numbers.
+            None means the first three bands.
     """
 
     max_pixels: int = 178_956_970
@@ -160,15 +164,15 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """The facts about an encoded image.
+    """Facts about an encoded image.
 
     Attributes:
-        width_px: upright width in the original resolution.
-        height_px: upright height in the original resolution.
+        width_px: width of the upright image before it is scaled down.
+        height_px: height of the upright image before it is scaled down.
         format: ``jpeg``, ``png``, ``webp`` or ``tiff``.
-        content_sha256: hex digest of the original bytes.
-        num_bands: the number of bands of a TIFF from which ``bands`` can choose. None if the TIFF
-            has a palette or CMYK inks, and for all other formats.
+        content_sha256: SHA-256 of the original bytes as hexadecimal digits.
+        num_bands: the number of bands in a TIFF. None if the TIFF has a palette or CMYK inks, or if
+            the format is not TIFF.
     """
 
     width_px: int
@@ -184,7 +188,7 @@ class NormalisedImage:
 
     Attributes:
         data: JPEG, PNG or WebP bytes that decode to upright 8-bit RGB.
-        info: the facts about the original image.
+        info: facts about the original image.
     """
 
     data: bytes
@@ -192,7 +196,7 @@ class NormalisedImage:
 
 
 def inspect_image(data: bytes, limits: ImageLimits | None = None) -> ImageInfo:
-    """Read and check the header of an encoded image, without decoding pixels.
+    """Read and check the header of an encoded image. The pixels are not decoded.
 
     Raises:
         SampleError: the bytes are not an image, the format is not supported, or the image is too
@@ -205,10 +209,10 @@ def inspect_image(data: bytes, limits: ImageLimits | None = None) -> ImageInfo:
 def normalise(data: bytes, limits: ImageLimits | None = None) -> NormalisedImage:
     """Decode an image completely and return bytes that decode to upright 8-bit RGB.
 
-    The original bytes are returned if the image is an 8-bit RGB JPEG, PNG or WebP without rotation
-    and transparency, and no side is longer than ``max_side_px``. Otherwise the result is a lossless
-    PNG of the converted pixels. If a side is longer than ``max_side_px``, the image is scaled down
-    (Lanczos).
+    The original bytes are returned if two conditions are true. The image is an 8-bit RGB JPEG, PNG
+    or WebP without rotation and transparency. No side is longer than ``max_side_px``. Otherwise the
+    result is a lossless PNG that contains the converted pixels. If a side is longer than
+    ``max_side_px``, the image is scaled down with a Lanczos filter.
 
     Raises:
         SampleError: the bytes are not an image, the format is not supported, the image is damaged,
@@ -233,8 +237,8 @@ def decode_rgb(data: bytes) -> Image.Image:
     """
     image_format = sniff_format(data)
     try:
-        # Hold the lock only while the header is read, because several threads may prepare images
-        # for one engine.
+        # Use `_quiet` only while the header is read, because it holds a lock. Several threads can
+        # then decode images at the same time.
         with _quiet():
             image = _PLUGINS[image_format](io.BytesIO(data))
         return image.convert("RGB")
@@ -260,8 +264,9 @@ class _Source:
             self._orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
         elif image_format == WEBP:
             self._size = webp_size(data)
-            # The decoder allocates memory for the whole image. So `info` checks the size first,
-            # then opens the decoder, and then reads the orientation.
+            # The decoder allocates memory for the whole image when it is opened. So it is not
+            # opened here. `info` first checks the size, then opens the decoder, and then reads the
+            # orientation.
             self._orientation = 1
         else:
             check_header(data, image_format)
@@ -279,7 +284,7 @@ class _Source:
             self._tiff.close()
 
     def info(self, limits: ImageLimits) -> ImageInfo:
-        """Check the size and return the facts about the image."""
+        """Check the size of the image, and return facts about the image."""
         width, height = self._size
         if width * height > limits.max_pixels:
             raise pixel_error(
@@ -311,32 +316,36 @@ class _Source:
     def rgb(
         self, max_side_px: int, bands: tuple[int, ...] | None
     ) -> tuple[Image.Image, bytes | None]:
-        """Decode to an upright RGB image.
+        """Decode the image to upright RGB.
 
-        Also return the original bytes if they already decode to this image, else None. The image
-        may be reduced in size, but its longest side is not reduced below ``max_side_px``.
+        The image may be reduced in size. Its longest side is never reduced below ``max_side_px``.
+
+        Returns:
+            The decoded image. Also the original bytes if they decode to the same image, and None if
+            they do not.
         """
         if self._tiff is not None:
             return self._tiff_rgb(max_side_px, bands), None
         image = cast(ImageFile.ImageFile, self._image)
         if self._format == PNG and self._data[24:25] == b"\x10":
-            # First check every chunk with Pillow, because imagecodecs writes errors to stderr.
+            # First read the whole image with Pillow to find damage. For a damaged image,
+            # imagecodecs would write messages to stderr.
             image.load()
             upright = _turn(_deep_png_rgb(self._data, max_side_px), self._orientation)
             return upright, None
         if self._format == JPEG:
             check_jpeg_scans(self._data)
         if self._format == JPEG and max(image.size) > max_side_px:
-            # A JPEG decoder can scale by 2, 4 or 8 without extra work. Keep at least twice the
-            # target size, so that Lanczos has enough pixels.
+            # A JPEG decoder can scale an image down by 2, 4 or 8 without extra work. The result
+            # must have at least twice the final size, so that the Lanczos filter has enough pixels.
             width, height = _fit(image.size, ImageLimits(max_side_px=max_side_px))
             image.draft(None, (2 * width, 2 * height))
         image.load()
         if self._format == JPEG:
             check_jpeg_end(self._data)
         if image.mode == "CMYK" and "adobe" not in image.info:
-            # Adobe's CMYK JPEGs are inverted, so Pillow inverts every CMYK JPEG. Undo this if Adobe
-            # did not write the file.
+            # CMYK values are inverted in JPEG files from Adobe programs, so Pillow inverts every
+            # CMYK JPEG. If the file has no Adobe marker, invert the values back.
             image = cast(ImageFile.ImageFile, ImageChops.invert(image))
         plain = image.mode == "RGB" and "transparency" not in image.info
         upright = _turn(_flatten(image), self._orientation)
@@ -349,9 +358,9 @@ class _Source:
         check_tiff_segments(page, self._data)
         jpeg = page.compression == COMPRESSION.JPEG
         if page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not jpeg:
-            # tifffile does not convert this kind of TIFF to RGB, so use Pillow. Use tifffile for
-            # all other kinds, because Pillow uses libtiff, which writes warnings to stderr.
-            # Pillow itself applies the orientation of a TIFF.
+            # tifffile does not convert this kind of TIFF to RGB, so use Pillow. Pillow also applies
+            # the orientation. Do not use Pillow for other kinds of TIFF: it calls libtiff, and
+            # libtiff writes warnings to stderr.
             image = TiffImageFile(io.BytesIO(self._data))
             image.seek(page.index)
             return image.convert("RGB")
@@ -363,7 +372,7 @@ class _Source:
 
 @contextmanager
 def _boundary(data: bytes) -> Iterator[str]:
-    """Yield the format of an image. Hide decoder warnings, and convert errors to SampleError."""
+    """Yield the format of an image. Hide decoder warnings, and convert errors to `SampleError`."""
     image_format = sniff_format(data)
     with _quiet():
         try:
@@ -374,7 +383,7 @@ def _boundary(data: bytes) -> Iterator[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the decoders' warnings about unusual headers, which would fill the log."""
+    """Hide warnings about unusual headers. Decoders would write very many such warnings."""
     logger = logging.getLogger("tifffile")
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -386,9 +395,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
-    """Return the SampleError for a decoder error.
+    """Convert a decoder error to a `SampleError`.
 
-    The error itself, or a missing end mark, shows whether the image is truncated or damaged.
+    An image is reported as truncated if the error says so, or if the end mark of the image is
+    missing. Otherwise it is reported as damaged.
     """
     if isinstance(err, MemoryError):
         return pixel_error(
@@ -417,8 +427,8 @@ def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
 
     The result is 1 if the image has no orientation, or if its EXIF block is damaged.
     """
-    # To find an EXIF block after the pixels, Pillow decodes the whole PNG. Avoid this if the PNG
-    # has no such block.
+    # The EXIF block of a PNG can be stored after the pixels. To find the block, Pillow decodes the
+    # whole image. Avoid this if the PNG contains no EXIF block.
     marks = (b"eXIf", *ORIENTATION_MARKS)
     if isinstance(image, PngImageFile) and not any(mark in data for mark in marks):
         return 1
@@ -430,13 +440,13 @@ def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB. Transparent pixels are composited on black."""
+    """Convert an image to RGB. Transparent pixels are combined with a black background."""
     transparent = image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info
     if not transparent:
         return image.convert("RGB")
     result = Image.new("RGB", image.size)
     for top in range(0, image.height, ROWS_AT_ONCE):
-        # Convert in strips. Otherwise memory would contain four copies of a large image.
+        # Convert a few rows at a time. Otherwise memory would contain four copies of the image.
         box = (0, top, image.width, min(top + ROWS_AT_ONCE, image.height))
         rgba = image.crop(box).convert("RGBA")
         black = Image.new("RGBA", rgba.size, "black")
@@ -450,10 +460,11 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _fit(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
-    """Return the size to which an image is scaled down.
+    """Return the size of an image after it is scaled down.
 
-    The longest side becomes ``max_side_px``. No side becomes shorter than ``min_side_px``, because
-    an image processor may confuse the height of a very flat image with its colour channels.
+    The longest side gets the length ``max_side_px``. No side becomes shorter than ``min_side_px``.
+    Otherwise an image processor could mistake the height of a very flat image for the number of
+    colour channels.
     """
     longest = max(size)
     if longest <= limits.max_side_px:
@@ -464,7 +475,7 @@ def _fit(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
 
 
 def _to_png(rgb: Image.Image) -> bytes:
-    # Pillow would copy the colour profile, which may not be valid for RGB.
+    # Remove the colour profile of the original image, because it may not be valid for RGB.
     rgb.info = {}
     buffer = io.BytesIO()
     rgb.save(buffer, "PNG", compress_level=1)
@@ -472,7 +483,7 @@ def _to_png(rgb: Image.Image) -> bytes:
 
 
 def _deep_png_rgb(data: bytes, max_side_px: int) -> Image.Image:
-    """Decode a 16-bit PNG to RGB. Pillow is not used, because it keeps only the upper byte."""
+    """Decode a 16-bit PNG to RGB. Do not use Pillow, because it drops the lower 8 bits."""
     import imagecodecs
 
     array = imagecodecs.png_decode(data)

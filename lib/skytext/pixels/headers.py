@@ -28,16 +28,16 @@ _OTHER_FORMATS = (
 
 _BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 
-# Encoders write about ten scans. For each scan, even an empty one, the decoder goes over all pixels
-# once more.
+# A JPEG usually has about ten scans. The decoder processes all pixels again for each scan, even if
+# the scan is empty.
 _MAX_JPEG_SCANS = 100
 
-# Match only one 0xFF byte. With "+", a long series of fill bytes would take quadratic time.
+# Match only one 0xFF byte. With "+", the time would be quadratic in the number of fill bytes.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 
-# Pillow reads fill bytes and header parts one by one in Python. This takes about one second for a
-# million of them. Encoders write only a few fill bytes. A part has at most 64 kB, so a colour
-# profile needs several parts.
+# Pillow reads fill bytes and header parts one by one in Python. It needs about one second for a
+# million fill bytes or parts. A normal file has only a few fill bytes. A part has at most 64 kB, so
+# a large colour profile is divided into several parts.
 _MAX_HEADER_FILL_BYTES = 1 << 16
 _MAX_HEADER_PARTS = 10_000
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -48,10 +48,10 @@ _JPEG_LS = 0xF7
 
 
 def sniff_format(data: bytes) -> str:
-    """Return the format that the first bytes show: `JPEG`, `PNG`, `WEBP` or `TIFF`.
+    """Detect the format from the first bytes. Return `JPEG`, `PNG`, `WEBP` or `TIFF`.
 
     Raises:
-        SampleError: the bytes are empty, are not an image, or have a format that is not supported.
+        SampleError: there are no bytes, the bytes are not an image, or the format is not supported.
     """
     if not data:
         raise pixel_error(Reason.EMPTY, "the image has 0 bytes")
@@ -82,8 +82,8 @@ def pixel_error(reason: Reason, detail: str) -> SampleError:
 def webp_size(data: bytes) -> tuple[int, int]:
     """Return the width and height in a WebP header (RFC 9649, sections 2.5 to 2.7).
 
-    Pillow allocates memory for the whole image while it reads the header. So the size must be
-    checked before Pillow opens the image.
+    When Pillow opens a WebP, it allocates memory for the whole image. So the caller must check the
+    size before Pillow opens the image.
 
     Raises:
         EOFError: the header is truncated.
@@ -102,9 +102,9 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the markers of a JPEG up to its end mark, each with its position.
+    """Yield each marker of a JPEG with its position, up to the end mark of the image.
 
-    The rules for finding markers are those of libjpeg.
+    The function finds markers with the same rules as libjpeg.
     """
     place = 0
     while (found := _JPEG_MARKER.search(data, place)) is not None:
@@ -120,7 +120,7 @@ def check_header(data: bytes, image_format: str) -> None:
     """Refuse a JPEG or PNG if Pillow would need minutes to read its header.
 
     Raises:
-        SampleError: the header has too many parts, or too many bytes outside of its parts.
+        SampleError: the header has too many parts, or too many bytes that belong to no part.
     """
     fill_bytes, place = 0, 0
     parts = (_jpeg_header if image_format == JPEG else _png_header)(data)
@@ -140,9 +140,10 @@ def check_header(data: bytes, image_format: str) -> None:
 
 
 def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each part of the header of a JPEG.
+    """Yield the start and the end of each part in the header of a JPEG.
 
-    If the file has no scan and no end mark, the last pair is the end of the file.
+    The header ends at the first scan or at the end mark. If the file has neither, the last pair
+    contains the length of the file twice.
     """
     for marker, place in jpeg_markers(data):
         size = int.from_bytes(data[place + 1 : place + 3], "big")
@@ -155,7 +156,7 @@ def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each chunk of a PNG before the pixels."""
+    """Yield the start and the end of each chunk of a PNG up to the first chunk with pixels."""
     yield 0, 8
     place = 8
     while place < len(data) and data[place + 4 : place + 8] != b"IDAT":
@@ -165,21 +166,22 @@ def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def check_jpeg_scans(data: bytes) -> None:
-    """Refuse a JPEG with too many scans, because the decoder goes over all pixels for each scan.
+    """Refuse a JPEG with too many scans, because the decoder processes all pixels for each scan.
 
     Raises:
-        ValueError: the JPEG has more scans than any encoder writes.
+        ValueError: the JPEG has more scans than a normal file.
     """
     if data.count(b"\xff\xda") <= _MAX_JPEG_SCANS:
         return
-    # This count includes the scans in thumbnails and other embedded data. Count again without them.
+    # This count also includes scans in thumbnails and other embedded data. Count only the scans of
+    # the image.
     num_scans = sum(marker == _JPEG_SCAN for marker, _ in jpeg_markers(data))
     if num_scans > _MAX_JPEG_SCANS:
         raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS} scans")
 
 
 def check_jpeg_end(data: bytes) -> None:
-    """Refuse a JPEG without an end mark, because its missing pixels would be decoded as grey.
+    """Refuse a JPEG without an end mark. Pixels are missing, and they would be decoded as grey.
 
     Raises:
         EOFError: the end mark is missing.
@@ -191,7 +193,7 @@ def check_jpeg_end(data: bytes) -> None:
 
 
 def jpeg_coding(data: bytes) -> str | None:
-    """Return the name of the JPEG encoding if no decoder here supports it, else None."""
+    """Return the name of the JPEG encoding if it is not supported, and None if it is supported."""
     for marker, place in jpeg_markers(data):
         if marker == _JPEG_LS:
             return "JPEG-LS"

@@ -1,4 +1,4 @@
-"""Select the chunks of a PNG that are needed to decode its pixels."""
+"""Remove the chunks of a PNG that are not needed to decode its pixels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _TRANSPARENCY, _EXIF, _END = b"tRNS", b"eXIf", b"IEND"
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 
 ORIENTATION_MARKS = (b"Raw profile type exif", b"Raw profile type APP1", b"tiff:Orientation")
-"""Strings that show that Pillow reads an orientation from a text chunk."""
+"""If a text chunk contains one of these strings, Pillow reads the orientation from the chunk."""
 
 
 def needed_chunks(data: bytes) -> bytes:
     """Return a PNG without the chunks that are not needed to decode its pixels.
 
-    Such chunks contain texts, colour profiles, animation and so on. Pillow refuses the whole image
-    if a text or a colour profile is larger than 1 MiB, if there are many texts, or if an ancillary
-    chunk is too short or has a wrong checksum. From the first truncated chunk on, all bytes are
-    kept.
+    The removed chunks contain texts, colour profiles, animations and so on. They are removed,
+    because Pillow refuses the whole image in these cases: a text or a colour profile is larger than
+    1 MiB, there are many texts, or an ancillary chunk is too short or has a wrong checksum. If a
+    chunk is truncated, this chunk and all bytes after it are kept.
     """
     kept, place, begin = [], _SIGNATURE_BYTES, 0
     while place + _LENGTH_AND_CRC_BYTES <= len(data):

@@ -1,6 +1,6 @@
 """Convert bands with more than 8 bits to 8-bit RGB.
 
-The values of each band between two of its percentiles are scaled linearly to 0 … 255.
+In each band, the values between the 2nd and the 98th percentile are scaled linearly to 0 … 255.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ ROWS_AT_ONCE = 512
 
 
 def inks_to_rgb(inks: npt.NDArray[Any]) -> Image.Image:
-    """Convert a CMYK array of any depth to RGB.
+    """Convert a CMYK array of any bit depth to RGB.
 
-    The conversion works on a few rows at a time, so that memory does not contain several copies of
-    a large image.
+    The function converts a few rows at a time, so that memory does not contain several copies of a
+    large image.
     """
     height, width = inks.shape[:2]
     result = Image.new("RGB", (width, height))
@@ -44,14 +44,15 @@ def bands_to_rgb(
 
     Args:
         array: the bands, shape (height, width, bands), of any numeric dtype.
-        max_side_px: the side length that the caller needs. The result may be smaller than the
-            array, but its longest side is not reduced below twice this length.
-        plain: whether the values are already 8-bit pixels. Then they are not stretched.
-        nodata: the lowest and the highest value of the range that means a missing pixel.
-        valid: a mask, shape (height, width), which is False for each missing pixel.
-        inverted: whether the value 0 is white.
-        chosen: the numbers, from 1, of the one or three bands to use. If None, the first three
-            bands are used, or the first band if there are fewer than three.
+        max_side_px: the side length that the caller needs. A large array is reduced in size, but
+            its longest side is never reduced to less than twice this length.
+        plain: true if the values are already 8-bit pixels. In this case, they are not scaled.
+        nodata: the lowest and the highest value of a range. A pixel with a value in this range is
+            missing.
+        valid: a mask, shape (height, width). It is False at each missing pixel.
+        inverted: true if the value 0 means white.
+        chosen: the numbers of the bands to use, from 1. There are one or three numbers. If it is
+            None, the first three bands are used, or the first band if there are fewer than three.
     """
     step = max(1, max(array.shape[:2]) // (2 * max_side_px))
     array = array[::step, ::step]
@@ -72,13 +73,13 @@ def _stretch(
     valid: npt.NDArray[np.bool_] | None,
     inverted: bool,
 ) -> npt.NDArray[np.uint8]:
-    """Scale the valid values of a band: the 2nd percentile becomes 0, the 98th becomes 255."""
+    """Scale the valid values of a band. The 2nd percentile becomes 0, and the 98th becomes 255."""
     values = np.abs(band) if band.dtype.kind == "c" else band
     values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
     # In a float band, the largest number of the type means a missing pixel.
     use = np.isfinite(values) & (np.abs(values) != np.finfo(values.dtype).max)
     if nodata is not None:
-        with np.errstate(over="ignore"):  # a bound outside the range of the type becomes infinity
+        with np.errstate(over="ignore"):  # a bound that is too large for the type becomes infinity
             least, greatest = (values.dtype.type(bound) for bound in nodata)
         use &= (values < least) | (values > greatest)
     if valid is not None:
@@ -86,7 +87,7 @@ def _stretch(
     known = values[use]
     if known.size == 0:
         return np.zeros(band.shape, np.uint8)
-    # A sample of a million pixels gives good percentiles and needs little memory.
+    # Compute the percentiles from about a million pixels. They are accurate enough.
     some = known[:: max(1, known.size // _MAX_PERCENTILE_SAMPLES)].astype(np.float64)
     low, high = np.percentile(some, _STRETCH_PERCENTILES)
     if high <= low:

@@ -1,4 +1,4 @@
-"""Read a TIFF: find the page with the image, check each segment, and convert to 8-bit RGB.
+"""Read a TIFF. Find the page with the image, check its segments, and convert it to 8-bit RGB.
 
 A segment is a strip or a tile of a page.
 """
@@ -32,18 +32,18 @@ _STRIP_OFFSETS_TAG = 273
 _PLANAR_CONFIGURATION_TAG = 284
 _NODATA_TAG = 42113
 
-# A rounded nodata value above this number is never a real measurement.
+# A nodata value above this number is certainly not a measured value.
 _BEYOND_MEASURE = 1e30
-_ROUNDED_DIGITS = 6  # printf's %g writes this number of digits
+_ROUNDED_DIGITS = 6  # the format %g of printf writes this number of digits
 
-# The supported photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK,
+# The supported photometric interpretations: zero is white, zero is black, RGB, palette, mask, CMYK,
 # YCbCr (in JPEG segments), colour filter array, raw. L*a*b* and the logarithmic interpretations are
 # not supported.
 _TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
 
-# Compressions whose segments cannot decode to more pixels than the page has: none, fax codes, LZW,
-# deflate, PackBits, LZMA, zstd. In the other supported compressions, each segment has a header with
-# its size.
+# Compressions in which a segment cannot decode to more pixels than the page has: none, fax codes,
+# LZW, deflate, PackBits, LZMA, zstd. In the other supported compressions, each segment has its own
+# header, and the header contains the size of the segment.
 _TIFF_BOUNDED = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000, 50013})
 _TIFF_FAX = frozenset({2, 3, 4})
 _TIFF_JPEG = frozenset({6, 7, 33007, 34892})
@@ -54,10 +54,10 @@ _TIFF_WEBP = frozenset({34927, 50001})
 
 
 def open_tiff(data: bytes) -> Any:
-    """Check that the first directory of a TIFF is inside the data, and open it with tifffile.
+    """Open a TIFF with tifffile. First check that the file contains the whole first directory.
 
     Raises:
-        EOFError: the first directory is not completely inside the data.
+        EOFError: the first directory is missing or truncated.
         ValueError: the first directory overlaps the header.
     """
     import tifffile
@@ -91,15 +91,15 @@ def image_page(tiff: Any) -> Any:
 
 
 def check_tiff_segments(page: Any, data: bytes) -> None:
-    """Refuse a page with missing pixels, or with more pixels than the size of the page.
+    """Refuse a page if pixels are missing, or if its segments have too many pixels.
 
-    tifffile would replace missing data with zeros. If a segment is itself an encoded image (JPEG,
-    WebP, …), tifffile would decode it before it compares the size of the segment with the size of
-    the page. So a damaged segment could need too much memory.
+    tifffile would replace missing pixels with zeros. A segment can be an encoded image (JPEG, WebP,
+    …). In this case, tifffile decodes the segment before it checks the number of pixels. So a
+    damaged segment could need too much memory.
 
     Raises:
         EOFError: pixels are missing.
-        ValueError: a tile or a segment has too many pixels.
+        ValueError: a segment has too many pixels.
         NotImplementedError: the compression of the segments is not supported.
     """
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
@@ -128,7 +128,7 @@ def check_tiff_segments(page: Any, data: bytes) -> None:
 
 
 def _segment_values(compression: int, segment: bytes) -> int:
-    """Return the minimum number of values to which a segment with its own header decodes."""
+    """Return the number of decoded values in a segment, as the header of the segment gives it."""
     if compression in _TIFF_JPEG:
         found = [place for marker, place in jpeg_markers(segment) if marker in JPEG_SIZES]
         sizes = [struct.unpack_from(">HHB", segment, place + 4) for place in found[:1]]
@@ -148,7 +148,7 @@ def _segment_values(compression: int, segment: bytes) -> int:
     if compression == _TIFF_LERC and segment.startswith(b"Lerc2 "):
         version = int.from_bytes(segment[6:10], "little")
         shape = struct.unpack_from("<iii", segment, 14 if version >= 3 else 10)
-        # Several bands are stored one after the other, each with its own header.
+        # If there are several bands, they are stored one after the other, each with a header.
         height, width, bands = shape[0], shape[1], shape[2] if version >= 4 else 1
         return int(height * width * bands) * segment.count(b"Lerc2 ")
     raise NotImplementedError(f"segments of the compression {compression!r} are not supported")
@@ -158,8 +158,8 @@ def check_tiff_tags(page: Any) -> None:
     """Refuse a page if the default value of a missing TIFF tag would lead to wrong pixels.
 
     Raises:
-        NotImplementedError: a tag is missing, and its true value cannot be the default value. Or
-            there are more bit depths than samples.
+        NotImplementedError: a tag is missing, and other facts show that its default value would be
+            wrong. Or the tag BitsPerSample has more values than a pixel has samples.
     """
     num_samples, tags = page.samplesperpixel, page.tags
     depths = tags.get(_BITS_PER_SAMPLE_TAG)
@@ -168,8 +168,8 @@ def check_tiff_tags(page: Any) -> None:
             f"BitsPerSample has {depths.count} values, but a pixel has {num_samples} samples"
         )
     num_bytes = (page.imagewidth * num_samples + 7) // 8 * page.imagelength
-    # If a codec cannot compress data, the result may be slightly larger than the data. So allow
-    # four times the size of 1-bit pixels.
+    # If the tag is missing, check that the compressed data are small enough for 1-bit pixels.
+    # Compressed data can be larger than the pixels, so allow four times the size of the pixels.
     is_bilevel = page.compression in _TIFF_FAX or sum(page.databytecounts) <= 4 * num_bytes
     if depths is None and not is_bilevel:
         raise NotImplementedError(
@@ -188,8 +188,8 @@ def check_tiff_tags(page: Any) -> None:
 def colour_space(page: Any) -> int:
     """Return the photometric interpretation of a page.
 
-    If the tag is missing, use the same assumption as libtiff. The TIFF standard has no default for
-    this tag. tifffile's default (white is zero) would give a negative image.
+    If the tag is missing, use the same rule as libtiff. The TIFF standard has no default for this
+    tag. The default of tifffile (zero is white) would give an inverted image.
     """
     from tifffile import PHOTOMETRIC
 
@@ -204,7 +204,7 @@ def colour_space(page: Any) -> int:
 
 
 def num_bands(page: Any) -> int | None:
-    """Return the number of bands of a page; None if it has a palette or CMYK inks."""
+    """Return the number of bands in a page. Return None if it has a palette or CMYK inks."""
     from tifffile import PHOTOMETRIC
 
     if colour_space(page) in {PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED}:
@@ -215,12 +215,12 @@ def num_bands(page: Any) -> int | None:
 def tiff_array_rgb(
     page: Any, max_side_px: int, chosen: tuple[int, ...] | None = None
 ) -> Image.Image:
-    """Decode a page of any depth, number of bands and layout to RGB.
+    """Decode a page to RGB. It can have any bit depth, number of bands and layout.
 
     Args:
         page: the page, from tifffile.
-        max_side_px: as in `skytext.pixels.stretch.bands_to_rgb`.
-        chosen: as in `skytext.pixels.stretch.bands_to_rgb`.
+        max_side_px: see `skytext.pixels.stretch.bands_to_rgb`.
+        chosen: see `skytext.pixels.stretch.bands_to_rgb`.
 
     Raises:
         SampleError: a chosen band does not exist.
@@ -246,7 +246,7 @@ def tiff_array_rgb(
     elif axes == "YX":
         array = array[..., np.newaxis]
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        # Some encoders write 8-bit values, although the TIFF standard requires 16 bits.
+        # The TIFF standard requires 16-bit colours in a palette, but some encoders write 8 bits.
         shift = 8 if page.colormap.max() > 255 else 0
         colours = (page.colormap >> shift).astype(np.uint8).transpose()
         return Image.fromarray(colours[array[..., 0]])
@@ -270,12 +270,12 @@ def tiff_array_rgb(
 
 
 def _nodata(page: Any) -> tuple[float, float] | None:
-    """Return the range of values that mean a missing pixel: its lowest and its highest value.
+    """Return the lowest and the highest value that mean a missing pixel, or None.
 
-    The GDAL nodata tag contains the value as text. A number with a decimal point or an exponent may
-    be rounded, so the range contains all numbers that are rounded to it. For example,
-    ``-3.40282e+38`` means the lowest float32. If there are several numbers, the first is used, as
-    in GDAL.
+    The GDAL nodata tag contains one value as text. If it has a decimal point or an exponent, it may
+    be rounded. In this case, the range contains all numbers that would be rounded to this value.
+    For example, ``-3.40282e+38`` means the lowest float32. If the tag contains several numbers, the
+    first number is used, as in GDAL.
     """
     tag = page.tags.get(_NODATA_TAG)
     value = tag.value if tag is not None else ""

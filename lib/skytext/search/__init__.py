@@ -1,9 +1,9 @@
 """Search a table in plain words (no Ray).
 
-Dense search uses the rule of the paper (arXiv 2512.10596). The query and the descriptions are
-embedded as text. The score of an image is the cosine of the query and the image's best variant.
-Text search compares words (BM25). Hybrid search combines dense search and text search.
-docs/reference/retrieval.md describes how the scores are combined, and why.
+Dense search uses the rule of the TRSLLaVA paper (arXiv 2512.10596). A text model embeds the query
+and the descriptions. The score of an image is the highest cosine between the query and a variant of
+the image's description. Text search compares words (BM25). Hybrid search combines dense search and
+text search. docs/reference/retrieval.md explains how the scores are combined.
 """
 
 from __future__ import annotations

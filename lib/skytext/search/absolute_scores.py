@@ -1,7 +1,7 @@
 """The displayed score of an image: a cosine that does not depend on other images.
 
-The scores that order a ranking can depend on its best image, or can be sums of ranks. These scores
-have no meaning for a single image, so they are not displayed.
+The results are sorted by other scores. Such a score can depend on the best image in the results, or
+can be a sum of ranks. It has no meaning for a single image, so it is not displayed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skytext.table.queries.caption_queries import Floats
 
 
 def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> list[Floats]:
-    """Return the cosine of each variant and its nearest query, as one array for each image."""
+    """Return one array for each image: for each variant, its cosine with the nearest query."""
     if not len(ranking.ids):
         return []
     scored = ranking.variants or served.variants(ranking.ids)
@@ -26,8 +26,9 @@ def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> l
 def absolute_scores(ranking: Ranking, cosines: list[Floats]) -> Floats:
     """Return the displayed score of each image, float32, shape (images,).
 
-    In modes that compare image vectors, the score is the cosine of the query and the image vector
-    (NaN for an image without a vector). In other modes, it is the cosine of the best variant.
+    In modes that compare image vectors, the score is the cosine of the query and the image vector.
+    An image without an image vector gets NaN. In other modes, the score is the cosine of the query
+    and the best variant.
 
     Args:
         ranking: the images.

@@ -1,23 +1,25 @@
-"""Combine variant scores into one score per image, and several rankings into one (NumPy only).
+"""Pool variant scores into one score per image, and fuse several rankings into one (NumPy only).
 
-Search and evaluation use the same functions. Higher scores are better. The last axis of an array is
-variants or images. The other axes are arbitrary, so a call can process one query or many queries.
+Search and evaluation use the same functions. Higher scores are better. The last axis of each array
+contains variants or images. The other axes are arbitrary, so one call can process one query or many
+queries.
 
 *Pooling* turns the cosines of an image's variants into one score:
 
 * ``max``: the cosine of the best variant, which is the rule of TRSLLaVA (arXiv 2512.10596);
-* ``mean``: the cosine of the query and the mean of the variants' vectors;
-* ``max+mean``: the mean of ``max`` and ``mean``;
-* ``max+mean-z``: the mean of the z-scores of ``max`` and ``mean`` over the scored images.
+* ``mean``: the cosine of the query and the mean vector of the image's variants;
+* ``max+mean``: the mean of the scores ``max`` and ``mean``;
+* ``max+mean-z``: the mean of the z-score of ``max`` and the z-score of ``mean``. The z-scores are
+  computed over all scored images.
 
 *Fusion* combines several rankings of the same images into one score:
 
 * ``rrf``: reciprocal ranks, ``1 / (60 + rank)`` (Cormack et al., SIGIR 2009);
 * ``z``: the sum of scores that are normalised to mean 0 and standard deviation 1;
 * ``minmax``: the sum of scores that are normalised to the range 0 … 1;
-* ``floor``: the sum of scores that are divided by the best score of the ranking. Both scores are
-  measured from the lowest possible score (Bruch et al., TOIS 2023: "theoretical minimum"). The
-  results do not depend on the number of images at which a ranking is cut off.
+* ``floor``: the sum of scores that are divided by the best score of the ranking. Before the
+  division, the lowest possible score is subtracted from both numbers (Bruch et al., TOIS 2023,
+  "theoretical minimum"). The results do not depend on how many images a ranking contains.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 RRF_CONSTANT = 60.0
-"""The number added to a rank before the reciprocal is taken, from the paper of the method."""
+"""The number that is added to a rank before its reciprocal is computed, from Cormack et al."""
 _SHORTEST = 1e-4
-"""A shorter mean vector is only rounding noise, because the variants cancel each other out."""
+"""If a mean vector is shorter, the variants cancel each other out and only rounding noise remains.
+"""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -49,8 +52,9 @@ def mean_lengths(vectors: Floats, offsets: Indices) -> Floats:
     `pool` needs these lengths for every method except ``max``.
 
     Args:
-        vectors: float32, shape (variants, dim), unit length, grouped by image.
-        offsets: shape (images,): the index of the first variant of each image. Each image has at
+        vectors: the vectors of the variants, float32, shape (variants, dim), unit length, grouped
+            by image.
+        offsets: the index of the first variant of each image, shape (images,). Each image has at
             least one variant.
     """
     sums = np.add.reduceat(vectors, offsets, axis=0)
@@ -65,19 +69,19 @@ def pool(
 
     Args:
         scores: cosines of queries and variants, shape (…, variants), grouped by image.
-        offsets: shape (images,): the index of the first variant of each image.
+        offsets: the index of the first variant of each image, shape (images,).
         pooling: the pooling method.
-        lengths: lengths of the images' mean vectors, from `mean_lengths`. Not needed for ``max``.
+        lengths: the result of `mean_lengths`. The method ``max`` does not need the lengths.
 
     Raises:
-        ValueError: the method needs ``lengths``, but they are None.
+        ValueError: the method needs ``lengths``, but ``lengths`` is None.
     """
     if pooling == "max":
         return _max(scores, offsets)
     if lengths is None:
         raise ValueError(f"pooling {pooling} needs the lengths of the mean vectors")
-    # The mean of the cosines is the dot product of the query and the mean vector. Divided by the
-    # length of the mean vector, it is a cosine.
+    # The mean of the cosines is the dot product of the query and the mean vector. Divide it by the
+    # length of the mean vector to get the cosine of the query and the mean vector.
     sums = np.add.reduceat(scores, offsets, axis=-1)
     divisor = _counts(offsets, scores.shape[-1]) * np.maximum(lengths, _SHORTEST)
     mean = np.asarray(sums / divisor, np.float32)
@@ -97,19 +101,22 @@ def fuse(
 ) -> Floats:
     """Combine several rankings into one score per image: float32, shape (…, images).
 
-    NaN marks an image that a ranking does not contain. With ``rrf``, this image gets 0 from the
-    ranking. With other methods, it gets the value of ``floors``. If ``floors`` is None, it gets the
-    lowest score in the ranking. A ranking without images is ignored.
+    The score of an image is NaN in a ranking that does not contain the image. With ``rrf``, this
+    ranking adds 0 to the fused score of the image. With other methods, the image gets the lowest
+    possible score of the ranking from ``floors``. If ``floors`` is None, the image gets the lowest
+    score that occurs in the ranking. A ranking without images is ignored.
 
     Args:
         scores: the scores of each ranking. All arrays have the same shape (…, images).
         fusion: the fusion method.
-        weights: the weight of each ranking. Weights are at least 0, and one weight is above 0. None
-            means equal weights. The result is divided by the sum of the weights.
-        floors: lowest possible score of each ranking (cosine −1, BM25 0); required by ``floor``.
+        weights: the weight of each ranking. No weight is negative, and at least one weight is above
+            0. None means equal weights. The result is divided by the sum of the weights.
+        floors: the lowest possible score of each ranking (−1 for cosines, 0 for BM25). The method
+            ``floor`` requires these scores.
 
     Raises:
-        ValueError: there are no rankings, shapes or numbers do not match, or a weight is invalid.
+        ValueError: there are no rankings, the arrays have different shapes, the number of weights
+            or floors is not the number of rankings, or a weight is invalid.
     """
     weights = [1.0] * len(scores) if weights is None else list(weights)
     if not scores or len(weights) != len(scores) or any(s.shape != scores[0].shape for s in scores):
@@ -117,9 +124,11 @@ def fuse(
             "fusion needs rankings of the same images, and one weight for each ranking"
         )
     if not all(np.isfinite(weights)) or min(weights) < 0 or sum(weights) == 0:
-        raise ValueError(f"weights must be 0 or more, and not all 0 (given: {weights})")
+        raise ValueError(
+            f"weights must be 0 or more, and at least one must be above 0 (given: {weights})"
+        )
     if fusion == "floor" and (floors is None or len(floors) != len(scores)):
-        raise ValueError("fusion floor needs the lowest possible score of every ranking")
+        raise ValueError("the fusion method floor needs the lowest possible score of every ranking")
     total = np.zeros(scores[0].shape)
     for i, ranking in enumerate(scores):
         floor = None if floors is None else floors[i]
@@ -130,12 +139,13 @@ def fuse(
 def normalise(
     scores: NDArray[np.float64], fusion: Fusion, floor: float | None
 ) -> NDArray[np.float64]:
-    """Normalise the scores of one ranking as ``fusion`` requires; see `fuse`.
+    """Normalise the scores of one ranking with the method ``fusion``; see `fuse`.
 
     Args:
-        scores: shape (…, images). NaN marks a missing image.
+        scores: the scores, shape (…, images). NaN means that the ranking does not contain the
+            image.
         fusion: the fusion method.
-        floor: the lowest possible score, required by ``floor``.
+        floor: the lowest possible score. The method ``floor`` requires this score.
     """
     if fusion == "rrf":
         return _reciprocal_ranks(scores)
@@ -154,7 +164,7 @@ def normalise(
         low, width = lowest, highest - lowest
     else:
         low, width = np.full_like(lowest, floor or 0.0), highest - (floor or 0.0)
-    # If all scores are equal, the ranking does not affect the result.
+    # If all scores of a ranking are equal, the ranking does not affect the fused scores.
     flat = ~some | (width <= 1e-12)
     return np.where(flat, 0.0, (full - low) / np.where(flat, 1.0, width))
 
@@ -163,11 +173,11 @@ def best(scores: NDArray[Any], keys: Sequence[str] | NDArray[Any], k: int) -> In
     """Return the indices of the ``k`` best scores, best score first.
 
     Equal scores are ordered by ascending key. So the result does not depend on the order of the
-    images, and it is the same on all pages and in all processes.
+    images in ``scores``. All pages and all processes get the same result.
 
     Args:
-        scores: shape (images,). Images with NaN are not returned.
-        keys: shape (images,): a unique key of each image.
+        scores: the score of each image, shape (images,). Images with NaN are not returned.
+        keys: a unique key of each image, shape (images,).
         k: maximum number of indices.
     """
     order: Indices = np.lexsort((np.asarray(keys), -scores))
@@ -175,7 +185,7 @@ def best(scores: NDArray[Any], keys: Sequence[str] | NDArray[Any], k: int) -> In
 
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return reciprocal ranks. Equal scores get the same, best rank. Missing images (NaN) get 0."""
+    """Return reciprocal ranks. Equal scores share the best of their ranks. NaN scores get 0."""
     flat = scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1])
     found = np.zeros_like(flat)
     for i, row in enumerate(flat):

@@ -1,4 +1,4 @@
-"""Check that images have the fields of a filter."""
+"""Check that the fields in a filter exist in the searched tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _KINDS = {
 
 
 def check_filter(where: Condition, fields: Mapping[str, KnownFields]) -> None:
-    """Check that at least one image has each field of a filter.
+    """Check each field of a filter: at least one image must have this field.
 
     Args:
         where: the filter.
-        fields: the known fields of each searched table, by the address of the table.
+        fields: the known fields of each searched table. The keys are the addresses of the tables.
 
     Raises:
-        CallError: the filter needs a field that no image of any table has.
+        CallError: the filter uses a field, and no image in any table has this field.
     """
     for need in where.needs():
         if any(known.has(need) for known in fields.values()):

@@ -1,4 +1,4 @@
-"""Make a search request from flat options, such as options of the command line or of a link."""
+"""Make a search request from flat options: command-line options or URL query parameters."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a `SearchRequest`.
 
     Args:
-        options: values of the options by name. None means not set. Texts are ``text`` and ``also``.
-            Examples are ``positive``, ``negative``, ``positive_image`` and ``negative_image``. The
-            names of filters are arguments of `make_filter`, but ``bbox`` is a string, and
-            ``collection`` is a list of names.
+        options: the value of each option by name. None means that the option is not set. ``text``
+            and ``also`` contain the queries. ``positive``, ``negative``, ``positive_image`` and
+            ``negative_image`` contain the examples. The filter options have the names of the
+            arguments of `make_filter`, with two differences: ``bbox`` is a string, and the list of
+            collections is named ``collection``.
 
     Raises:
-        ConfigError: a filter is malformed or has contradictory values.
+        ConfigError: a filter option is malformed, or two filter options contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
     text = given.get("text", ())

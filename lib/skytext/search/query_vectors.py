@@ -1,4 +1,4 @@
-"""Convert a request to vectors and words."""
+"""Convert a search request to query vectors and words."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _POSITIVE, _NEGATIVE = 0.75, 0.25
 _SHORTEST = 1e-3
 
 Named = dict[str, list[int]]
-"""The row ids of each image that a request names: one row id per table that has the image."""
+"""The row ids of each image that a request names. There is one row id per table with this image."""
 
 
 class QueryEmbedder(Protocol):
-    """Embeds queries into the space of a vector column."""
+    """Embeds queries. The vectors can be compared with the vectors of one column."""
 
     dim: int
 
@@ -36,12 +36,12 @@ class QueryEmbedder(Protocol):
 
 
 class QuerySpace:
-    """Converts requests to query vectors in the space of one vector column.
+    """Converts requests to query vectors that can be compared with one vector column.
 
     Args:
-        served: the searched tables, which contain the images that requests name.
-        embedder: the model of the column.
-        kind: the kind of the column.
+        served: the searched tables. They contain the images that requests name.
+        embedder: the model that embedded the column.
+        kind: the kind of vectors in the column.
     """
 
     def __init__(self, served: Searched, embedder: QueryEmbedder, kind: VectorKind) -> None:
@@ -56,12 +56,13 @@ class QuerySpace:
 
         Args:
             request: the request.
-            named: row ids of `SearchRequest.named_images`.
-            described: the vector of `SearchRequest.described`, shape (1, dim), or None.
+            named: the result of `find_named` for the request.
+            described: the mean vector of the texts in `SearchRequest.described`, shape (1, dim), or
+                None.
 
         Raises:
-            CallError: a named image has no vector in the column, or the sum of the vectors of the
-                queries and examples is nearly zero.
+            CallError: a named image has no vector in the column, or the queries and examples cancel
+                each other out (the sum of their vectors is nearly zero).
         """
         found = [self._embedder.embed_queries(list(request.all_texts))]
         found += [self._image(image_id, named) for image_id in request.like]
@@ -72,15 +73,17 @@ class QuerySpace:
         return vectors
 
     def _moved(self, queries: Floats, request: SearchRequest, named: Named) -> Floats:
-        """Move the queries towards and away from the examples (Rocchio 1971)."""
+        """Move queries towards positive examples and away from negative ones (Rocchio 1971)."""
         if not request.positive and not request.negative:
             return queries
         towards = self._mean(request.positive, named)
         if not len(queries):
-            # If there are only examples, the query is the mean of the positive examples.
+            # Without queries, use the mean vector of the positive examples as the query.
             queries, towards = towards, np.zeros_like(towards)
         away = self._mean(request.negative, named)
-        return unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
+        return unit(
+            queries + _POSITIVE * towards - _NEGATIVE * away, "the queries and the examples"
+        )
 
     def _mean(self, examples: Sequence[Example], named: Named) -> Floats:
         """Return the mean vector of the examples, shape (1, dim), or zeros if there are none."""
@@ -97,10 +100,10 @@ class QuerySpace:
         variants = self._served.variants(np.array(named[image_id], np.uint64), self._kind)
         if not len(variants.vectors):
             raise CallError(
-                f"image {image_id!r} has no image vector, and this mode needs one: search with "
-                "mode dense"
+                f"image {image_id!r} has no image vector, but this mode compares image vectors: "
+                "search with mode dense"
             )
-        # If several tables have the image, use the vectors of the first.
+        # If several tables contain the image, use the vectors in the first of these tables.
         vectors = variants.of_rows(variants.ids[:1])[0]
         return unit(vectors.mean(axis=0, keepdims=True), "the image's descriptions")
 
@@ -109,10 +112,10 @@ class Questioner:
     """Converts each `SearchRequest` to a `Question`.
 
     Args:
-        served: the searched tables, which contain the images that requests name.
-        embedder: the model of the descriptions' vectors.
-        config: settings that requests do not contain.
-        image_embedder: the model of the image vectors. None if they are not searched.
+        served: the searched tables. They contain the images that requests name.
+        embedder: the model that embedded the descriptions.
+        config: the search settings, which are the same for all requests.
+        image_embedder: the model that embedded the images. None if image vectors are not searched.
     """
 
     def __init__(
@@ -135,11 +138,12 @@ class Questioner:
         Args:
             request: the request.
             mode: the search mode.
-            named: row ids of `SearchRequest.named_images`.
+            named: the result of `find_named` for the request.
 
         Raises:
-            CallError: the sum of the vectors of the queries and examples is nearly zero, or the
-                mode needs an image vector that a named image does not have.
+            CallError: the queries and examples cancel each other out (the sum of their vectors is
+                nearly zero). Or the mode compares image vectors, and a named image has no image
+                vector.
         """
         config = self._config
         vectors = self._captions.vectors(request, named, self._described(request))
@@ -180,7 +184,7 @@ def find_named(served: Searched, request: SearchRequest) -> Named:
     missing = [image_id for image_id in request.named_images if image_id not in found]
     if missing:
         raise CallError(
-            f"{served.name} has no captioned image {missing[0]!r}: name the image_id of a hit"
+            f"{served.name} has no captioned image {missing[0]!r}: use the image_id of a hit"
         )
     return found
 
@@ -194,10 +198,10 @@ def unit(vectors: Floats, what: str) -> Floats:
     """Normalise vectors to unit length, shape (vectors, dim).
 
     Raises:
-        CallError: a vector is nearly zero. The message begins with ``what``.
+        CallError: a vector is nearly zero. The error message begins with ``what``.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < _SHORTEST:
-        raise CallError(f"{what} cancel each other out: the query vector is zero")
+        raise CallError(f"{what} cancel each other out, so the query vector is zero")
     found: Floats = (vectors / lengths).astype(np.float32)
     return found

@@ -1,8 +1,9 @@
 """Rank the images of one or more tables for one question, to any depth.
 
-The retrievers of the search mode propose candidates. Each retriever then scores all candidates. The
-scores of the retrievers are fused once (`skytext.search.fusion`). Mode hybrid fuses the values of
-the scores. Other modes with several retrievers fuse the ranks.
+The search mode determines the retrievers. First, each retriever proposes candidates. Then each
+retriever scores the candidates of all retrievers. Finally, `skytext.search.fusion` computes one
+score per image from the scores of the retrievers. Mode hybrid fuses the values of the scores. Other
+modes with several retrievers fuse the ranks.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from skytext.search.ranking_inputs import Question, Ranking, Scale, Searched
 from skytext.search.retrievers.retriever import Candidates, in_places
 from skytext.table.queries.caption_queries import Floats, RowIds
 
-# Limits of the number of candidates of each retriever when ranks are fused first. The number is
-# stored in the cursor, and a client can modify the cursor.
+# Minimum and maximum number of candidates of each retriever on the first page, if ranks are fused.
+# The maximum is needed because the cursor stores the number, and a client can modify the cursor.
 _MIN_RANKED, _MAX_RANKED = 100, 100_000
 
 
@@ -38,11 +39,11 @@ class Ranker:
         return (1, 1) if len(self._retrievers) > 1 else (0, 0)
 
     def rank(self, depth: int, scale: Scale | None = None) -> Ranking:
-        """Return the first ``depth`` images, or all images that match.
+        """Return the best ``depth`` images. If fewer images match, return all matching images.
 
         Args:
             depth: maximum number of images, at least 1.
-            scale: `Ranking.scale` of the ranking of the first page. None for the first page.
+            scale: `Ranking.scale` from the first page. None if this is the first page.
         """
         if len(self._retrievers) == 1:
             return self._rank_alone(depth)
@@ -61,15 +62,19 @@ class Ranker:
         while True:
             ranking, unseen = self._fuse_candidates(num, scale)
             first = ranking.first(depth)
-            # The score of an image outside of all lists is at most ``unseen``, the score of the
-            # ends of the lists. If an index selected a list, the result is approximate anyway.
+            # An image that is in no list has a score of at most ``unseen``. If all ``depth`` images
+            # reach this score, no other image can be better. If an index selected the candidates,
+            # the result is approximate, so this check is not needed.
             enough = len(first.ids) == depth and first.scores[-1] >= unseen
             if not ranking.exact or ranking.complete or enough:
                 return first
             num *= 4
 
     def _fuse_candidates(self, num: int, scale: Scale | None) -> tuple[Ranking, float]:
-        """Fuse ``num`` candidates per retriever. Also return the maximum score of other images."""
+        """Fuse ``num`` candidates per retriever. Also return the highest score of other images.
+
+        Other images are images that no retriever proposed. The returned score is an upper limit.
+        """
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids, parts = self._scored(_union(lists))
         if scale is None:
@@ -83,7 +88,7 @@ class Ranker:
         return replace(ranking, scale=scale), float(fused[-1])
 
     def _end(self, i: int, ids: RowIds, scores: Floats, found: Candidates, num: int) -> Floats:
-        """Return the maximum score of images that are not in a list, shape (queries, 1)."""
+        """Return the highest score that an image outside of a list can have, shape (queries, 1)."""
         if found.complete:
             return np.full((len(scores), 1), self._retrievers[i].lowest, np.float32)
         listed = scores[:, np.isin(ids, found.ids)]
@@ -94,7 +99,7 @@ class Ranker:
         return ends
 
     def _fuse(self, parts: Sequence[Floats], scale: Scale) -> Floats:
-        """Fuse scores relative to ``scale``, so that they do not depend on the other candidates."""
+        """Fuse scores relative to ``scale``, so that a score does not depend on other images."""
         with_best = [
             np.concatenate([np.minimum(scores, np.array(top)[:, None]), np.array(top)[:, None]], 1)
             for scores, top in zip(parts, scale, strict=True)
@@ -104,10 +109,11 @@ class Ranker:
         return fuse(with_best, "floor", weights, floors)[:, :-1]
 
     def _rank_by_ranks(self, depth: int, scale: Scale | None) -> Ranking:
-        """Fuse the ranks of the candidates. Append further images if more are needed.
+        """Fuse the ranks of the candidates. If ``depth`` needs more images, append them at the end.
 
         The rank of an image depends on the number of candidates. So if a later page needs more
-        candidates, the images of earlier pages keep their order and scores, and new images follow.
+        candidates, the images that are already ranked keep their order and scores. The new images
+        are added after them.
         """
         wanted = max(5 * depth, _MIN_RANKED) if scale is None else int(scale[0][0])
         first = num = min(max(wanted, _MIN_RANKED), _MAX_RANKED)
@@ -121,13 +127,14 @@ class Ranker:
         """Rank the best ``num`` images of each retriever by the mean of their reciprocal ranks."""
         scanned = [retriever.num_scanned for retriever in self._retrievers]
         if None not in scanned:
-            # All matching rows are scored anyway, so ranks among all rows have no extra cost.
+            # The retrievers score every matching row, even for a small number of candidates. So use
+            # all matching rows as candidates. This costs no extra time.
             num = max(num, 0, *filter(None, scanned))
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids = _union(lists)
         if all(found.complete and found.scores is not None for found in lists):
-            # Use the scores of the lists. The candidates can be all rows of the table, and
-            # fetching them again would be slow.
+            # Use the scores in the lists. There can be as many candidates as rows in the table, and
+            # it would be slow to fetch all these rows again.
             parts = [in_places(ids, f.ids, f.scores) for f in lists if f.scores is not None]
         else:
             ids, parts = self._scored(ids)
@@ -137,7 +144,7 @@ class Ranker:
         return max(self._question.num_candidates, 5 * depth)
 
     def _scored(self, ids: RowIds) -> tuple[RowIds, list[Floats]]:
-        """Score images with each retriever. Omit images that the first retriever cannot score."""
+        """Score images with each retriever. Leave out images without a score of the first one."""
         first = self._retrievers[0].scores(ids)
         there = ~np.isnan(first).any(axis=0)
         ids = ids[there]
@@ -153,7 +160,7 @@ class Ranker:
             scores=scores,
             parts=dict(zip(self._by_kind, best_of_each, strict=True)),
             exact=all(found.exact for found in lists),
-            # The first retriever can score all matching images.
+            # The first retriever can score all matching images, so use its value.
             complete=lists[0].complete,
             variants=None if captions is None else captions.fetched,
         )

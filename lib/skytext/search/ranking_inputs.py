@@ -1,4 +1,4 @@
-"""Types for ranking: the searched version of a table, the question, and the resulting ranking."""
+"""Types for ranking: the searched table version, the question, and the ranking."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 
 Scale = tuple[tuple[float, ...], ...]
-"""Reference values that make the scores of several pages comparable; see `Ranking.scale`."""
+"""Reference values with which the scores on different pages are comparable; see `Ranking.scale`."""
 
-# The row ids of one geometry take up to about 100 kB.
+# The row ids of the images that match one geometry need up to about 100 kB.
 _SHAPES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A search request whose texts and images are converted to vectors and words.
+    """A search request after conversion: its texts and images are now vectors and words.
 
-    An image gets the score of its best query.
+    If there are several queries, an image gets the highest of its scores for these queries.
 
     Attributes:
-        mode: the search mode, which selects the vectors and words that are compared.
-        vectors: query vectors in the space of the descriptions: float32, shape (queries, dim), unit
+        mode: the search mode. It determines whether vectors, words or both are compared.
+        vectors: query vectors to compare with descriptions: float32, shape (queries, dim), unit
             length.
-        image_vectors: vectors of the same queries in the space of the image vectors. None in modes
-            that do not compare image vectors.
-        words: words of each query. Empty in modes that do not compare words.
-        pooling: pooling method for the cosines of an image's variants.
-        text_weight: weight of BM25 in hybrid searches. The weight of vectors is 1.
-        num_candidates: minimum number of candidates of each retriever in hybrid searches, and in
-            dense searches with another pooling method than ``max``.
+        image_vectors: vectors of the same queries to compare with image vectors. None if the mode
+            does not compare image vectors.
+        words: the words of each query. Empty if the mode does not compare words.
+        pooling: the method that combines the cosines of an image's variants.
+        text_weight: the weight of BM25 in hybrid searches. The weight of the vector score is 1.
+        num_candidates: minimum number of candidates of each retriever. It applies to hybrid
+            searches, and to dense searches if the pooling method is not ``max``.
         where: the filter, or None.
-        exact: whether to score every matching row.
+        exact: true if every matching row must be scored.
     """
 
     mode: Mode
@@ -91,41 +91,44 @@ class Searched(Protocol):
 
     @property
     def dim(self) -> int:
-        """Length of the vectors of the descriptions."""
+        """The number of dimensions of the description vectors."""
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return the retrievers of a question, in the order of `RETRIEVERS`."""
+        """Return the retrievers for a question, in the order of `RETRIEVERS`."""
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of captioned images, one for each table that has the image."""
+        """Return the row ids of captioned images. The keys of the result are image ids.
+
+        An image has one row id for each table that contains the image.
+        """
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of rows in the order of ``ids``, without rows that have no vector."""
+        """Return the vectors of rows in the order of ``ids``. Omit rows without a vector."""
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return the hit fields of captioned rows, in the order of ``ids``."""
+        """Return the values that a hit shows, for captioned rows, in the order of ``ids``."""
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
         """Return the values of one column, in the order of ``ids``."""
 
     def tables(self, ids: RowIds) -> list[str | None]:
-        """Return the address of the table of each row, or None if only one table is searched."""
+        """Return the table address for each row. It is None if only one table is searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version of one table with its indexes, as a `Searched`.
+    """One searched table version with its indexes. It implements `Searched`.
 
     Attributes:
         table: the version of the table.
-        rows: fetches rows of this version.
+        rows: an object that fetches rows of this version.
         captions: the vectors of the descriptions.
-        images: the image vectors. None if they are not searched.
-        has_text: whether the version has a full-text index.
+        images: the image vectors. None if image vectors are not searched.
+        has_text: true if the version has a full-text index.
         text_uncovered: ids of the fragments that the full-text index does not cover.
-        shape_rows: returns the rows of a geometry, with a cache; see
+        shape_rows: a cached function that returns the rows of the images that match a geometry; see
             `skytext.table.queries.shape_rows.bind`.
-        counts: cache of the numbers of matching images; see `Matching`.
+        counts: a cache of the number of matching images for each filter; see `Matching`.
     """
 
     table: ImagesTable
@@ -145,13 +148,14 @@ class Served:
 
         Args:
             table: the version of the table.
-            config: settings for probes and refinement of searches by descriptions. They override
-                the measured values.
-            with_images: whether to search image vectors, if the version has them.
+            config: settings for probes and refinement of the index on the description vectors. They
+                override the measured values.
+            with_images: true to search image vectors if the version has image vectors.
         """
         rows, images = Rows(table), None
         if with_images and table.image_column is not None:
-            # Use only measured values: the settings are for the index of the descriptions.
+            # Pass default settings, so that the measured values are used. The settings in `config`
+            # are only for the index on the description vectors.
             images = SearchedVectors.of_column(
                 table, rows, table.image_column, IMAGE_VECTOR_INDEX, IndexConfig()
             )
@@ -175,30 +179,33 @@ class Served:
 
     @property
     def dim(self) -> int:
-        """Length of the vectors of the descriptions."""
+        """The number of dimensions of the description vectors."""
         return self.table.text_column.dim
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """The search modes of this version."""
+        """The search modes that are possible with this version."""
         there: set[Kind] = {"captions"}
         there |= {"words"} if self.has_text else set()
         there |= {"images"} if self.images is not None else set()
         return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return a list with the row id of each captioned image, by image id."""
+        """Return the row ids of captioned images. The keys of the result are image ids.
+
+        Each list contains one row id.
+        """
         found = ids_of_images(self.table, list(image_ids))
         return {image_id: [row_id] for image_id, row_id in found.items()}
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of rows in the order of ``ids``, without rows that have no vector."""
+        """Return the vectors of rows in the order of ``ids``. Omit rows without a vector."""
         is_text = kind == VectorKind.TEXT
         column = self.table.text_column if is_text else image_column_of(self.table)
         return self.rows.variants(ids, column)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return the hit fields of captioned rows, in the order of ``ids``."""
+        """Return the values that a hit shows, for captioned rows, in the order of ``ids``."""
         return self.rows.hits(ids)
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
@@ -210,10 +217,10 @@ class Served:
         return [None] * len(ids)
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return the retrievers of a question, in the order of `RETRIEVERS`.
+        """Return the retrievers for a question, in the order of `RETRIEVERS`.
 
         Raises:
-            CallError: a geometry of the filter takes too long to compare.
+            CallError: the comparison of images with a geometry in the filter takes too long.
         """
         where = None if question.where is None else bind(question.where, self.shape_rows)
         matching = Matching(self.table, where, self.counts)
@@ -239,20 +246,21 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best images, best image first. Equal scores are ordered by row id.
+    """Images in descending order of their scores. Images with equal scores are sorted by row id.
 
     Attributes:
         ids: row ids, shape (images,).
-        scores: rank scores, float32, shape (images,).
-        parts: for each retriever, the score of each image with its best query: float32, shape
-            (images,). NaN means that the image has no score.
-        exact: whether every matching row was scored.
-        complete: whether no other image matches.
-        scale: reference values of the scores, which later pages must also use. If score values are
-            fused: the best cosine and the best BM25 of each query. If ranks are fused: the number
-            of candidates of the first page. Otherwise None.
-        variants: the vectors of descriptions that were scored. They include the vectors of these
-            images. None if the vectors are not in memory.
+        scores: the scores by which the images are sorted, float32, shape (images,).
+        parts: one array per retriever, float32, shape (images,). It contains the highest score of
+            each image among the queries. NaN means that the image has no score.
+        exact: true if every matching row was scored.
+        complete: true if these images are all images that match.
+        scale: reference values for the scores. Later pages must use the same reference values. If
+            score values are fused, they are the best cosine and the best BM25 of each query. If
+            ranks are fused, there is one value: the number of candidates on the first page. None if
+            nothing is fused.
+        variants: description vectors that were scored. They include all description vectors of
+            the images in ``ids``. None if no description vectors are in memory.
     """
 
     ids: RowIds
@@ -276,11 +284,11 @@ class Ranking:
     def followed_by(self, later: Ranking) -> Ranking:
         """Return the images of this ranking, followed by the new images of ``later``.
 
-        The scores of the new images are rescaled. They keep their order, and all are below the
-        lowest score of this ranking.
+        The scores of the new images are multiplied by a factor, so that all of them are below the
+        lowest score of this ranking. The order of the new images does not change.
 
         Args:
-            later: a ranking of more candidates, whose scores are above 0.
+            later: a ranking of more candidates. Its scores are above 0.
         """
         later = later.at(np.flatnonzero(~np.isin(later.ids, self.ids)))
         scores = later.scores

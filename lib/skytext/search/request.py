@@ -1,4 +1,4 @@
-"""The search request: the same class for the command line, Python and the HTTP service."""
+"""The search request. The command line, Python and the HTTP service use the same class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_EXAMPLES = 64
 MAX_QUERY_CHARS = 10_000
 
 Kind: TypeAlias = Literal["captions", "words", "images"]
-"""What a retriever compares: vectors of descriptions, words of descriptions, or image vectors."""
+"""The kind of a retriever. It compares description vectors, description words or image vectors."""
 RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "dense": ("captions",),
     "text": ("words",),
@@ -35,7 +35,7 @@ RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "image": ("images",),
     "image+dense": ("captions", "images"),
 }
-"""The retrievers of each mode. If there are several, the first retriever can score all images."""
+"""The retrievers of each mode. If a mode has several, its first retriever can score all images."""
 IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
 
 
@@ -47,7 +47,10 @@ Where: TypeAlias = Annotated[
 
 
 class Example(BaseModel):
-    """A text or an image of the table. The query vector moves towards it or away from it."""
+    """An example: a text, or an image in the table. It moves the query vector.
+
+    The query vector moves towards a positive example and away from a negative example.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,28 +74,31 @@ class SearchRequest(SearchFields):
     Attributes:
         text: the query in plain words. It is not parsed as a query language.
         texts: further texts. Each text is a separate query.
-        like: ``image_id`` of images in the table. Each image is a separate query. The mean of the
-            vectors of its variants is compared with descriptions. Its image vector is compared with
-            image vectors.
+        like: the ids of images in the table. Each image is a separate query. In modes that compare
+            descriptions, the query vector is the mean of the image's description vectors. In modes
+            that compare image vectors, the query vector is the image vector of the image.
         described: descriptions of an image that is not in the table, in the layout of
-            `skytext.captions.parsing.document_text`. They are one query: their mean vector.
-        combine: how to combine several queries. ``max``: the score of an image is the score of its
-            best query. ``mean``: one query replaces all queries. Its vector is their mean vector,
-            and its words are the words of all queries.
-        positive: examples. Every query vector moves towards these examples.
-        negative: examples. Every query vector moves away from these examples. Hits do not contain
-            images that are named in an example or in ``like``.
-        mode: ``dense`` compares vectors of descriptions. ``text`` compares words (BM25). ``hybrid``
+            `skytext.captions.parsing.document_text`. All these descriptions together are one query.
+            The query vector is the mean of their vectors.
+        combine: how to combine several queries. With ``max``, an image gets the highest of its
+            scores for the queries. With ``mean``, one query replaces all queries: its vector is the
+            mean of the query vectors, and its words are the words of all queries.
+        positive: positive examples. Every query vector moves towards these examples.
+        negative: negative examples. Every query vector moves away from these examples. The images
+            that are named in an example or in ``like`` are not returned as hits.
+        mode: ``dense`` compares description vectors. ``text`` compares words (BM25). ``hybrid``
             combines dense and text. ``image`` compares image vectors. ``image+dense`` combines
-            image and dense. None means the configured default.
+            image and dense. None means the mode in the settings.
         k: number of hits, 1 to 1000.
-        where: a filter: CQL2 text, CQL2 JSON or a condition.
-        cursor: `SearchResult.next_cursor` of the same request, to get the next page.
-        min_score: minimum `Hit.score` of the hits. Hits are not ordered by this score. The search
-            stops when it has examined enough images after the last such hit: at least 50, and at
-            least as many as up to that hit.
-        group_duplicates: whether near-duplicates become one hit that lists the other images.
-        exact: whether to score every matching row even if there is an index.
+        where: a filter, as CQL2 text, CQL2 JSON or a condition.
+        cursor: `SearchResult.next_cursor` from the previous page of the same request. It requests
+            the next page.
+        min_score: the lowest allowed `Hit.score`. The images are not sorted by this score, so the
+            search must decide when to stop. Suppose that the last image with a sufficient score has
+            rank n. The search stops after n further images, or after 50 if n is smaller than 50.
+        group_duplicates: true to return a group of near-duplicates as one hit. This hit lists the
+            other images of the group.
+        exact: true to score every matching row even if there is an index.
 
     Raises:
         ConfigError: the request is empty or invalid.
@@ -107,7 +113,7 @@ class SearchRequest(SearchFields):
     positive: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     where: Where = None
-    # The types have no limits, because the check below gives better messages.
+    # The types do not limit the values. The method `_check` limits them, with better messages.
     k: int = 10
     min_score: float | None = None
 
@@ -142,25 +148,26 @@ class SearchRequest(SearchFields):
 
     @property
     def all_texts(self) -> tuple[str, ...]:
-        """``text`` and ``texts``. Each text is a separate query."""
+        """All query texts: ``text`` and then ``texts``. Each text is a separate query."""
         return (() if self.text is None else (self.text,)) + self.texts
 
     @property
     def has_images(self) -> bool:
-        """Whether a query is an image. Such a query has a vector but no words."""
+        """True if at least one query is an image. An image query has a vector but no words."""
         return bool(self.like or self.described)
 
     @property
     def named_images(self) -> tuple[str, ...]:
-        """``image_id`` of the images that the request names. Hits do not contain these images."""
+        """The ids of the images that the request names. These images are not returned as hits."""
         examples = (example.image_id for example in (*self.positive, *self.negative))
         return tuple(dict.fromkeys([*self.like, *filter(None, examples)]))
 
     def check_words(self, mode: Mode) -> None:
-        """Check that a mode that compares words is possible.
+        """Check that the request is possible in a mode that compares words.
 
         Raises:
-            ConfigError: a query is an image, there is no text, or mode text has examples.
+            ConfigError: a query is an image, there is no query text, or there are examples although
+                the mode is text.
         """
         if self.has_images or not self.all_texts:
             raise ConfigError(
@@ -173,7 +180,7 @@ class SearchRequest(SearchFields):
             )
 
     def fingerprint(self) -> str:
-        """Return a hash of the request without ``k`` and ``cursor``: 16 hex digits."""
+        """Return a hash of all fields except ``k`` and ``cursor``: 16 hexadecimal digits."""
         said = self.model_dump_json(exclude={"k", "cursor"})
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 

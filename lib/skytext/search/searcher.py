@@ -1,4 +1,4 @@
-"""Search a version of one table, or versions of several tables together (no Ray)."""
+"""Search one table, or several tables together, in a fixed version of each table (no Ray)."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _EMBEDS_AGAIN = {
 
 
 class Searcher:
-    """Searches a version of one table, or versions of several tables together.
+    """Searches one table, or several tables together, in a fixed version of each table.
 
     Args:
         table: the version of the table.
-        embedder: the model of the vectors of the table's descriptions.
+        embedder: the model that embedded the descriptions in the tables.
         index: settings for probes and refinement. They override the measured values of the index.
         search: settings for ranking.
-        image_embedder: the model of the table's image vectors. None if they are not searched.
-        more: versions of further tables, which are searched together with ``table``. All tables
-            must have vectors of the same models.
-        known: searchers with the same settings. If such a searcher uses the same table object, its
-            state is reused.
+        image_embedder: the model that embedded the images. None if image vectors are not searched.
+        more: versions of further tables. They are searched together with ``table``. The vectors in
+            all tables must come from the same models.
+        known: other searchers with the same settings. If another searcher has already opened one of
+            the table objects, this searcher reuses the state of that table.
 
     Raises:
-        TableError: the vectors in the tables differ in length from those of an embedder, or the
-            tables have vectors of different models.
+        TableError: an embedder returns vectors with another number of dimensions than the vectors
+            in a table, or the tables were embedded with different models.
     """
 
     def __init__(
@@ -112,22 +112,23 @@ class Searcher:
 
         Args:
             table: folder or URI of the table.
-            version: the version. None means the live version, or the latest if none is live.
-            embedding_model: current name or folder of the model, if the name that is stored in the
-                table is no longer valid.
+            version: the version number. None means the live version, or the latest version if no
+                version is live.
+            embedding_model: current name or folder of the model. It is needed only if the model
+                name in the table is no longer valid.
             embed: settings for running the model. The table stores the name of the model.
             index: settings for probes and refinement. They override the measured values of the
                 index.
             search: settings for ranking.
-            with_images: whether to load the model of the image vectors. Modes ``image`` and
-                ``image+dense`` need this model.
-            image_embed: settings for running the model of the image vectors. ``model`` is its
-                current name or folder, if the stored name is no longer valid.
-            images: pixel settings for the model of the image vectors.
+            with_images: true to load the image model, which embeds queries for the comparison with
+                image vectors. The modes ``image`` and ``image+dense`` need this model.
+            image_embed: settings for running the image model. Set ``model`` to the current name or
+                folder of the model if the model name in the table is no longer valid.
+            images: pixel settings for the image model.
 
         Raises:
-            TableError: the table or version does not exist, the table has no image vectors but
-                ``with_images`` is set, or a model differs from the model of the table.
+            TableError: the table or version does not exist, a model is not the model that embedded
+                the table, or ``with_images`` is true for a table without image vectors.
             ModelError: a model cannot be loaded.
         """
         return cls.open_many(
@@ -156,7 +157,7 @@ class Searcher:
         image_embed: ImageEmbedConfig | None = None,
         images: ImageConfig | None = None,
     ) -> Searcher:
-        """Open tables that are searched together, and load their common embedding model.
+        """Open tables to search them together, and load the model that embedded all of them.
 
         Args:
             tables: folders or URIs of the tables, at least one.
@@ -171,7 +172,8 @@ class Searcher:
 
         Raises:
             CallError: no table is named, or a table is named twice.
-            TableError: see `open`. Also raised if tables were embedded with different models.
+            TableError: for the same reasons as in `open`, or because the tables were embedded with
+                different models.
             ModelError: a model cannot be loaded.
         """
         locations = [TableLocation.parse(table) for table in tables]
@@ -194,33 +196,34 @@ class Searcher:
 
     @property
     def has_index(self) -> bool:
-        """Whether each table has an index on the vectors of descriptions with a measured recall.
+        """True if each table has a vector index on the descriptions, and its recall is measured.
 
-        A search does not use an index whose recall is not measured.
+        A search uses a vector index only if the recall of the index is measured.
         """
         return all(part.captions.facts is not None for part in self._parts)
 
     def warm(self) -> None:
-        """Load the indexes into memory, so that the first search is as fast as later searches."""
+        """Load the indexes into memory. Then the first search is as fast as later searches."""
         for part in self._parts:
             prewarm(part.table.dataset, *([] if part.images is None else [IMAGE_VECTOR_INDEX]))
 
     def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Copy vectors and hit fields to a local disk. Later searches read this copy.
+        """Copy vectors and the values for hits to a local disk. Later searches read this copy.
 
-        The copy does not change results, and searches can run at the same time. An existing copy is
-        reused.
+        Searches return the same results with or without the copy. Searches can run while the rows
+        are copied. If the folder already contains a copy, that copy is reused.
 
         Args:
-            folder: a folder on a local disk. It needs about 11 kB of space per image, and 2 kB more
-                for an image with an image vector. Several tables can use the same folder.
-            is_wanted: a function that is called repeatedly. If it returns False, copying stops.
+            folder: a folder on a local disk. An image needs about 11 kB of disk space, or 13 kB if
+                it has an image vector. Several tables can use the same folder.
+            is_wanted: a function that is called repeatedly. When it returns False, copying stops.
 
         Returns:
-            Whether the copy is complete.
+            True if the copy is complete.
 
         Raises:
-            OSError: the disk is not writable, or the store of the table does not respond.
+            OSError: the disk is not writable, or the store that contains the table does not
+                respond.
         """
         for part in self._parts:
             copy = copy_rows(part.table, folder, is_wanted)
@@ -231,7 +234,7 @@ class Searcher:
 
     @property
     def rows_are_copied(self) -> bool:
-        """Whether searches read a local copy of the rows."""
+        """True if searches read a local copy of the rows."""
         return all(part.rows.are_copied for part in self._parts)
 
     def search(
@@ -246,17 +249,18 @@ class Searcher:
         """Find the images that match a query best.
 
         Args:
-            asked: plain words, or a request. A request cannot be combined with other arguments.
+            asked: plain words, or a request. If it is a request, all other arguments must have
+                their default values.
             k: number of hits, 1 to 1000.
-            exact: whether to score every matching row even if there is an index.
-            where: a filter: CQL2 text, CQL2 JSON or a condition. If at most ``k`` images match the
-                filter, all these images are found.
-            mode: see `SearchRequest`. None means the configured default.
+            exact: true to score every matching row even if there is an index.
+            where: a filter, as CQL2 text, CQL2 JSON or a condition. If at most ``k`` images match
+                the filter, the result contains all of them.
+            mode: the search mode; see `SearchRequest`. None means the mode in the settings.
 
         Raises:
-            CallError: the request is empty, ``k`` is out of range, no image has a field of the
-                filter, a named image does not exist, or a cursor belongs to another search.
-            TableError: the tables cannot be searched in the mode.
+            CallError: the request is empty, ``k`` is out of range, the filter uses a field that no
+                image has, a named image does not exist, or the cursor belongs to another search.
+            TableError: a table does not support the search mode.
         """
         if isinstance(asked, SearchRequest):
             if (k, exact, where, mode) != (10, False, None, None):
@@ -305,7 +309,14 @@ class Searcher:
         return {table.location.uri: table.version for table in self.tables}
 
     def _cursor(self, question_id: str, offset: int, ranking: Ranking, last: int) -> Cursor:
-        """Return the cursor after ``offset`` hits. ``last`` is the index of the last hit."""
+        """Return the cursor for the page after ``offset`` hits.
+
+        Args:
+            question_id: id of the search.
+            offset: number of hits on all pages up to now.
+            ranking: the ranking of this page.
+            last: index of the last hit of this page in the ranking.
+        """
         return Cursor(
             versions=self.versions,
             question=question_id,
@@ -319,7 +330,7 @@ class Searcher:
         """Return the search mode.
 
         Raises:
-            TableError: a table cannot be searched in the requested mode.
+            TableError: a table does not support the requested mode.
         """
         if request.mode is None:
             has_words = bool(request.all_texts) and not request.has_images
@@ -333,7 +344,7 @@ class Searcher:
         return request.mode
 
     def _cannot(self, mode: Mode) -> TableError:
-        """Return the error for a mode in which a table cannot be searched."""
+        """Return the error for a search mode that at least one table does not support."""
         table = next(part.table for part in self._parts if mode not in part.modes)
         uri = table.location.uri
         if mode in IMAGE_MODES:
@@ -348,7 +359,7 @@ class Searcher:
         )
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
-        """Return an id of a search. All pages of the search have the same id."""
+        """Return the id of a search. All pages of one search have the same id."""
         identity = f"{request.fingerprint()} {mode} {self._config_json}"
         if len(self.tables) > 1:
             identity += " ".join(table.location.uri for table in self.tables)
@@ -356,8 +367,8 @@ class Searcher:
 
     def _chance(self, mode: Mode) -> ChanceScore | None:
         if len(self._parts) > 1:
-            # The scores were measured for each table alone. The best image of several tables has a
-            # higher score by chance.
+            # The chance scores were measured in each table alone. More images compete in a search
+            # of several tables, so the best score by chance is higher than the measured scores.
             return None
         part = self._parts[0]
         searched = part.images if mode in IMAGE_MODES else part.captions
@@ -371,7 +382,7 @@ class Searcher:
 
 
 def check_named_once(locations: Sequence[TableLocation]) -> None:
-    """Check that there is a table, and that no table is named twice.
+    """Check that at least one table is named, and that each table is named only once.
 
     Raises:
         CallError: the list is empty, or a table is named twice.
@@ -385,14 +396,14 @@ def check_named_once(locations: Sequence[TableLocation]) -> None:
 
 
 def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
-    """Check that the vectors of the tables can be compared.
+    """Check that all tables were embedded with the same models and settings.
 
     Args:
         tables: the tables.
-        with_images: whether to check the image vectors, too.
+        with_images: true to check the image vectors in addition to the description vectors.
 
     Raises:
-        TableError: the models of the vectors or the settings of the models differ.
+        TableError: two tables were embedded with different models or different settings.
     """
     columns = {"descriptions": [table.text_column for table in tables]}
     if with_images:
@@ -405,8 +416,8 @@ def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> No
             raise TableError(
                 f"{one} and {two} cannot be searched together: their {what} were embedded by "
                 f"{first.described} and {other.described}, or with different settings. Search each "
-                f"table alone, or embed one table again with the settings of the other (skytext "
-                f"{_EMBEDS_AGAIN[what]})"
+                f"table alone, or embed one table again with the settings of the other table "
+                f"(skytext {_EMBEDS_AGAIN[what]})"
             )
 
 

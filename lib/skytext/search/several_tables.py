@@ -1,9 +1,10 @@
 """Search several tables together, as if their rows were in one table.
 
-Every retriever of a mode finds candidates in each table. It scores each candidate with the vectors
-and words of the candidate's table. The ranker receives one list for all tables, and fuses the
-scores of all tables together. So cosines and best scores are comparable between tables. Only BM25
-depends on the word statistics of each table.
+Each retriever finds candidates in every table. It scores a candidate with the vectors and words in
+the table that contains the candidate. The ranker receives one list with the candidates of all
+tables. It computes one best score for all tables together, so the fused scores of images in
+different tables are comparable. There is one exception: BM25 uses the word statistics of a single
+table.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ T = TypeVar("T")
 class RowIdSpace:
     """Row ids that are unique across several tables.
 
-    The row ids of the first table do not change. The row ids of each further table begin after the
-    row ids of the previous table.
+    The row ids of the first table do not change. In each further table, a constant is added to the
+    row ids, so that they begin after the row ids of the previous table.
 
     Args:
         tables: the versions of the tables, in a fixed order.
@@ -40,21 +41,26 @@ class RowIdSpace:
         self._starts: RowIds = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
 
     def joined(self, ids: Sequence[RowIds]) -> RowIds:
-        """Convert the row ids of each table to ids of this space, and concatenate them."""
+        """Convert the row ids of each table to unique row ids, and concatenate them."""
         return np.concatenate([of + start for of, start in zip(ids, self._starts, strict=True)])
 
     def split(self, ids: RowIds) -> list[tuple[NDArray[np.intp], RowIds]]:
-        """Return for each table the indices of its rows in ``ids``, and its own row ids of them."""
+        """Split unique row ids by table.
+
+        Returns:
+            Two arrays for each table: the indices of its rows in ``ids``, and the row ids of these
+            rows in the table.
+        """
         table = self.table_of(ids)
         places = [np.flatnonzero(table == i) for i in range(len(self._starts))]
         return [(at, ids[at] - start) for at, start in zip(places, self._starts, strict=True)]
 
     def table_of(self, ids: RowIds) -> NDArray[np.intp]:
-        """Return the index of each row's table."""
+        """Return for each row the index of the table that contains the row."""
         return np.searchsorted(self._starts, ids, side="right") - 1
 
     def joined_variants(self, variants: Sequence[Variants]) -> Variants:
-        """Concatenate the vectors of each table's rows."""
+        """Concatenate the vectors from all tables."""
         lengths = np.cumsum([0, *(len(of.vectors) for of in variants)])
         return Variants(
             self.joined([of.ids for of in variants]),
@@ -67,8 +73,8 @@ class JoinedRetriever:
     """A retriever that searches several tables.
 
     Args:
-        parts: the retriever of each table.
-        space: the space of the tables' row ids.
+        parts: one retriever per table.
+        space: converts between row ids of one table and unique row ids.
     """
 
     def __init__(self, parts: Sequence[Retriever], space: RowIdSpace) -> None:
@@ -78,19 +84,19 @@ class JoinedRetriever:
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if all are scored. None if an index selects images."""
+        """The number of matching images if all of them are scored. None if an index is used."""
         counts = [part.num_scanned for part in self._parts]
         return None if None in counts else sum(filter(None, counts))
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors of the images that were scored last. None if there are no vectors."""
+        """The vectors of the images in the last call of `scores`. None if there are no vectors."""
         fetched = [part.fetched for part in self._parts]
         there = [variants for variants in fetched if variants is not None]
         return self._space.joined_variants(there) if len(there) == len(fetched) else None
 
     def candidates(self, num: int) -> Candidates:
-        """Return at least the best ``num`` images of each query in each table."""
+        """Return at least the best ``num`` images for each query in each table."""
         found = [part.candidates(num) for part in self._parts]
         return Candidates(
             self._space.joined([of.ids for of in found]),
@@ -100,7 +106,7 @@ class JoinedRetriever:
         )
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score images: shape (queries, images). NaN means that an image cannot be scored."""
+        """Return scores, shape (queries, images). NaN means that an image cannot be scored."""
         split = self._space.split(ids)
         found = [part.scores(own) for part, (_, own) in zip(self._parts, split, strict=True)]
         scores = np.empty((len(found[0]), len(ids)), np.float32)
@@ -122,10 +128,12 @@ class JoinedRetriever:
 
 
 class ServedTables:
-    """Several tables that are searched together, as a `skytext.search.ranking_inputs.Searched`.
+    """Several tables that are searched together.
+
+    The class implements `skytext.search.ranking_inputs.Searched`.
 
     Args:
-        parts: at least two tables whose vectors are from the same models.
+        parts: at least two tables. All tables were embedded with the same models.
     """
 
     def __init__(self, parts: Sequence[Served]) -> None:
@@ -139,14 +147,14 @@ class ServedTables:
 
     @property
     def dim(self) -> int:
-        """Length of the vectors of the descriptions."""
+        """The number of dimensions of the description vectors."""
         return self._parts[0].dim
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return the retrievers of a question, in the order of `RETRIEVERS`.
+        """Return the retrievers for a question, in the order of `RETRIEVERS`.
 
         Raises:
-            CallError: a geometry of the filter takes too long to compare.
+            CallError: the comparison of images with a geometry in the filter takes too long.
         """
         of_parts = [part.retrievers(question) for part in self._parts]
         return {
@@ -155,7 +163,10 @@ class ServedTables:
         }
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of captioned images, one for each table that has the image."""
+        """Return the row ids of captioned images. The keys of the result are image ids.
+
+        An image has one row id for each table that contains the image.
+        """
         of_parts = [part.find_images(image_ids) for part in self._parts]
         found: dict[str, list[int]] = {}
         for image_id in image_ids:
@@ -165,7 +176,7 @@ class ServedTables:
         return found
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of rows in the order of ``ids``, without rows that have no vector."""
+        """Return the vectors of rows in the order of ``ids``. Omit rows without a vector."""
         split = self._space.split(ids)
         joined = self._space.joined_variants(
             [part.variants(own, kind) for part, (_, own) in zip(self._parts, split, strict=True)]
@@ -178,7 +189,7 @@ class ServedTables:
         return Variants(there, np.concatenate(vectors), offsets)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return the hit fields of captioned rows, in the order of ``ids``."""
+        """Return the values that a hit shows, for captioned rows, in the order of ``ids``."""
         return self._in_order(ids, lambda part, own: part.hits(own))
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
@@ -186,7 +197,7 @@ class ServedTables:
         return self._in_order(ids, lambda part, own: part.values(own, column))
 
     def tables(self, ids: RowIds) -> list[str | None]:
-        """Return the address of each row's table."""
+        """Return for each row the address of the table that contains the row."""
         return [self._parts[i].table.location.uri for i in self._space.table_of(ids)]
 
     def _in_order(self, ids: RowIds, ask: Callable[[Served, RowIds], Sequence[T]]) -> list[T]:

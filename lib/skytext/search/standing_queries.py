@@ -1,4 +1,4 @@
-"""Compare standing queries with images of a table version, without an index."""
+"""Compare standing queries with the images in a table version. No index is used."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _IMAGES_AT_ONCE = 1_024
 
 
 class Matches(NamedTuple):
-    """Images that match a query, best first.
+    """Images that match a query. The image with the highest score is first.
 
     Attributes:
         pictures: the images.
-        scores: displayed score of each image: float32, shape (images,).
+        scores: the displayed score of each image, float32, shape (images,).
     """
 
     pictures: Pictures
@@ -37,16 +37,16 @@ def unseen_pictures(
     fragments: Sequence[int],
     seen: NDArray[np.bytes_],
 ) -> Pictures:
-    """Return the images of some fragments that match the filter of a query and are not in ``seen``.
+    """Return the images in some fragments that match the query's filter and are not in ``seen``.
 
     Args:
         table: the version of the table.
         query: the standing query.
         fragments: ids of the fragments.
-        seen: keys of the images to leave out.
+        seen: keys of the images that must not be returned.
 
     Raises:
-        CallError: a geometry of the filter takes too long to compare.
+        CallError: the comparison of images with a geometry in the filter takes too long.
     """
     if not fragments:
         return pictures(table, fragments=fragments)
@@ -65,8 +65,8 @@ def matching_pictures(
 
     Args:
         table: the version of the table.
-        candidates: images of this version.
-        vector: vector of the query: float32, shape (dim,), unit length.
+        candidates: images in this version.
+        vector: the query vector, float32, shape (dim,), unit length.
         min_score: minimum score of an image.
     """
     scores = np.full(len(candidates.ids), -np.inf, np.float32)

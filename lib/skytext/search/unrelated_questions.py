@@ -1,18 +1,19 @@
 """Unrelated queries: queries about subjects that no aerial image shows.
 
-The best image for an unrelated query is a result of chance, so its score shows which scores mean
-nothing. These scores depend on the model and on the table. So they are measured for each table
-(`skytext.table.indexes.chance_score`).
+No image fits an unrelated query. If a query has no higher best score than an unrelated query, its
+best image can be a result of chance. The best scores of unrelated queries depend on the model and
+on the table. So they are measured for each table (`skytext.table.indexes.chance_score`).
 
-The queries are not shuffled words of the table's descriptions, because shuffled words keep the
-subject. With all-MiniLM-L6-v2, 95 % of the best scores of shuffled words are below 0.76 (RSITMD)
-and 0.80 (RSICD). The best scores of more than 10 % of real captions are also below these values.
-For the queries in this module, 95 % of the best scores are below 0.33 and 0.38. The best scores of
-all real captions are above these values. docs/background/ranking.md contains the measurements.
+Shuffled words from the table's descriptions are not suitable as unrelated queries, because they
+still name what the images show. This was measured with all-MiniLM-L6-v2 and the data sets RSITMD
+and RSICD. For shuffled words, 95 % of the best scores are below 0.76 (RSITMD) or 0.80 (RSICD).
+These limits are too high: more than 10 % of the real captions have a lower best score. For the
+queries in this module, 95 % of the best scores are below 0.33 (RSITMD) or 0.38 (RSICD). All real
+captions have a higher best score. docs/background/ranking.md contains the measurements.
 
-The subjects are not visible from above: music, law, illness, language, feelings, cooking, money,
-software, history, sport rules. Half of the queries are phrases, and half are questions, like real
-queries.
+The queries are about music, law, illness, language, feelings, cooking, money, software, history
+and the rules of sports. An image from above does not show these subjects. Real queries are phrases
+or questions. So half of these queries are phrases, and the other half are questions.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class Measured(NamedTuple):
     """The result of `measure_chance`.
 
     Attributes:
-        scores: the measured scores by kind of vector. They are stored in the table, too.
-        problems: one message for each kind of vector whose model cannot be loaded.
+        scores: the measured scores for each kind of vectors. They are also stored in the table.
+        problems: error messages. There is one message for each model that cannot be loaded.
     """
 
     scores: dict[VectorKind, ChanceScore]
@@ -110,13 +111,16 @@ class Measured(NamedTuple):
 
 
 def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = False) -> Measured:
-    """Measure the scores of unrelated queries in the latest version of a table, and store them.
+    """Measure the best scores of unrelated queries in the latest version of a table.
+
+    The measured scores are stored in the table.
 
     Args:
         table: any version of the table.
-        config: settings of the table's models. If ``index.measure_chance`` is False, nothing is
-            measured.
-        only_missing: whether to skip kinds of vectors whose scores are already stored.
+        config: settings for the models that embedded the table. If ``index.measure_chance`` is
+            False, nothing is measured.
+        only_missing: true to measure only the kinds of vectors for which the table stores no
+            scores.
     """
     if not config.index.measure_chance:
         return Measured({}, ())

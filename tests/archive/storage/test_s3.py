@@ -226,7 +226,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, store: Any, code: str) -> None:
         ("AccessDenied", "refuses access .*AWS_PROFILE"),
         ("403", "refuses access"),
         ("InvalidAccessKeyId", "refuses access"),
-        ("SlowDown", "the store answered .*SlowDown"),
+        ("SlowDown", "the store returned .*SlowDown"),
     ],
 )
 def test_each_refusal_of_a_store_has_its_own_message(

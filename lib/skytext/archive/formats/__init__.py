@@ -1,1 +1,1 @@
-"""The shard formats. For each format, one module lists and reads the images of a shard."""
+"""The shard formats. For each format, one module lists and reads the images in a shard."""

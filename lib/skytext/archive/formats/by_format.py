@@ -1,8 +1,8 @@
 """Read or list a shard of any format.
 
-INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in the shard, in order. If only
-the headers are read: a :class:`Member` for every image.
-FAN-OUT: one shard gives one sample for each image, plus one sample if the end of the shard is
+INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in the shard, in order. If the
+shard is only listed, the output is a :class:`Member` for every image.
+FAN-OUT: one shard gives one sample for each image, and one more sample if the end of the shard is
 damaged.
 ON ERROR: damaged bytes give a failed sample. If the store does not return the bytes, the reader
 raises an error, and the rest of the shard is not read.
@@ -31,15 +31,15 @@ def read_shard(
     counts: ShardCounts | None = None,
     is_known: Callable[[Member], bool] = lambda _: False,
 ) -> Iterator[Sample]:
-    """Yield the images of a shard.
+    """Yield the images in a shard.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: memory limits; None for the defaults.
-        options: how to read shards; None for the defaults.
-        counts: counts that the reader updates, or None.
-        is_known: a function that takes the member of an image file in a folder. It returns True if
-            the bytes of the image are not needed. The sample then has no data.
+        limits: memory limits. None means the defaults.
+        options: how to read shards. None means the defaults.
+        counts: an object that the reader updates, or None.
+        is_known: a function whose argument is the member of an image file in a folder. If it
+            returns True, the bytes of the image are not needed, and the sample has no data.
 
     Raises:
         StoreFaultError: the store did not return the whole shard.
@@ -72,17 +72,17 @@ def list_members(
     options: ReadOptions | None = None,
     counts: ShardCounts | None = None,
 ) -> Iterator[Member]:
-    """Yield the headers of a shard's images without reading the images.
+    """Yield facts about the images in a shard. The images themselves are not read.
 
-    `read_shard` with the same arguments yields the same ids in the same order, even for a damaged
-    shard.
+    For the same arguments, `read_shard` and this function yield the same ids in the same order.
+    This is also true for damaged shards.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: as for `read_shard`. A member that is larger than the limit gets a ``failure``.
-        options: as for `read_shard`.
-        counts: an object that gets the ``etag`` and the counts of ignored files, or None. Sidecars
-            without an image are not counted.
+        limits: see `read_shard`. A member that is larger than the limit gets a ``failure``.
+        options: see `read_shard`.
+        counts: an object that the function updates, or None. The function sets the ``etag`` and
+            counts ignored files. It does not count sidecars without an image.
 
     Raises:
         StoreFaultError: the store did not return the whole shard.
@@ -105,7 +105,7 @@ def list_members(
 
 
 def _is_dangling(shard: Shard) -> bool:
-    """Return whether the shard is a local file, and this file is a broken link."""
+    """Return true if the shard is a local file, and this file is a broken link."""
     return shard.uri.startswith("file:") and not shard.etag
 
 

@@ -5,18 +5,18 @@ file in the folder, sorted by name.
 FAN-OUT: one folder gives one sample for each image.
 ON ERROR: if the store does not return an image or its sidecar, the sample has a ``fault``. If the
 store reports that a file does not exist, the folder is listed again. If the new listing still
-contains the file, the store has a fault. Otherwise the file was deleted. If the store does not
-respond for many files in a row, the reader raises an error. It also raises an error if the listing
-is incomplete.
+contains the file, the sample has a ``fault``. Otherwise the file was deleted, and there is no
+sample. If the store does not respond for many consecutive files, the reader raises an error. It
+also raises an error if the listing is incomplete.
 
-Sidecars belong to images by the same rule as in a tar. The sidecar of an image is the ``.json`` or
-``.txt`` file with the same name up to the last dot. If this file does not exist, the sidecar is the
-file with the same name up to the first dot. The name up to the first dot is called the key. Files
-with the same key are next to each other, because the names are sorted.
+The rule for sidecars is the same as in a tar. The sidecar of an image is the ``.json`` or ``.txt``
+file that has the same name up to the last dot. If this file does not exist, the sidecar is the
+``.json`` or ``.txt`` file whose name is the image's name up to the first dot. The name up to the
+first dot is called the key. The names are sorted, so files with the same key follow each other.
 
-The folder is listed again when it is read, so changes since the first listing are included. Each
-image has the etag of its own file. So a new or changed file does not change the etags of other
-images.
+The folder is listed again when it is read. So changes after the first listing are included. The
+etag of an image is the etag of its own file. So a new or changed file does not change the etags of
+other images.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MAX_FAULTS_IN_A_ROW = 16
 
 @dataclass(frozen=True)
 class _File:
-    """An image file, and its sidecars by suffix."""
+    """An image file and its sidecars. The keys of ``sidecars`` are suffixes."""
 
     member: Member
     stored: StoredFile
@@ -60,9 +60,9 @@ class _File:
 
 
 class FolderDigest:
-    """A digest of the names, sizes and etags of a folder's images and sidecars.
+    """A digest of the files in a folder: the names, sizes and etags of images and sidecars.
 
-    The order in which the files are added does not change the digest.
+    The digest does not depend on the order in which files are added.
 
     Attributes:
         num_images: number of images that were added.
@@ -84,7 +84,7 @@ class FolderDigest:
 
     @property
     def etag(self) -> str:
-        """Return a digest that changes if a name, a size or an etag changes."""
+        """Return the digest. It changes if a name, a size or an etag changes."""
         return f"{self._sum % (1 << 256):064x}"[:32]
 
 
@@ -95,20 +95,20 @@ def read_folder(
     counts: ShardCounts,
     is_known: Callable[[Member], bool],
 ) -> Iterator[Sample]:
-    """Yield the images of a folder.
+    """Yield the images in a folder.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: size limits. An image above its limit becomes a failure. A sidecar above its limit
-            is not read.
+        limits: size limits. An image that is too large becomes a failed sample. A sidecar that is
+            too large is not read.
         options: how to read from the store.
-        counts: counts that the reader updates.
-        is_known: returns whether the bytes of an image are not needed.
+        counts: an object that the reader updates.
+        is_known: a function that returns True if the bytes of an image are not needed.
 
     Raises:
         OSError: the folder cannot be listed completely, or the store did not respond for too many
-            consecutive files. Known files, and files to which the store refuses access, are not
-            counted and do not interrupt the sequence.
+            consecutive files. In this count, files that are not read and files to which the store
+            refuses access are ignored.
     """
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
@@ -127,7 +127,7 @@ def read_folder(
 
 
 def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) -> Iterator[Sample]:
-    """Yield the samples of the files that still exist.
+    """Yield the samples of the files. Leave out files that were deleted after the listing.
 
     Raises:
         OSError: the store did not respond for too many consecutive files.
@@ -144,8 +144,8 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
             num_in_a_row = 0
         if num_in_a_row == _MAX_FAULTS_IN_A_ROW:
             raise UnavailableError(
-                f"{num_in_a_row} files in a row could not be read, the last one because: "
-                f"{sample.fault}"
+                f"{num_in_a_row} consecutive files could not be read. The error for the last file "
+                f"was: {sample.fault}"
             )
     if num_gone:
         # The folder changed after it was listed, so the etag from the listing is wrong.
@@ -155,7 +155,7 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
 def list_folder_images(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Member]:
-    """Yield the members of the samples of `read_folder`, and read only the folder's listing.
+    """Yield the same members as `read_folder`, but list the folder without reading its files.
 
     Raises:
         OSError: the folder cannot be listed completely.
@@ -167,10 +167,10 @@ def list_folder_images(
 def _files(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[_File]:
-    """Yield the image files of a folder.
+    """Yield the image files in a folder.
 
     Raises:
-        OSError: the folder cannot be listed completely, or does not contain an image any more.
+        OSError: the folder cannot be listed completely, or no longer contains an image.
     """
     digest = FolderDigest()
     for group in _groups(shard, options, counts):
@@ -181,14 +181,14 @@ def _files(
                 counts.num_sidecars += len(sidecars)
                 yield _file(shard, limits, name, stored, sidecars)
     if not digest.num_images:
-        raise FileNotFoundError("the folder does not contain images any more: run again")
+        raise FileNotFoundError("the folder no longer contains images: run again")
     counts.num_bytes, counts.etag = digest.num_bytes, digest.etag
 
 
 def _groups(
     shard: Shard, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[dict[str, StoredFile]]:
-    """Yield the images and sidecars of each key, sorted by name."""
+    """Yield one group of files for each key: its images and sidecars, sorted by name."""
     key = ""
     group: dict[str, StoredFile] = {}
     for name, stored in list_folder(shard.uri, retry_s=options.retry_s):
@@ -222,7 +222,7 @@ def _file(
     stored: StoredFile,
     sidecars: dict[str, StoredFile],
 ) -> _File:
-    # A table column needs valid Unicode. The uri keeps the original name.
+    # A name in the table must be valid Unicode. The uri contains the original name.
     member = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     failure = None
     if stored.size_bytes > limits.max_member_bytes:
@@ -290,7 +290,7 @@ class _FileReader:
         return self(_file(self.shard, self.limits, name, stored, file.sidecars))
 
     def _metadata(self, file: _File) -> Metadata:
-        """Return the metadata from the sidecars that exist.
+        """Return the metadata from the sidecars of an image. Ignore deleted sidecars.
 
         Raises:
             OSError: the store did not return one of the sidecars.
@@ -333,6 +333,6 @@ class _FileReader:
 
 
 def _suffix(name: str) -> str:
-    # This is the same rule as in `skytext.archive.discover`. A file named "json" has no suffix.
+    # Use the same rule as `skytext.archive.discover`: a file with the name "json" has no suffix.
     _, dot, suffix = name.rpartition(".")
     return suffix.lower() if dot else ""

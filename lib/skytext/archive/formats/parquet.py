@@ -1,19 +1,19 @@
-"""Read the images out of the rows of a Parquet shard, as a stream.
+"""Read the images in the rows of a Parquet shard, as a stream.
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every row, in order.
-FAN-OUT: one shard gives one sample for each row. If the footer is damaged, the shard gives one
-sample.
+FAN-OUT: one shard gives one sample for each row. If the footer is damaged, the whole shard gives
+one sample.
 ON ERROR: damaged bytes give failed samples. If the store does not return the bytes, the reader
-raises an OSError. In a damaged row group, every row that is not read before the damage becomes a
-failed sample. Other row groups are read.
+raises an OSError. If a row group is damaged, the rows before the damage are read, and each later
+row in the group becomes a failed sample. Other row groups are read.
 
-A row's member name is the ``path`` in its image struct. Without such a path the name is
+The member name of a row is the ``path`` in its image struct. If there is no path, the name is
 ``row-{n}``, where ``n`` is the number of the row in the whole file, from 0. So ids do not depend on
 the size of row groups.
 
-The file is read by ranges, page by page. Memory holds one page of each column and one batch of
-rows, and never a whole row group. The program that wrote the file chose the page size, usually
-1 MiB. A page always contains whole values.
+The file is read page by page, with range requests. Memory contains one page of each column and one
+batch of rows, but never a whole row group. The page size depends on the program that wrote the
+file. It is usually 1 MiB. A value is never split between two pages.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ _NAME_BATCH_ROWS = 4096
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 
-# The errors that pyarrow raises. For damaged bytes, pyarrow raises subclasses of these errors. For
-# values that it cannot convert to Python, pyarrow raises the standard Python errors in this list.
+# The errors that pyarrow raises for damaged bytes, and for values that it cannot convert to Python.
 _DAMAGE = (
     pa.ArrowException,
     OSError,
@@ -65,13 +64,13 @@ _DAMAGE = (
 def read_parquet(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Sample]:
-    """Yield the images of a Parquet shard. Damaged content does not raise an error.
+    """Yield the images in a Parquet shard. Damaged content does not raise an error.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: size limits. An image above ``max_member_bytes`` becomes a failure.
-        options: the image column, and how to read from the store.
-        counts: counts that the reader updates.
+        limits: size limits. An image larger than ``max_member_bytes`` becomes a failed sample.
+        options: the name of the image column, and how to read from the store.
+        counts: an object that the reader updates.
 
     Raises:
         OSError: the store did not return the whole file.
@@ -92,9 +91,10 @@ def read_parquet(
 
 
 def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
-    """Yield the members of the samples of `read_parquet`, and read only the paths of the rows.
+    """Yield the same members as `read_parquet`. The images are not read.
 
-    An image cell that is empty or too large is not detected.
+    Only the image paths are read. So the function does not detect image cells that are empty or too
+    large.
 
     Raises:
         OSError: the store did not return the whole file.
@@ -118,10 +118,11 @@ def fetch_cells(
     etag: str = "",
     options: ReadOptions | None = None,
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Yield row numbers and images of one row group, in ascending order of the row numbers.
+    """Yield the row number and the image of each requested row in one row group.
 
-    The image is None if its cell is empty. The function reads the file's footer, and the image
-    column of the row group up to the last of the rows.
+    The row numbers are in ascending order. If a cell is empty, its image is None. The function
+    reads the footer of the file, and then the image column of the row group up to the last
+    requested row.
 
     Raises:
         OSError: the file does not exist or is damaged. The store refuses access or does not
@@ -137,14 +138,14 @@ def fetch_cells(
 
 
 def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: bool) -> None:
-    """Check that a Parquet shard has an image column. A damaged shard passes the check.
+    """Check that a Parquet shard has an image column. A damaged shard raises no error here.
 
     Args:
         source: the name of the source, for the error message.
         shard: a Parquet shard.
-        options: options with the name of the image column, if the user has chosen one.
-        alone: whether the source contains only Parquet files. If False, a missing image column is
-            not an error.
+        options: the options. They can contain the name of the image column.
+        alone: true if the source contains only Parquet files. If it is false, a missing image
+            column is not an error.
 
     Raises:
         SourceError: the image column does not exist, or several columns could be the image column.
@@ -190,9 +191,9 @@ class _Shard:
         return len(self._num_rows)
 
     def members(self, group: int) -> Iterator[Member]:
-        """Yield the members of a row group.
+        """Yield the members in a row group.
 
-        Their number is the number of rows in the footer, even if the row group is damaged.
+        The number of members is the number of rows in the footer, even if the group is damaged.
         """
         first = sum(self._num_rows[:group])
         names = self._names(group)
@@ -213,9 +214,9 @@ class _Shard:
             )
 
     def cells(self, group: int, limits: ReadLimits) -> Iterator[_Cell]:
-        """Yield the images of a row group.
+        """Yield the images in a row group.
 
-        Their number is the number of rows in the footer, even if the row group is damaged.
+        The number of images is the number of rows in the footer, even if the group is damaged.
         """
         left = self._num_rows[group]
         failure: BaseException = ValueError("the row group has fewer rows than the footer says")
@@ -232,7 +233,7 @@ class _Shard:
             yield from itertools.repeat(self._damaged(group, failure), left)
 
     def some_cells(self, group: int, rows: Collection[int]) -> Iterator[tuple[int, bytes | None]]:
-        """Yield row numbers and images of some rows of a row group, in ascending order."""
+        """Yield the row number and the image of some rows in a row group, in ascending order."""
         wanted = sorted(set(rows))
         num_rows = self._num_rows[group] if 0 <= group < self.num_groups else 0
         if wanted and not 0 <= wanted[0] <= wanted[-1] < num_rows:
@@ -256,7 +257,7 @@ class _Shard:
             raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
 
     def _names(self, group: int) -> Iterator[tuple[str, SampleError | None]]:
-        """Yield the path of each row of a row group, and then an endless series of empty paths."""
+        """Yield the path of each row in a row group, and then an endless series of empty paths."""
         failure = None
         if self._columns.name_path is not None:
             try:
@@ -275,7 +276,7 @@ class _Shard:
             yield "", failure
 
     def _batches(self, group: int, values: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Yield batches of a row group with the image column and the requested columns."""
+        """Yield the rows of a row group in batches, with the image column and the given columns."""
         return self._parquet.iter_batches(  # type: ignore[no-any-return]
             self._batch_rows(group),
             row_groups=[group],
@@ -284,7 +285,7 @@ class _Shard:
         )
 
     def _batch_rows(self, group: int) -> int:
-        """Return the number of rows whose images have about `_BATCH_BYTES` in total."""
+        """Return the number of rows in a batch. The images in it have about `_BATCH_BYTES`."""
         chunks = self._parquet.metadata.row_group(group)
         num_bytes = sum(
             chunks.column(index).total_uncompressed_size
@@ -297,7 +298,8 @@ class _Shard:
     def _images(self, batch: pa.RecordBatch) -> list[bytes | None]:
         column = batch.column(self._columns.image)
         if self._columns.is_struct:
-            # If a struct is null, flatten() returns null for its fields. field() does not.
+            # Use flatten() and not field(): only flatten() returns null for a field if the whole
+            # struct is null.
             names = [field.name for field in column.type]
             column = column.flatten()[names.index("bytes")]
         if pa.types.is_dictionary(column.type):
@@ -313,16 +315,16 @@ class _Shard:
         )
 
     def _raise_fault(self, err: BaseException) -> None:
-        """If reading failed because of an error of the store, raise this error."""
+        """If the store caused the error ``err``, raise the error of the store."""
         fault = self._file.fault
         if fault is not None:
             raise fault from err
 
     def _check_rows(self) -> list[int]:
-        """Return the number of rows of each row group.
+        """Return the number of rows in each row group.
 
         Raises:
-            ShardEndError: the footer has different numbers of rows and values for a row group.
+            ShardEndError: in the footer, a row group does not have as many values as rows.
         """
         footer = self._parquet.metadata
         num_rows = []
@@ -356,7 +358,7 @@ def _open(shard: Shard, options: ReadOptions, *, stat: bool) -> tuple[RangedFile
                 pre_buffer=False,  # do not fetch whole column chunks
                 page_checksum_verification=True,
             )
-            parquet.schema_arrow  # noqa: B018  # a damaged schema raises here
+            parquet.schema_arrow  # noqa: B018  # raises an error if the schema is damaged
         except _DAMAGE as err:
             if file.fault is not None:
                 raise file.fault from err

@@ -1,22 +1,22 @@
 """Choose the image column and the metadata columns of a Parquet file.
 
-An image column is binary, or is a struct with a binary field ``bytes`` and an optional string field
-``path``. Hugging Face's datasets store images in such a struct. The candidates for the image column
-come from the first of these rules that gives at least one column:
+An image column is a binary column, or a struct with a binary field ``bytes`` and an optional string
+field ``path``. Hugging Face datasets use such a struct for images. The following rules select
+candidates for the image column. The first rule that finds at least one column is used:
 
 1. the column that the user has chosen (``image_column``);
 2. the columns that the Hugging Face features in the file declare as ``Image``;
-3. the structs of the form above;
+3. the struct columns with a binary field ``bytes``;
 4. the binary columns, except geometries.
 
-If there are several candidates, and exactly one has a usual name for images (such as ``image``), it
-is the image column. Otherwise the error message lists the candidates.
+If there are several candidates, and exactly one of them has a common name for images (such as
+``image``), this candidate is the image column. Otherwise an error message lists the candidates.
 
-All other columns become metadata, with three exceptions that are not read: binary columns (masks,
-thumbnails), lists of floats (embeddings), and columns that have the same name as another column.
-``bbox`` is always read. If there is no ``bbox``, the bounding box is computed from the geometry.
-The geometry is the primary column of GeoParquet, or the only binary column with a usual name for
-geometries.
+All other columns become metadata, with three exceptions. Binary columns (masks, thumbnails), lists
+of floats (embeddings), and columns that have the same name as another column are not read. But a
+column ``bbox`` is always read. If there is no column ``bbox``, the bounding box is computed from
+the geometry column. This is the primary column of GeoParquet, or the only binary column with a
+common name for geometries.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _DEGREES = ("GEOGCS", "GEOGCRS", "EPSG:4326", "OGC:CRS84")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a Parquet file that are used.
+    """The columns in a Parquet file that the reader uses.
 
     Attributes:
         image: the name of the image column.
-        is_struct: whether the image column is a struct. If False, it is a binary column.
-        has_path: whether the image column is a struct with a field ``path``.
+        is_struct: true if the image column is a struct, and false if it is a binary column.
+        has_path: true if the image column is a struct with a field ``path``.
         metadata_names: the names of the columns that become metadata.
         geometry: the name of the WKB column from which the bounding box is computed. None if there
             is no geometry column, or if there is a column ``bbox``.
-        other_crs: the name of the geometry's coordinate reference system. None if the coordinates
-            are longitude and latitude.
+        other_crs: the name of the coordinate reference system of the geometry. None if the
+            coordinates are longitude and latitude.
     """
 
     image: str
@@ -67,7 +67,7 @@ class Columns:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The names of the columns that are read together with the images."""
+        """The names of all columns to read, except the image column."""
         names = self.metadata_names
         return names if self.geometry is None else (*names, self.geometry)
 
@@ -78,12 +78,12 @@ class Columns:
 
     @property
     def name_path(self) -> str | None:
-        """The Parquet path of the image names; None if the file has no image names."""
+        """The Parquet path of the image names. None if the file has no image names."""
         return f"{self.image}.path" if self.has_path else None
 
 
 class NoImageColumnError(SourceError):
-    """A file has no column that could be the image column."""
+    """The file has no column that could be the image column."""
 
 
 def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
@@ -167,14 +167,14 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Return whether values of a type are lists."""
+    """Return true if the values of a type are lists."""
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Return whether values of a type are strings."""
+    """Return true if the values of a type are strings."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
@@ -189,7 +189,7 @@ def _is_metadata(name: str, kind: pa.DataType) -> bool:
 
 
 def _declared(schema: pa.Schema) -> list[str]:
-    """Return the names of the columns that the Hugging Face features declare as images."""
+    """Return the names of the image columns that the Hugging Face metadata in the file declares."""
     features = _json(schema, b"huggingface").get("info", {})
     features = features.get("features", {}) if isinstance(features, dict) else {}
     if not isinstance(features, dict):
@@ -202,7 +202,7 @@ def _declared(schema: pa.Schema) -> list[str]:
 
 
 def _geo_columns(schema: pa.Schema) -> dict[str, Any]:
-    """Return the GeoParquet description of each geometry column, by column name."""
+    """Return the GeoParquet metadata of each geometry column. The keys are column names."""
     columns = _json(schema, b"geo").get("columns", {})
     return columns if isinstance(columns, dict) else {}
 
@@ -210,7 +210,7 @@ def _geo_columns(schema: pa.Schema) -> dict[str, Any]:
 def _geometry(schema: pa.Schema, image: str) -> str | None:
     """Return the name of the geometry column.
 
-    None if no column is the geometry column, or if several columns could be.
+    Return None if there is no geometry column, or if several columns could be this column.
     """
     able = [f.name for f in schema if f.name != image and _is_binary(f.type)]
     primary = _json(schema, b"geo").get("primary_column")
@@ -221,7 +221,7 @@ def _geometry(schema: pa.Schema, image: str) -> str | None:
 
 
 def _other_crs(schema: pa.Schema, geometry: str | None) -> str | None:
-    """Return the name of a geometry's coordinate reference system; None if it uses degrees."""
+    """Return the name of a geometry's coordinate reference system. None if it uses degrees."""
     encoding = _geo_columns(schema).get(geometry or "", {})
     crs = encoding.get("crs") if isinstance(encoding, dict) else None
     if crs is None:

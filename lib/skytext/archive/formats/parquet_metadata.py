@@ -1,10 +1,11 @@
-"""Turn all columns of a Parquet row except the image column into metadata of the image.
+"""Convert the columns of a Parquet row, except the image column, to metadata about the image.
 
-The row is read like a JSON sidecar with one key for each column that is not null. A column
-``stac_item``, ``stac`` or ``json`` may contain a STAC Item or an object with the same keys, as a
-struct or as JSON text. Its values fill the fields that have no value in the other columns of the
-row. If there is a geometry column, it gives the bounding box. Captions in string columns become
-metadata only, as in sidecars. They are not searched.
+The row is parsed like a JSON sidecar. Each column that is not null is one key. A column
+``stac_item``, ``stac`` or ``json`` can contain a STAC Item or an object with the keys of a STAC
+Item. It can be a struct or JSON text. A value in this object is used if the other columns of the
+row have no value for the field. If there is a geometry column, the bounding box is computed from
+the geometry. A caption in a string column is stored only as metadata, as in a sidecar. Searches do
+not use this caption.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("west", "south", "east", "north")
 
 
 def metadata_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
-    """Yield the metadata of each row of a batch, as JSON values."""
+    """Yield the metadata of each row in a batch, as JSON values."""
     named = [(name, *_values(batch.column(name))) for name in columns.metadata_names]
     boxes = _boxes(batch, columns)
     for row in range(len(batch)):
@@ -43,12 +44,12 @@ def metadata_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str,
 
 
 def row_metadata(row_values: dict[str, Any], max_bytes: int) -> Metadata:
-    """Return a row's values as the metadata of its image. Invalid values do not raise an error.
+    """Convert the values of a row to metadata. Invalid values do not raise an error.
 
     Args:
         row_values: the row, from `metadata_rows`.
-        max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, an
-            error message replaces it.
+        max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, it
+            is replaced by an error message.
     """
     bbox = row_values.get("bbox")
     if isinstance(bbox, dict):
@@ -59,10 +60,10 @@ def row_metadata(row_values: dict[str, Any], max_bytes: int) -> Metadata:
 
 
 def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | None]:
-    """Return the bounding box of each row's geometry, or the reason why the row has no box.
+    """Return for each row the bounding box of its geometry, or the reason why there is no box.
 
-    The list is empty if the file has no geometry column. The reason is stored as the value of the
-    box. So it is counted and reported as an unusable box.
+    The list is empty if the file has no geometry column. A reason is stored instead of the box. So
+    it is later counted and reported as an unusable box.
     """
     if columns.geometry is None:
         return []
@@ -94,8 +95,8 @@ def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type):
-        # Python's datetime has no nanoseconds. The local machine may not have data about the time
-        # zone, so convert to UTC.
+        # A datetime in Python has no nanoseconds, so convert to microseconds. This machine may have
+        # no data about the time zone, so convert to UTC.
         unit = "us" if column.type.unit == "ns" else column.type.unit
         column = column.cast(pa.timestamp(unit, column.type.tz and "UTC"), safe=False)
     if is_text(column.type):
@@ -120,15 +121,16 @@ def _jsonable(value: Any, kind: pa.DataType) -> Any:
 
     Args:
         value: the Python value.
-        kind: the Arrow type of the value; the null type if the type is not known.
+        kind: the Arrow type of the value. It is the null type if the type is not known.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        # Tables often use NaN for missing values, so NaN becomes null. JSON has no infinities.
+        # Tables often use NaN for missing values, so convert NaN to null. JSON has no infinities,
+        # so convert them to text.
         if not math.isfinite(value):
             return None if math.isnan(value) else str(value)
-        # Write the shortest decimal of a float32: 0.3, and not 0.30000001192092896.
+        # For a float32, use the shortest decimal number: 0.3 instead of 0.30000001192092896.
         short = _SHORT_FLOATS.get(kind)
         return value if short is None else float(str(short(value)))
     if isinstance(value, Decimal):

@@ -1,26 +1,28 @@
-"""Read the images out of a WebDataset tar shard, as a stream.
+"""Read the images in a WebDataset tar shard, as a stream.
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in the shard, in order.
-FAN-OUT: one shard gives one sample for each image member, plus one sample if the end of the shard
-cannot be read.
+FAN-OUT: one shard gives one sample for each image member, and one more sample if the end of the
+shard cannot be read.
 ON ERROR: damaged bytes give a failed sample. If the store does not return the bytes, the reader
 raises an OSError.
 
-Members are grouped as in WebDataset (https://github.com/webdataset/webdataset). The key of a member
-is its path up to the first dot of the base name. Consecutive members with the same key form a
-group. Every image of a group is a sample. The sidecar of an image is the ``.json`` or ``.txt`` of
-its group that has the same name up to the last dot (``a.rgb.json`` for ``a.rgb.png``). If the group
-has no such sidecar, the sidecar is the file that has the key as its name (``a.json``).
+"Member" means a file in the tar. Members are grouped as in WebDataset
+(https://github.com/webdataset/webdataset). The key of a member is its path up to the first dot in
+the base name. Consecutive members with the same key form a group. Every image in a group is a
+sample. The sidecar of an image is a ``.json`` or ``.txt`` file in the same group that has the same
+name up to the last dot. For example, ``a.rgb.json`` is the sidecar of ``a.rgb.png``. If the group
+has no such file, the sidecar is the file with the key as its name (``a.json``).
 
-A sidecar may also be at another position in the tar. If an image has no sidecar in its group, and
-the tar has sidecars without an image in their group, the reader walks over all headers once
-(:mod:`skytext.archive.formats.tar_index`). After this walk the reader finds the sidecars at all
-positions. A sidecar in the image's group has priority over a sidecar at another position. Sidecars
-without an image are counted.
+A sidecar can also be outside the group of its image. The reader searches for it if an image has no
+sidecar in its group, and if the tar has a group with sidecars but no image. To find the sidecar,
+the reader reads all headers of the tar once (:mod:`skytext.archive.formats.tar_index`). If there is
+also a sidecar in the group of the image, the sidecar in the group is used. Sidecars without an
+image are counted.
 
-A link with an image's name is an image. Its bytes are the bytes of the link's target.
+A link is an image if the name of the link is an image name. The bytes of this image are the bytes
+of the link's target.
 
-The reader does not extract members to files, so it never uses a member's name as a path.
+The reader does not extract members to files. So it never uses the name of a member as a path.
 """
 
 from __future__ import annotations
@@ -73,20 +75,20 @@ from skytext.errors import Reason, SampleError, Stage
 def read_tar(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Sample]:
-    """Yield the images of a tar shard. Damaged content does not raise an error.
+    """Yield the images in a tar shard. Damaged content does not raise an error.
 
-    Memory holds at most ``limits.max_group_bytes`` plus one member. After a walk over the headers,
-    memory holds at most twice this amount.
+    Memory contains at most ``limits.max_group_bytes`` and one more member. After all headers have
+    been read to find sidecars or links, memory contains at most twice as much.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
         limits: memory limits.
         options: how to read from the store.
-        counts: counts that the reader updates.
+        counts: an object that the reader updates.
 
     Raises:
-        OSError: the store did not return the whole tar. Images whose sidecars may be in the part
-            that was not read are not yielded.
+        OSError: the store did not return the whole tar. An image is not yielded if its sidecar may
+            be in the missing part.
     """
     with contextlib.closing(_index(shard, limits, options)) as index:
         yield from _Reader(shard, limits, options, counts, index).samples()
@@ -95,10 +97,11 @@ def read_tar(
 def list_tar(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Member]:
-    """Yield the members of the samples of `read_tar`, and skip the bytes of the images.
+    """Yield the same members as `read_tar`. The bytes of the images are not read.
 
-    `read_tar` yields the same ids in the same order for the same bytes, even for a damaged tar.
-    Memory holds only headers. Ignored members are counted, except sidecars.
+    The ids and their order are the same as in `read_tar`. This is also true for a damaged tar.
+    Memory contains only headers. Ignored files are counted, but sidecars without an image are not
+    counted.
 
     Raises:
         OSError: the store did not return the whole tar.
@@ -144,7 +147,7 @@ def _index(shard: Shard, limits: ReadLimits, options: ReadOptions) -> TarIndex:
 
 @dataclass
 class _Image:
-    """An image member that is kept in memory until the sidecars of its key are read."""
+    """An image in the tar. It is kept in memory until the sidecars with its key are read."""
 
     name: str
     occurrence: int
@@ -161,7 +164,7 @@ class _Image:
         limits: ReadLimits,
         index: TarIndex,
     ) -> _Image:
-        """Read a header, and count the occurrences of its name.
+        """Make an image from a header. Also add its name to ``occurrences``.
 
         Raises:
             OSError: the member is a link, and the store did not return the headers of the tar.
@@ -214,7 +217,7 @@ def _member(shard: Shard, image: _Image) -> Member:
 
 @dataclass
 class _Group:
-    """Consecutive members of one key."""
+    """Consecutive members with the same key."""
 
     key: str | None = None
     images: list[_Image] = field(default_factory=list)
@@ -224,7 +227,7 @@ class _Group:
 
 
 class _Reader:
-    """A reader that reads one shard once."""
+    """Reads one shard once."""
 
     def __init__(
         self,
@@ -243,14 +246,14 @@ class _Reader:
         self._group = _Group()
         self._num_sidecars = 0
         self._has_met_stray = False
-        # Offsets of the sidecars that belong to an image. The offset of a sidecar that belongs to
-        # several images is added once for each of these images.
+        # Offsets of the sidecars that belong to an image. If a sidecar belongs to several images,
+        # its offset is added once for each of these images.
         self._taken = array("Q")
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples of the shard.
+        """Yield the samples in the shard.
 
-        If the shard cannot be read to its end, the last sample is the failure of the rest.
+        If the end of the shard cannot be read, the last sample is a failed sample that reports it.
         """
         end: ShardEndError | None = None
         with contextlib.closing(_open(self._shard, self._options, STREAMING)) as file:
@@ -279,7 +282,7 @@ class _Reader:
             return
         name, key = header.name, key_of(header.name)
         if key != self._group.key or name in self._group.names:
-            # If a name occurs twice, the second member begins a new group with the same key.
+            # If the name is already in the group, begin a new group with the same key.
             yield from self._flush()
             self._group.key = key
         if kind is Kind.IMAGE:
@@ -312,16 +315,17 @@ class _Reader:
         self._num_sidecars += 1
 
     def _make_room(self, num_bytes: int) -> Iterator[Sample]:
-        """If the group would become too large, yield its images."""
+        """If the group would become too large with ``num_bytes`` more, yield its images."""
         num_bytes += MEMBER_OVERHEAD_BYTES
         if self._group.num_bytes + num_bytes > self._limits.max_group_bytes:
             yield from self._flush(key_goes_on=True)
         self._group.num_bytes += num_bytes
 
     def _flush(self, *, key_goes_on: bool = False) -> Iterator[Sample]:
-        """Yield the images of the group, and begin an empty group.
+        """Yield the images in the group, and begin an empty group.
 
-        If more members of the key may follow, keep the sidecars that later images may need.
+        If ``key_goes_on`` is true, more members with the same key can follow. In this case, keep
+        the sidecars that later images may need.
         """
         group = self._group
         for image in group.images:
@@ -339,12 +343,12 @@ class _Reader:
             }
             num_bytes = sum(MEMBER_OVERHEAD_BYTES + len(s.content) for s in kept.values())
             if num_bytes > self._limits.max_group_bytes // 2:
-                # There are too many sidecars without an image. Do not keep them any longer.
+                # The sidecars need too much memory, so do not keep them.
                 kept, num_bytes = {}, 0
         self._group = _Group(key=group.key, sidecars=kept, num_bytes=num_bytes)
 
     def _has_strays(self) -> bool:
-        """Return whether the tar may have sidecars outside the group of their image."""
+        """Return true if the tar may contain sidecars outside the group of their image."""
         return self._has_met_stray or self._index.ends_in_strays
 
     def _metadata(self, image: _Image) -> Metadata:

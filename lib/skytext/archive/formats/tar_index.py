@@ -1,16 +1,16 @@
-"""Find sidecars and link targets at any position in a tar by a walk over its headers.
+"""Find sidecars and link targets anywhere in a tar. To find them, read all headers of the tar.
 
-No walk is needed if the tar has no links and all sidecars are in the group of their image. A walk
-is needed if an image has no sidecar in its group, and the tar has a sidecar without an image in its
-group. To find such a sidecar, the reader uses the part of the tar that it has already read, and the
-last megabyte. A walk is also needed if an image or a sidecar is a link. If the first walk finds
-links, a second walk finds their targets. The walks read only headers and sidecars. Skipped ranges
-above 64 KiB are not fetched.
+Reading all headers is called a walk. A walk is needed in two cases. In the first case, an image or
+a sidecar is a link. In the second case, an image has no sidecar in its group, and the tar has a
+group with a sidecar but no image. The reader looks for such a group in the part of the tar that it
+has already read, and in the last megabyte of the tar. If the first walk finds links, a second walk
+finds the targets of the links. A walk reads only headers and sidecars. Skipped ranges of more than
+64 KiB are not fetched.
 
-``limits.max_group_bytes`` limits memory. Each entry counts as 512 bytes. The contents of sidecars
-may use half of the limit. The contents of all further sidecars are read by range when they are
-needed. Sidecars and links above the maximum number of entries (524,288 of each by default) are not
-found.
+``limits.max_group_bytes`` limits the memory for sidecars and links. Each entry counts as 512 bytes.
+The contents of sidecars use at most half of the limit. If there are more sidecars, their contents
+are read with range requests when they are needed. There is also a maximum number of sidecars and of
+links (524,288 of each by default). Further sidecars and links are not found.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from skytext.archive.storage.ranged_file import RangedFile
 from skytext.archive.unreadable import ShardEndError
 
 MEMBER_OVERHEAD_BYTES = 512
-"""Approximate memory in bytes that Python needs for one member, without the member's data."""
+"""Approximate number of bytes that Python needs for one member, in addition to its data."""
 _MAX_LINKS_IN_A_ROW = 40  # Linux has the same limit
 _TAIL_BYTES = 1 << 20
 
@@ -52,11 +52,11 @@ class Place(NamedTuple):
 
 
 class _Link(NamedTuple):
-    """A link. For a hard link, the target is an earlier member, if one with this name exists.
+    """A link. If several members have the name of the target, a hard link means an earlier member.
 
     Attributes:
         target: the normal name of the target.
-        before: the offset of the header of a hard link; None for a symbolic link.
+        before: the offset of the header if the link is a hard link. None if it is a symbolic link.
     """
 
     target: str
@@ -68,9 +68,9 @@ class Sidecar:
     """A sidecar.
 
     Attributes:
-        offset: the position after the sidecar's header, where its data begin. A link has no data,
-            but the position is also set. It is unique in the tar.
-        content: the bytes of the sidecar, or a sentence that says why they cannot be read.
+        offset: the position directly after the header of the sidecar. The data begin here. The
+            offset is also set for a link, which has no data. It is unique in the tar.
+        content: the bytes of the sidecar, or a message that says why the bytes cannot be read.
     """
 
     offset: int
@@ -78,19 +78,19 @@ class Sidecar:
 
 
 _Content = bytes | str | Place | _Link | None
-"""The content of a sidecar as in `Sidecar`, its place, or a link; None for a link that was not
-recorded because of the limit."""
+"""The content of a sidecar (see `Sidecar`), the position of the content, or a link. None if the
+sidecar is a link that was not stored because there were too many links."""
 _Visit = Callable[[Tarball, tarfile.TarInfo], None]
 
 
 class TarIndex:
-    """The sidecars and links of one tar. The walks run when a method needs them the first time.
+    """The sidecars and links in one tar. The first method that needs them starts the walks.
 
-    The result depends only on the tar's bytes. If the tar is damaged, the walks end at the same
-    position as the reader.
+    The result depends only on the bytes of the tar. If the tar is damaged, the walks end at the
+    position where the reader also ends.
 
     Attributes:
-        is_made: whether the walks are complete.
+        is_made: true if the walks are complete.
     """
 
     def __init__(self, open_tar: Callable[[], RangedFile], limits: ReadLimits) -> None:
@@ -118,10 +118,10 @@ class TarIndex:
 
     @functools.cached_property
     def ends_in_strays(self) -> bool:
-        """Whether the last megabyte has a sidecar without an image in its group.
+        """True if the last megabyte contains a group with a sidecar but no image.
 
-        This check needs one request. A walk needs one request for each member above 64 KiB, so a
-        walk over a tar without sidecars must be avoided.
+        This check needs one request. A walk needs one request for each member of more than 64 KiB.
+        So this check is much faster than a walk if the tar has no sidecars.
 
         Raises:
             OSError: the store did not return the bytes.
@@ -131,14 +131,15 @@ class TarIndex:
         file.seek(start)
         runs = itertools.groupby(_headers_in(file.read(_TAIL_BYTES)), lambda h: key_of(h.name))
         kinds = [{kind_of(header) for header in run} for _, run in runs]
-        # The image of the first group may be before the last megabyte.
+        # Ignore the first group, because its image can be located before the last megabyte.
         whole = kinds[1:] if start else kinds
         return any(Kind.SIDECAR in run and Kind.IMAGE not in run for run in whole)
 
     def sidecar(self, name: str, suffix: str) -> Sidecar | None:
-        """Return the sidecar of an image from any position in the tar.
+        """Return the sidecar of an image. It can be anywhere in the tar.
 
-        If several sidecars have the same name, return the last one. None if there is no sidecar.
+        If several sidecars have the same name, return the last of them. If there is no sidecar,
+        return None.
 
         Args:
             name: the image's name.
@@ -164,9 +165,10 @@ class TarIndex:
         return self._content(header.name, self._links.get(header.offset))
 
     def target(self, header: tarfile.TarInfo) -> Place | None:
-        """Return the place of the target file of a link. Other links may be in between.
+        """Return the position of the target file of a link.
 
-        None if the tar does not contain the file in one piece.
+        If the link points to another link, the function follows the links to a file. It returns
+        None if the tar does not contain this file in one piece.
 
         Raises:
             OSError: the store did not return the headers.
@@ -176,7 +178,7 @@ class TarIndex:
         return None if link is None else self._resolve(link)
 
     def read(self, place: Place) -> bytes:
-        """Return the bytes of a place.
+        """Return the bytes at a position.
 
         Raises:
             OSError: the store did not return the bytes.
@@ -204,7 +206,7 @@ class TarIndex:
         file = self._opened()
         file.seek(0)
         tarball = Tarball(Jumping(file))
-        # The reader finds the same damage and reports it.
+        # Ignore damage here, because the reader also finds the damage and reports it.
         with contextlib.suppress(ShardEndError):
             for header in tarball.headers():
                 visit(tarball, header)
@@ -262,7 +264,7 @@ class TarIndex:
 
 
 def _headers_in(data: bytes) -> Iterator[tarfile.TarInfo]:
-    """Yield the tar headers in a part of a tar. The part must begin at a block boundary."""
+    """Yield the headers in a part of a tar. The part must begin at the start of a tar block."""
     for offset in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
         block = data[offset : offset + tarfile.BLOCKSIZE]
         if block[257:262] == b"ustar":

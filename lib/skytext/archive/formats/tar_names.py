@@ -11,7 +11,7 @@ from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 
 
 class Kind(Enum):
-    """The kind of a tar member. For a link, the name of the link decides, not its target."""
+    """The kind of a tar member. The kind of a link depends on the name of the link."""
 
     IMAGE = 1
     SIDECAR = 2
@@ -19,7 +19,7 @@ class Kind(Enum):
 
 
 def is_link(header: tarfile.TarInfo) -> bool:
-    """Return whether a member is a hard or a symbolic link."""
+    """Return true if a member is a hard or a symbolic link."""
     return header.islnk() or header.issym()
 
 
@@ -34,7 +34,7 @@ def kind_of(header: tarfile.TarInfo) -> Kind:
 
 
 def ignored_as(header: tarfile.TarInfo) -> str | None:
-    """Return the kind of an ignored member, as in `skytext.archive.ignored`; None for a folder."""
+    """Return the kind of an ignored member (see `skytext.archive.ignored`). None for a folder."""
     if header.isdir():
         return None
     if is_hidden(header.name):
@@ -62,15 +62,15 @@ def key_of(name: str) -> str:
 
 
 def normal_name(name: str) -> str:
-    """Return a member's name without ``.`` and ``..``, to compare the name with link targets."""
+    """Return a member's name without ``.`` and ``..``, so that it can be compared with targets."""
     return posixpath.normpath(name)
 
 
 def link_target(header: tarfile.TarInfo) -> str:
-    """Return the `normal_name` of a link's target.
+    """Return the target of a link as a `normal_name`.
 
-    The target of a hard link is the name of a member. The target of a symbolic link is a path
-    relative to the folder of the link.
+    A hard link contains the name of the target in the tar. A symbolic link contains a path to the
+    target, relative to the folder of the link.
     """
     folder = posixpath.dirname(header.name) if header.issym() else ""
     return normal_name(posixpath.join(folder, header.linkname))

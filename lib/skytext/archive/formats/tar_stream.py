@@ -1,7 +1,8 @@
-"""Read a tar as a forward-only stream, and detect whether it ends correctly.
+"""Read a tar as a forward-only stream, and check that the tar ends correctly.
 
-The reader reads the data of the members. The header walk skips the data. Both use this code and
-visit the same positions in the same order. So both end at the same position, even in a damaged tar.
+The reader of images reads the data of the members. The code that reads only headers skips the data.
+Both use this module, so they read the headers at the same positions. They also end at the same
+position if the tar is damaged.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from skytext.errors import Reason
 _READ_BYTES = 64 << 10
 _MAX_HEADER_BYTES = 1 << 20
 _ZEROS = bytes(_READ_BYTES)
-# Programs that write a tar add zeros up to the end of a record, which has 10 KiB by default. An
-# unfinished copy may also end with zeros, if the copying program created the file with its full
-# size. Such a copy has far more zeros.
+# A tar usually ends with zeros, because its size is a multiple of the record size (10 KiB by
+# default). An unfinished copy can also end with zeros, if the copying program first created a file
+# with the full size. Such a copy usually has many more zeros.
 _MAX_PADDING_BYTES = 1 << 20
 
-# The errors that tarfile raises for a damaged header. TarError is tarfile's own error. The others
-# come from int(), decoding and recursion when tarfile parses the values of the header.
+# The errors that tarfile raises for a damaged header. TarError is tarfile's own error. The other
+# errors are raised when tarfile parses the values in the header.
 _DAMAGE = (
     tarfile.TarError,
     ValueError,
@@ -92,21 +93,21 @@ class Forward:
         return data
 
     def seek(self, position: int) -> int:
-        """Go forward to a position. If the stream ends before this position, stop at the end."""
+        """Move forward to a position. If the stream ends before this position, stop at the end."""
         if position < self._position:
             raise tarfile.StreamError("seeking backwards is not allowed")
         self.skip(position - self._position)
         return self._position
 
     def skip(self, num_bytes: int) -> int:
-        """Skip up to ``num_bytes`` bytes, fewer at the end. Return the number of skipped bytes."""
+        """Skip ``num_bytes`` bytes, or fewer at the end. Return the number of skipped bytes."""
         left = num_bytes
         while left and (data := self.read(min(left, _READ_BYTES))):
             left -= len(data)
         return num_bytes - left
 
     def _read(self, size: int) -> bytes:
-        # Read in pieces, because a damaged header may contain a size far above the real one.
+        # Read in pieces, because the size in a damaged header can be much larger than the file.
         pieces = []
         while size and (piece := self._source.read(min(size, _READ_BYTES))):
             pieces.append(piece)
@@ -115,14 +116,14 @@ class Forward:
 
 
 class Jumping(Forward):
-    """A forward-only stream over a file that can be read by ranges. Skipped bytes are not read."""
+    """A forward-only stream over a file with range requests. Skipped bytes are not read."""
 
     def __init__(self, source: SeekableSource) -> None:
         super().__init__(source)
         self._file = source
 
     def skip(self, num_bytes: int) -> int:
-        """Skip up to ``num_bytes`` bytes, fewer at the end. Return the number of skipped bytes."""
+        """Skip ``num_bytes`` bytes, or fewer at the end. Return the number of skipped bytes."""
         num_bytes = min(num_bytes, max(self._file.size() - self._position, 0))
         head = self._ahead[:num_bytes]
         self._ahead = self._ahead[num_bytes:]
@@ -133,10 +134,11 @@ class Jumping(Forward):
 
 
 class _Header(tarfile.TarInfo):
-    """A tar header that limits how many bytes tarfile reads for it, and records how the tar ended.
+    """A tar header. It refuses very large header extensions, and stores the last error of tarfile.
 
-    tarfile stops without an error at a damaged header, at the end of the file and at the
-    end-of-archive marker. Only the error inside tarfile shows which of these three is the cause.
+    tarfile stops without an error in three cases: at a damaged header, at the end of the file, and
+    at the end-of-archive marker. Only the error that tarfile handles internally shows which case it
+    is.
     """
 
     @classmethod
@@ -160,20 +162,20 @@ class _Header(tarfile.TarInfo):
 
 
 class _Tar(tarfile.TarFile):
-    """A tar that is read from a stream. ``end`` is the error that the last header raised."""
+    """A tar that is read from a stream. ``end`` is the error that stopped the reading."""
 
     end: Exception | None = None
     tarinfo = _Header
 
     def next(self) -> tarfile.TarInfo | None:
         header = super().next()
-        # TarFile keeps a list of all members (1 KB each), but this reader does not need the list.
+        # TarFile stores all members in a list (1 KB per member). This list is not needed.
         self.members.clear()  # type: ignore[attr-defined]
         return header
 
 
 class Tarball:
-    """The members of a tar, in order."""
+    """The members in a tar, in order."""
 
     def __init__(self, stream: Forward) -> None:
         self._stream = stream
@@ -197,7 +199,7 @@ class Tarball:
                 mode="r",
                 fileobj=cast(BinaryIO, self._stream),
                 encoding="utf-8",
-                # The columns of the table need names in valid Unicode.
+                # Names in the table must be valid Unicode.
                 errors="backslashreplace",
             )
         except _DAMAGE as err:
@@ -209,10 +211,10 @@ class Tarball:
         self._check_end()
 
     def data(self, header: tarfile.TarInfo) -> bytes:
-        """Return the data of the member of the last header.
+        """Return the data of a member. ``header`` must be the last header from `headers`.
 
         Raises:
-            ShardEndError: the data of the member are truncated.
+            ShardEndError: the data are truncated.
         """
         try:
             member = self._opened.extractfile(header)
@@ -224,7 +226,7 @@ class Tarball:
     def skip(self, header: tarfile.TarInfo) -> None:
         """Skip the bytes that `data` reads, and raise the same errors as `data`.
 
-        The data of a sparse member are read, because they contain the map of its parts.
+        If the member is sparse, its data are read, because they contain the map of its parts.
         """
         if header.issparse():
             self.data(header)
@@ -278,7 +280,7 @@ class Tarball:
                 )
             num_zeros += len(rest)
             if num_zeros > _MAX_PADDING_BYTES:
-                # The result does not depend on the bytes after these zeros, so do not read them.
+                # Stop here, because the result is the same for all bytes that can follow.
                 raise self._truncated(
                     f"the tar ends with more than {_MAX_PADDING_BYTES} zero bytes: the file may be "
                     "an unfinished copy, or two archives in one file"
@@ -305,7 +307,7 @@ def _check_head(head: bytes) -> None:
 
 
 def _is_header(block: bytes) -> bool:
-    """Return whether a block is a tar header with the correct checksum."""
+    """Return true if a block is a tar header with the correct checksum."""
     try:
         tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
     except tarfile.HeaderError:

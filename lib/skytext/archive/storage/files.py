@@ -1,4 +1,4 @@
-"""List files in local folders and object stores, and read ranges of these files.
+"""List files in local folders and object stores, and read byte ranges of these files.
 
 Each function works with every store: local paths and ``file://`` addresses, ``s3://`` addresses
 (:mod:`skytext.archive.storage.s3`) and ``gs://`` addresses (:mod:`skytext.archive.storage.gcs`).
@@ -28,15 +28,17 @@ _NUM_EXAMPLES = 3
 
 
 class Listing:
-    """The files of a source. A listing can be iterated only once.
+    """The files in a source. A listing can be iterated only once.
 
     Attributes:
-        kind: whether the source is a file, a folder or a pattern.
-        root: the folder to which paths are relative. For a folder, it is the folder itself. For a
-            single file, it is the folder of the file. For a pattern, it is the deepest folder
-            before the first wildcard.
-        others: example names of files that have none of the suffixes; complete after iteration.
-        num_others: number of files that have none of the suffixes; complete after iteration.
+        kind: the kind of the source: a file, a folder or a pattern.
+        root: the root folder. Paths are relative to the root. If the source is a folder, the root
+            is the source. If it is a single file, the root is the folder that contains the file. If
+            it is a pattern, the root is the deepest folder before the first wildcard.
+        others: the names of some files without a requested suffix. The list is complete after the
+            iteration.
+        num_others: number of files without a requested suffix. The number is complete after the
+            iteration.
     """
 
     def __init__(self, found: Found, store: Store, suffixes: Sequence[str]) -> None:
@@ -51,10 +53,11 @@ class Listing:
     def __iter__(self) -> Iterator[tuple[str, StoredFile]]:
         """Yield the files with one of the requested suffixes, in the order of the store.
 
-        Each item is a pair of the path relative to ``root`` ('/'-separated) and the file.
+        Each item is a pair: the path of the file relative to ``root`` ('/'-separated), and the
+        file.
 
         Raises:
-            SourceError: the store refuses access, or cannot be reached any more.
+            SourceError: the store refuses access, or can no longer be reached.
         """
         prefix = self.root.prefix
         for item in self._found.paths:
@@ -81,14 +84,16 @@ class Listing:
 def list_files(
     source: str, suffixes: Sequence[str], *, retry_s: float = DEFAULT_RETRY_S
 ) -> Listing:
-    """List the files of a folder (with its sub-folders) or of a wildcard pattern, or a single file.
+    """List the files in a source.
 
-    The wildcards ``*`` and ``?`` do not match a slash. Hidden files are not listed.
+    The source is a folder with its sub-folders, a wildcard pattern, or a single file. The wildcards
+    ``*`` and ``?`` do not match a slash. Hidden files are not listed.
 
     Args:
         source: a local path, or a ``file://``, ``s3://`` or ``gs://`` address.
-        suffixes: lower-case suffixes with their dot. The case of file names does not matter.
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        suffixes: the requested suffixes in lower case, with the dot. In file names, upper and lower
+            case are not distinguished.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
 
     Raises:
         SourceError: the source does not exist, the store refuses access, or the store cannot be
@@ -101,7 +106,7 @@ def list_files(
 
 
 def list_folder(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> Iterator[tuple[str, StoredFile]]:
-    """Yield the name and the record of each file directly in a folder, sorted by code point.
+    """Yield the name and the facts of each file directly in a folder, sorted by code point.
 
     Raises:
         OSError: the folder does not exist, or the store refuses access or does not respond.
@@ -123,16 +128,16 @@ def open_ranged(
     window: Window = JUMPING,
     retry_s: float = DEFAULT_RETRY_S,
 ) -> RangedFile:
-    """Open a stored file for reading by ranges.
+    """Open a stored file, so that byte ranges of the file can be read.
 
     Args:
         uri: the local path, or the ``file://``, ``s3://`` or ``gs://`` address, of one file.
-        etag: the file's etag from the listing, or empty. If it is given and the file has changed,
-            reading raises an error.
-        size_bytes: the file's size from the listing. If it is given, an object store needs one
-            request less.
+        etag: the etag of the file from the listing, or empty. If it is given and the file has
+            changed since the listing, an error is raised.
+        size_bytes: the size of the file from the listing, or None. If it is given, an object store
+            needs one request less.
         window: how many bytes one request fetches.
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
 
     Raises:
         OSError: the file does not exist, or has changed since it was listed. The store refuses
@@ -145,10 +150,10 @@ def open_ranged(
 def read_range(
     uri: str, offset: int, length: int, *, etag: str = "", retry_s: float = DEFAULT_RETRY_S
 ) -> bytes:
-    """Read ``length`` bytes from byte ``offset`` of a stored file, in one request.
+    """Read ``length`` bytes of a stored file, beginning at byte ``offset``, with one request.
 
     Raises:
-        OSError: the file does not exist, is too short, or its etag is no longer ``etag``. The
+        OSError: the file does not exist, is too short, or its etag is no longer ``etag``. Or the
             store refuses access or does not respond.
     """
     if length == 0:
@@ -173,7 +178,7 @@ def stat_file(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> StoredFile:
 
 
 def is_listed(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> bool:
-    """Return whether a new listing contains this file.
+    """List the files again. Return true if the listing contains this file.
 
     Raises:
         OSError: the store refuses access or does not respond.

@@ -1,13 +1,13 @@
 """Google Cloud Storage through its JSON API.
 
-The credentials are Google's application default credentials
-(``GOOGLE_APPLICATION_CREDENTIALS``, ``gcloud auth application-default login``, or the service
-account of the machine). ``STORAGE_EMULATOR_HOST`` selects a different server, which needs no
-credentials. Google's own clients use this variable in the same way.
+The module uses Google's application default credentials. They come from
+``GOOGLE_APPLICATION_CREDENTIALS``, from ``gcloud auth application-default login``, or from the
+service account of the machine. If ``STORAGE_EMULATOR_HOST`` is set, requests are sent to this
+server without credentials. Google's own clients also use this variable.
 
-`ObjectStore.ask` repeats a request while the store is unavailable. Every read of bytes sends the
-generation number of the object that has the expected etag. So the bytes that are read never come
-from two versions of an object.
+`ObjectStore.ask` repeats a request while the store is unavailable. An object in the store can have
+several versions, which are called generations. Each request for bytes names the generation with the
+expected etag. So the bytes of two versions are never mixed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _TIMEOUT_S = (10, 60)
 
 
 class GcsStore(ObjectStore):
-    """The buckets that Google's application default credentials can read."""
+    """The store of all buckets that the application default credentials can read."""
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
         return _stored(location.bucket, self._describe(location))
 
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the name and the record of each object whose name begins with ``prefix``.
+        """Yield the name and the facts of each object whose name begins with ``prefix``.
 
         The names are in ascending order.
         """
@@ -67,7 +67,7 @@ class GcsStore(ObjectStore):
     def open_ranged(
         self, location: Location, etag: str, size_bytes: int | None, window: Window
     ) -> RangedFile:
-        """Open the current generation of an object for reading by ranges."""
+        """Open the current generation of an object, so that byte ranges of it can be read."""
         item = self._describe(location, etag)
 
         def fetch(offset: int, length: int) -> bytes:
@@ -79,11 +79,11 @@ class GcsStore(ObjectStore):
         return RangedFile(fetch, int(item["size"]), window)
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``."""
+        """Read up to ``length`` bytes, beginning at byte ``offset``."""
         return self._media(location, self._describe(location, etag), offset, length)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Return an error with one line that says why a source cannot be listed, and what to do."""
+        """Return an error that says in one line why a source cannot be listed, and what to do."""
         if isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
@@ -96,7 +96,7 @@ class GcsStore(ObjectStore):
         return SourceError(" ".join(f"{source!r}: {then}".split()))
 
     def _describe(self, location: Location, etag: str = "") -> dict[str, str]:
-        """Return the store's description of an object.
+        """Return the size, time, name and generation of an object, as the store returns them.
 
         Raises:
             ChangedError: ``etag`` is given, and the object has a different etag.
@@ -109,7 +109,7 @@ class GcsStore(ObjectStore):
 
     def _media(self, location: Location, item: dict[str, str], offset: int, length: int) -> bytes:
         asked = {"alt": "media", "ifGenerationMatch": item["generation"]}
-        # Without Accept-Encoding the store decompresses gzip objects and ignores the range.
+        # Without Accept-Encoding, the store decompresses gzip objects and ignores the byte range.
         headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "gzip"}
         return self._get(location, location.path, asked, headers)
 
@@ -140,7 +140,7 @@ class GcsStore(ObjectStore):
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Convert the errors of Google's client libraries to the errors that all stores use."""
+    """Convert errors of Google's client libraries to the error classes that all stores use."""
     from google.auth.exceptions import GoogleAuthError, TransportError
     from requests import RequestException
     from urllib3.exceptions import HTTPError
@@ -156,7 +156,7 @@ def _errors(location: Location) -> Iterator[None]:
 
 
 def _answered(location: Location, status: int) -> OSError:
-    """Return the error that all stores use for a response with this error status."""
+    """Convert an HTTP error status to one of the error classes that all stores use."""
     if status == 404:
         return vanished_error(location.uri)
     if status == 412:
@@ -180,13 +180,13 @@ def _unavailable(location: Location, why: str) -> UnavailableError:
 
 def _stored(bucket: str, item: dict[str, str]) -> StoredFile:
     updated = datetime.fromisoformat(item["updated"]).astimezone(UTC)
-    # The etags in existing tables have this form, so it must not change.
+    # Do not change this format, because existing tables contain etags in this format.
     etag = f"{item['size']}-{updated:%Y%m%dT%H%M%S.%f}"
     return StoredFile(f"gs://{bucket}/{item['name']}", int(item["size"]), etag)
 
 
 def _session() -> tuple[requests.Session, str]:
-    """Return the HTTP session of this process for the current Google settings, and the endpoint."""
+    """Return the HTTP session for the current Google settings, and the address of the store."""
     names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
     return _make_session(*(os.environ.get(name, "") for name in names))
 
@@ -208,6 +208,6 @@ def _make_session(credentials: str, emulator: str) -> tuple[requests.Session, st
         found, _ = google.auth.default(scopes=[_SCOPE])
         session = AuthorizedSession(found)  # type: ignore[no-untyped-call]
         endpoint = "https://storage.googleapis.com"
-    # The pool size allows parallel reads of the files of a folder.
+    # The pool must be large enough for parallel reads of the files in a folder.
     session.mount(endpoint, HTTPAdapter(pool_maxsize=32))
     return session, endpoint

@@ -1,4 +1,4 @@
-"""The store of local files."""
+"""The store for files on this machine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DANGLING = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
 class LocalStore:
-    """The local files of this machine."""
+    """The files on this machine."""
 
     def find(self, source: str, location: Location) -> Found:
-        """Find the files of a folder with its sub-folders, the files of a pattern, or one file."""
+        """Find one file, files in a folder and its sub-folders, or files that match a pattern."""
         path = location.path
         if os.path.isfile(path):
             return Found("file", location.parent, iter([path]))
@@ -34,13 +34,13 @@ class LocalStore:
         raise SourceError(f"{source!r} does not exist ({path}): check the path")
 
     def look(self, path: str) -> StoredFile | None:
-        """Return the size and etag of a listed file; None if the file was deleted."""
+        """Return the size and etag of a listed file. Return None if the file was deleted."""
         uri = Location("file", "", path).uri
         try:
             return StoredFile(uri, *_size_and_etag(os.stat(path)))
         except OSError as err:
             if err.errno in _DANGLING and os.path.islink(path):
-                # Keep the broken link in the list, so that the table gets a failed row for it.
+                # Do not leave out a broken link, because the table must get a failed row for it.
                 return StoredFile(uri, 0, "")
             if isinstance(err, FileNotFoundError):
                 return None
@@ -60,7 +60,7 @@ class LocalStore:
     def open_ranged(
         self, location: Location, etag: str, size_bytes: int | None, window: Window
     ) -> RangedFile:
-        """Open a file for reading by ranges."""
+        """Open a file, so that byte ranges of it can be read."""
         file = self._open(location, etag)
         fd = file.fileno()
 
@@ -76,7 +76,7 @@ class LocalStore:
         return RangedFile(fetch, os.fstat(fd).st_size, window, on_close=file.close)
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``."""
+        """Read up to ``length`` bytes, beginning at byte ``offset``."""
         with self._open(location, etag) as file:
             file.seek(offset)
             return file.read(length)
@@ -104,14 +104,14 @@ def _size_and_etag(stat: os.stat_result) -> tuple[int, str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # the entry is a link into a folder without permission
+    except OSError:  # the entry is a link into a folder that is not readable
         return False
 
 
 def _walk(root: str) -> Iterator[str]:
     """Yield the files in a folder and its sub-folders.
 
-    Links to folders are followed. If several paths lead to the same folder, it is listed once.
+    Links to folders are followed. If links give a folder several paths, it is listed only once.
     """
     seen: set[str] = set()
     try:
@@ -128,9 +128,9 @@ def _walk(root: str) -> Iterator[str]:
 
 
 def _matching(folder: str, pattern: str) -> Iterator[str]:
-    """Yield the files that match a pattern, which is relative to a folder.
+    """Yield the files that match a pattern. The pattern is relative to ``folder``.
 
-    The standard module `glob` cannot be used: if it cannot list a folder, it raises no error.
+    Do not use the standard module `glob`, because it raises no error if it cannot list a folder.
     """
     part, slash, rest = pattern.partition("/")
     matches = pattern_regex(part).fullmatch

@@ -1,4 +1,4 @@
-"""Wildcard patterns for the files of a store."""
+"""Wildcard patterns for paths of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skytext.addresses.address_parser import Location
 
 
 def is_pattern(path: str) -> bool:
-    """Return whether a path contains wildcards."""
+    """Return true if a path contains wildcards."""
     return "*" in path or "?" in path
 
 

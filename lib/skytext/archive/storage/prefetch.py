@@ -1,4 +1,4 @@
-"""Fetch many small files in parallel, and return them in their original order."""
+"""Fetch many small files in parallel, and yield them in the original order."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ def prefetch(
 ) -> Generator[tuple[T, R], None, None]:
     """Yield each item with its fetched content. Fetch some items before the caller takes them.
 
-    An object store needs 10 to 50 ms for a request of any size. If requests were sent one after the
-    other, these waiting times would slow down the whole pipeline.
+    An object store needs 10 to 50 ms even for a small request. If requests were sent one after the
+    other, this time would slow down the whole pipeline.
 
     Args:
-        items: the items to fetch. If the iterator raises an error, all items before the error are
-            yielded first.
-        fetch: the function that fetches an item. It is called in threads and should not raise.
+        items: the items to fetch. If the iterator raises an error, all earlier items are yielded
+            before the error is raised.
+        fetch: the function that fetches an item. It is called in threads. It should not raise an
+            error.
         size_bytes: a function that returns the size of an item's content in bytes.
         num_threads: the number of items that are fetched in parallel.
         max_bytes: the limit on the total size of the items that the caller has not yet taken.

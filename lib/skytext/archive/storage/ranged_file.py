@@ -1,8 +1,8 @@
-"""A stored file that supports seek and fetches only the ranges that are read.
+"""A stored file that supports ``seek`` and fetches only the byte ranges that are read.
 
 The window is the number of bytes that one request fetches. It grows during sequential reads, and
-shrinks after a jump. If headers are far apart, only a few kilobytes are fetched for each header. If
-headers are close together, as in a file of small members, the whole file is fetched.
+becomes small after a jump. So if a program reads only headers that are far apart, only a few
+kilobytes are fetched for each header. If the headers are close together, the whole file is fetched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 NEAR_BYTES = 64 << 10
-"""A jump forward of at most this many bytes counts as sequential reading."""
+"""If the position moves forward by at most this number of bytes, the reads count as sequential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,10 @@ class Window:
 
     Attributes:
         first_bytes: the size of the window after a jump.
-        max_bytes: the maximum size of the window. A longer read is still fetched completely.
-        reads_ahead: whether the next range is fetched while the caller processes the current range.
-            This saves waiting time, because a store needs 10 to 50 ms for a request of any size.
+        max_bytes: the maximum size of the window. If the caller reads more bytes, they are still
+            fetched completely.
+        reads_ahead: true to fetch the next range while the caller processes the current range. This
+            saves time, because a store needs 10 to 50 ms even for a small request.
     """
 
     first_bytes: int
@@ -34,19 +35,19 @@ class Window:
 
 
 JUMPING = Window(4 << 10, 4 << 20)
-"""For random access. The first window is large enough for a header of any format with its
+"""For random access. The first window is large enough for the header of a tar member with its
 extension."""
 STREAMING = Window(1 << 20, 8 << 20, reads_ahead=True)
 """For reading a file from the beginning to the end."""
 
 
 class RangedFile(io.RawIOBase):
-    """A read-only, seekable file that reads its bytes with a function that fetches ranges.
+    """A read-only, seekable file. It calls a function to fetch byte ranges.
 
     Attributes:
-        fault: the error of the last range that could not be fetched, or None. A library that reads
-            this file may replace such an error by an error about a damaged file. This attribute
-            shows whether the store caused the error.
+        fault: the error from the last range that could not be fetched, or None. A library that
+            reads this file may hide this error and report a damaged file instead. This attribute
+            shows that the store is the cause.
         num_fetched_bytes: total number of fetched bytes.
     """
 
@@ -58,12 +59,12 @@ class RangedFile(io.RawIOBase):
         *,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        """Wrap ``fetch(offset, length)``.
+        """Make a file from the function ``fetch(offset, length)``.
 
         Args:
             fetch: the function that fetches a range. It returns exactly ``length`` bytes or raises
-                an error. It is called only for ranges inside the file.
-            size_bytes: the file's size.
+                an error. The requested range is always inside the file.
+            size_bytes: the size of the file.
             window: how many bytes one request fetches.
             on_close: a function that is called once, when the file is closed.
         """
@@ -77,7 +78,8 @@ class RangedFile(io.RawIOBase):
         self._limits = window
         self._window = window.first_bytes
         self._ahead: tuple[int, Future[bytes]] | None = None
-        # A local file must not be closed while a thread reads from it, so do not read ahead.
+        # If ``on_close`` is given, the file is a local file. A local file must not be closed while
+        # a thread reads from it. So do not read ahead.
         reads_ahead = window.reads_ahead and on_close is None
         self._pool = ThreadPoolExecutor(1, "read-ahead") if reads_ahead else None
         self.fault: Exception | None = None
@@ -141,7 +143,7 @@ class RangedFile(io.RawIOBase):
                 self._on_close()
 
     def _fill(self, size: int) -> None:
-        """Fetch bytes until the buffer contains ``size`` bytes from the current position on."""
+        """Fetch bytes, so that the buffer contains ``size`` bytes after the current position."""
         end = self._start + len(self._buffer)
         kept = b""
         if self._start <= self._position < end:
@@ -166,7 +168,7 @@ class RangedFile(io.RawIOBase):
         self._read_ahead(offset + len(data))
 
     def _take_ahead(self, offset: int) -> bytes | None:
-        """Return the bytes that were fetched ahead if they begin at ``offset``, else None."""
+        """Return the bytes that were read ahead, if they begin at ``offset``. Otherwise None."""
         if self._ahead is None:
             return None
         (start, future), self._ahead = self._ahead, None

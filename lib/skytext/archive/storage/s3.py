@@ -1,14 +1,14 @@
 """S3 and compatible stores.
 
-All settings come from the usual AWS environment variables and config files.
-`skytext.aws.session` reads them. So any S3-compatible store works, and skytext has no S3 settings
-of its own.
+All settings come from the AWS environment variables and the AWS config files. The module
+`skytext.aws.session` reads these settings. So skytext needs no S3 settings of its own, and works
+with every S3-compatible store.
 
 `ObjectStore.ask` repeats a request while the store is unavailable. A store is unavailable if it
 limits the request rate, returns a server error, cannot be reached, or ends a response body too
-early. botocore itself repeats no request unless ``AWS_MAX_ATTEMPTS`` is set. Every read sends
-``If-Match`` with the ETag from the listing. So the bytes that are read never come from two versions
-of an object.
+early. botocore itself repeats requests only if ``AWS_MAX_ATTEMPTS`` is set. Every read sends
+``If-Match`` with the ETag from the listing. So the bytes of two versions of an object are never
+mixed.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _REFUSED = frozenset(
         "TokenRefreshRequired",
     }
 )
-# These errors pass if the request is sent again. A request that waited too long before it was sent
-# has an old signature; a repeated request gets a new signature.
+# After one of these errors, the request is sent again. RequestTimeTooSkewed can mean that a request
+# waited too long before it was sent. A repeated request gets a new time and signature.
 _PASSING = frozenset(
     {
         *("429", "RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
@@ -71,7 +71,7 @@ _PASSING = frozenset(
 
 
 class S3Store(ObjectStore):
-    """The buckets of the store that the AWS settings of this process select."""
+    """The S3 store that is named in the AWS settings of this process."""
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
@@ -79,7 +79,7 @@ class S3Store(ObjectStore):
         return StoredFile(location.uri, int(head["ContentLength"]), head["ETag"].strip('"'))
 
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the key and the record of each object whose key begins with ``prefix``.
+        """Yield the key and the facts of each object whose key begins with ``prefix``.
 
         The keys are in the order of the store.
         """
@@ -96,7 +96,7 @@ class S3Store(ObjectStore):
             more["ContinuationToken"] = page["NextContinuationToken"]
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``, with one request."""
+        """Read up to ``length`` bytes, beginning at byte ``offset``, with one request."""
         match = {"IfMatch": f'"{etag}"'} if etag else {}
         place = {"Bucket": location.bucket, "Key": location.path}
         span = f"bytes={offset}-{offset + length - 1}"
@@ -118,7 +118,7 @@ class S3Store(ObjectStore):
         return self.ask(checked)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Return an error with one line that says why a source cannot be listed, and what to do."""
+        """Return an error that says in one line why a source cannot be listed, and what to do."""
         bucket, cause = location.bucket, err.__cause__
         if isinstance(cause, ClientError) and _error_code(cause) == "NoSuchBucket":
             reason = (
@@ -137,7 +137,7 @@ class S3Store(ObjectStore):
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Convert botocore's errors to the errors that all stores use."""
+    """Convert errors of botocore to the error classes that all stores use."""
     try:
         yield
     except ClientError as err:
@@ -152,7 +152,7 @@ def _errors(location: Location) -> Iterator[None]:
 
 
 def _answered(location: Location, err: ClientError) -> OSError:
-    """Return the error that all stores use for an error response of S3."""
+    """Convert an error response of S3 to one of the error classes that all stores use."""
     code = _error_code(err)
     status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _MISSING:
@@ -165,10 +165,10 @@ def _answered(location: Location, err: ClientError) -> OSError:
             "again"
         )
     if status >= 500 or code in _PASSING:
-        return UnavailableError(f"the store answered {code}: run again later ({err})")
+        return UnavailableError(f"the store returned {code}: run again later ({err})")
     if status in (401, 403):
-        # The object may be in an archive class or encrypted with a deleted key, or the account may
-        # be closed.
+        # Possible reasons: the object has an archive storage class, its encryption key was deleted,
+        # or the account is closed.
         return PermissionError(f"the store refuses access to {location.uri}: {err}")
     return OSError(f"the store returned an error: check the address {location.uri} ({err})")
 
@@ -178,7 +178,7 @@ def _endpoint() -> str:
 
 
 def _client() -> Any:
-    """Return the S3 client of this process for the current AWS settings."""
+    """Return an S3 client for the current AWS settings."""
     return _make_client(s3_access())
 
 
@@ -192,7 +192,7 @@ def _make_client(access: S3Access) -> Any:
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
         tcp_keepalive=True,
-        max_pool_connections=32,  # allows parallel reads of the files of a folder
+        max_pool_connections=32,  # allows parallel reads of the files in a folder
     )
 
 

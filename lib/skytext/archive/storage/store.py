@@ -20,7 +20,7 @@ Kind = Literal["file", "folder", "glob"]
 T = TypeVar("T")
 
 DEFAULT_RETRY_S = 120.0
-"""How long a request is repeated while the store does not respond, in seconds."""
+"""If the store does not respond, a request is repeated for this number of seconds."""
 
 
 class ChangedError(OSError):
@@ -32,10 +32,13 @@ class UnavailableError(OSError):
 
 
 def is_store_fault(error: Exception) -> bool:
-    """Return whether the store caused an error, not the file. A later read may then succeed."""
+    """Return true if the store caused an error, and false if the file is the cause.
+
+    After an error of the store, a later read can succeed.
+    """
     if isinstance(error, (UnavailableError, PermissionError)):
         return True
-    # Errors of a disk or a network mount, such as EIO, ESTALE and ETIMEDOUT, have an error number.
+    # Errors of a disk or a network file system, such as EIO and ESTALE, have an error number.
     is_of_system = isinstance(error, OSError) and error.errno is not None
     return is_of_system and not isinstance(error, FileNotFoundError)
 
@@ -52,14 +55,14 @@ def vanished_error(name: str) -> FileNotFoundError:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file from a listing.
+    """One file in a listing.
 
     Attributes:
         uri: the address of the file.
         size_bytes: size in bytes.
         etag: a string that changes when the content changes. On S3 it is the ETag without quotes.
-            In other stores it consists of the size and the time of the last write. It is empty if
-            the file is a broken link.
+            In other stores it contains the size and the time of the last write. If the file is a
+            broken link, the etag is empty.
     """
 
     uri: str
@@ -69,14 +72,15 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Found:
-    """The files that a source names.
+    """The files in a source.
 
     Attributes:
-        kind: whether the source is a file, a folder or a pattern.
-        root: the folder to which paths are relative. For a folder, it is the folder itself. For a
-            single file, it is the folder of the file. For a pattern, it is the deepest folder
-            before the first wildcard.
-        paths: the paths or keys of the files, with size and etag if the listing contains them.
+        kind: the kind of the source: a file, a folder or a pattern.
+        root: the root folder. If the source is a folder, the root is the source. If it is a single
+            file, the root is the folder that contains the file. If it is a pattern, the root is the
+            deepest folder before the first wildcard.
+        paths: the paths or keys of the files. If the listing contains sizes and etags, each item is
+            a pair of the key and the file.
     """
 
     kind: Kind
@@ -87,25 +91,26 @@ class Found:
 class Store(Protocol):
     """A store of files.
 
-    The parameter ``etag`` is the etag from a listing. If it is empty, the etag is not checked.
+    The parameter ``etag`` is the etag of the file from a listing. If it is empty, the etag is not
+    checked.
 
-    Every method may raise an OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, or
+    Every method can raise an OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, or
     `UnavailableError` if the store did not respond within the retry time.
     """
 
     def find(self, source: str, location: Location) -> Found:
-        """Find the files of a folder with its sub-folders, the files of a pattern, or one file.
+        """Find one file, files in a folder and its sub-folders, or files that match a pattern.
 
         Raises:
             SourceError: the source does not exist, the store refuses access, or the store cannot
-                be reached. The iteration over the paths may also raise this error.
+                be reached. The iteration over the paths can also raise this error.
         """
         ...
 
     def look(self, path: str) -> StoredFile | None:
-        """Return the size and etag of a file if the listing does not contain them.
+        """Return the size and etag of a file. Use this if the listing does not contain them.
 
-        None if the file was deleted.
+        Return None if the file was deleted.
         """
         ...
 
@@ -114,29 +119,30 @@ class Store(Protocol):
         ...
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
-        """Yield the name and the record of each file directly in a folder, sorted by code point.
+        """Yield the name and the facts of each file directly in a folder, sorted by code point.
 
-        The record is None if the listing has no size and etag. `look` returns the record.
+        The facts are size and etag. If the listing does not contain the facts, they are None. In
+        this case, call `look`.
         """
         ...
 
     def open_ranged(
         self, location: Location, etag: str, size_bytes: int | None, window: Window
     ) -> RangedFile:
-        """Open a file for reading by ranges."""
+        """Open a file, so that byte ranges of it can be read."""
         ...
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``."""
+        """Read up to ``length`` bytes, beginning at byte ``offset``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore(ABC):
-    """A store with buckets and keys. Objects are listed by the prefix of their keys.
+    """A store with buckets and keys. The listing of a prefix contains the keys that begin with it.
 
     Attributes:
-        retry_s: how long a request is repeated while the store does not respond, in seconds.
+        retry_s: if the store does not respond, the request is repeated for this number of seconds.
     """
 
     retry_s: float = DEFAULT_RETRY_S
@@ -147,41 +153,41 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the key and the record of each object whose key begins with ``prefix``.
+        """Yield the key and the facts of each object whose key begins with ``prefix``.
 
-        The keys are in the order of the store, which is usually ascending.
+        The order is the order in which the store lists the keys. It is usually ascending.
 
         Args:
             bucket: the bucket.
             prefix: the beginning of the keys.
-            deep: whether to yield also the objects whose key has a slash after the prefix.
+            deep: false to leave out objects whose key contains a slash after the prefix.
         """
 
     @abstractmethod
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Return an error with one line that says why a source cannot be listed, and what to do."""
+        """Return an error that says in one line why a source cannot be listed, and what to do."""
 
     @abstractmethod
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``."""
+        """Read up to ``length`` bytes, beginning at byte ``offset``."""
 
     def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None if it does not exist or the store refuses access.
+        """Return one object. Return None if it does not exist or the store refuses access.
 
-        None also for the root of a bucket and for a path with a trailing slash, because these are
-        folders.
+        Also return None if the address is the root of a bucket or ends with a slash, because such
+        an address is a folder.
         """
         if location.path == location.prefix:
             return None
-        # The response to a HEAD request of S3 has no body. So it does not show whether the bucket,
-        # the object or the permission is missing. The caller lists the folder next, and the error
-        # of the listing shows this.
+        # The response of S3 to a HEAD request has no body, so it does not show the reason of the
+        # error. The bucket, the object or the permission can be missing. Ignore the error here,
+        # because the caller then lists the folder, and the error from the listing shows the reason.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             return self.stat(location)
         return None
 
     def find(self, source: str, location: Location) -> Found:
-        """Find the objects below a prefix, the objects of a pattern, or one object."""
+        """Find the objects below a prefix, the objects that match a pattern, or one object."""
         try:
             if is_pattern(location.path):
                 location = replace(location, path=location.path.removesuffix("/"))
@@ -195,7 +201,7 @@ class ObjectStore(ABC):
         return Found("folder", location, self._below(source, location))
 
     def look(self, path: str) -> StoredFile | None:
-        """Not used, because listings of object stores already contain size and etag."""
+        """Raise an error. This method is not used, because listings contain sizes and etags."""
         raise NotImplementedError(path)
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
@@ -205,13 +211,13 @@ class ObjectStore(ABC):
         for key, file in self.objects(location.bucket, prefix, deep=False):
             name = key[len(prefix) :]
             if not name:
-                continue  # the web consoles of stores create an empty object for a folder
+                continue  # an empty object that a web console has created for the folder
             if name <= last:
-                # S3 directory buckets list objects in no order. But the reader of a folder needs
-                # an image and its sidecars next to each other.
+                # S3 directory buckets list objects in arbitrary order. But the reader needs a
+                # sorted list, so that an image and its sidecars follow each other.
                 raise OSError(
-                    f"the store does not list {location.uri} in sorted order, as a folder of image "
-                    "files needs: pack the images into .tar shards"
+                    f"the store does not list {location.uri} in sorted order, so image files in "
+                    "this folder cannot be read: pack the images into .tar shards"
                 )
             last = name
             yield name, file
@@ -219,7 +225,7 @@ class ObjectStore(ABC):
     def open_ranged(
         self, location: Location, etag: str, size_bytes: int | None, window: Window
     ) -> RangedFile:
-        """Open an object for reading by ranges."""
+        """Open an object, so that byte ranges of it can be read."""
         if size_bytes is None or not etag:
             stored = self.stat(location)
             if etag and stored.etag != etag:

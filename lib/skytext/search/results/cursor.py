@@ -1,6 +1,6 @@
-"""A cursor: an opaque string that encodes the end of a page of hits.
+"""A cursor is an opaque string. It encodes where a page of hits ends.
 
-A cursor is valid only for the same search in the same table versions.
+A cursor is valid only for the search and the table versions from which it was made.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ _FORM = 1
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The end of a page of hits.
+    """The position at which a page of hits ends.
 
     Attributes:
-        versions: the version of each table in which the row id and the score are valid.
-        question: id of the search: a hash of the request, the mode and the ranking settings.
+        versions: the version number of each searched table. The row id and the score are valid only
+            for these versions.
+        question: id of the search. It is a hash of the request, the mode and the ranking settings.
         offset: number of hits on this page and all earlier pages.
-        score: rank score of the last hit.
-        row_id: row id of the last hit, as in `skytext.search.several_tables.RowIdSpace`.
-        scale: `skytext.search.ranking_inputs.Ranking.scale` of the ranking.
+        score: `skytext.search.results.hits.Hit.rank_score` of the last hit.
+        row_id: row id of the last hit. If several tables are searched, it is a unique row id from
+            `skytext.search.several_tables.RowIdSpace`.
+        scale: the reference values of the ranking; see
+            `skytext.search.ranking_inputs.Ranking.scale`.
     """
 
     versions: tuple[int, ...]
@@ -38,7 +41,7 @@ class Cursor:
     scale: tuple[tuple[float, ...], ...] | None = None
 
     def encode(self) -> str:
-        """Return the string that `decode` reads."""
+        """Convert the cursor to a string. `decode` converts the string back."""
         values = asdict(self)
         if len(self.versions) == 1:
             values["versions"] = self.versions[0]
@@ -47,10 +50,10 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
-        """Parse a cursor.
+        """Convert a string to a cursor.
 
         Raises:
-            ConfigError: the text is not a valid cursor.
+            ConfigError: the string is not a valid cursor.
         """
         try:
             payload = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -77,19 +80,19 @@ class Cursor:
             raise _not_ours() from error
 
     def check_scale(self, num_lists: int, num_values: int) -> None:
-        """Check that the shape of `scale` fits the search.
+        """Check that `scale` has the shape that the search needs.
 
         Raises:
-            ConfigError: the shape differs, because a client modified the cursor.
+            ConfigError: `scale` has another shape. The reason is that a client modified the cursor.
         """
         if self.scale is not None and list(map(len, self.scale)) != [num_values] * num_lists:
             raise _not_ours()
 
     def check_tables(self, num_tables: int) -> None:
-        """Check that the cursor is from a search of the same number of tables.
+        """Check that the cursor is from a search of ``num_tables`` tables.
 
         Raises:
-            CallError: the number of tables differs.
+            CallError: the cursor is from a search of another number of tables.
         """
         if len(self.versions) != num_tables:
             raise CallError(
@@ -102,11 +105,11 @@ class Cursor:
     def of_request(
         cls, request: SearchRequest, versions: tuple[int, ...], question: str
     ) -> Cursor | None:
-        """Return the cursor of a request, or None if the request has none.
+        """Return the cursor in a request, or None if the request contains no cursor.
 
         Raises:
             ConfigError: the cursor is not valid.
-            CallError: the cursor belongs to another version or another search.
+            CallError: the cursor belongs to another version of a table, or to another search.
         """
         if request.cursor is None:
             return None
@@ -120,14 +123,14 @@ class Cursor:
             )
         if cursor.question != question:
             raise CallError(
-                "the cursor belongs to another search: repeat that search with all its options, or "
-                "search again without the cursor"
+                "the cursor belongs to another search: use all options of the search that returned "
+                "the cursor, or search again without the cursor"
             )
         return cursor
 
 
 def cursor_version(text: str) -> int:
-    """Return the table version in a cursor of a search of one table.
+    """Return the version of the table that a cursor contains. Only one table was searched.
 
     Raises:
         ConfigError: the text is not a valid cursor.
@@ -137,11 +140,13 @@ def cursor_version(text: str) -> int:
 
 
 def cursor_versions(text: str, num_tables: int) -> tuple[int, ...]:
-    """Return the version of each table in a cursor, in the order of the search.
+    """Return the version of each searched table that a cursor contains.
+
+    The versions are in the order in which the search named the tables.
 
     Raises:
         ConfigError: the text is not a valid cursor.
-        CallError: the cursor belongs to a search of a different number of tables.
+        CallError: the cursor belongs to a search of another number of tables.
     """
     cursor = Cursor.decode(text)
     cursor.check_tables(num_tables)

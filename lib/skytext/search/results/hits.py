@@ -15,18 +15,19 @@ class Hit:
 
     Attributes:
         image_id: id of the image.
-        score: a score that does not depend on other images, -1 to 1: the cosine of the query and
-            the best variant. In modes image and image+dense, it is the cosine of the query and the
-            image vector, or None if the image has no image vector.
-        rank_score: the score that orders the hits. Higher is better. Mode dense: `score`, or the
-            score of the pooling method `SearchConfig.dense_pooling`. Text: BM25. Hybrid: the
-            combined score of dense and text, relative to the best hit and at most 1. Image:
-            `score`. Image+dense: the mean of two reciprocal ranks.
+        score: a score from -1 to 1 that does not depend on other images. It is the cosine of the
+            query and the best variant. In the modes image and image+dense, it is the cosine of the
+            query and the image vector, or None if the image has no image vector.
+        rank_score: the score by which the hits are sorted. Higher is better. In mode dense, it is
+            the score of the pooling method `SearchConfig.dense_pooling`. In mode text, it is BM25.
+            In mode hybrid, it combines the scores of dense and text, relative to the best hit. It
+            is at most 1. In mode image, it is `score`. In mode image+dense, it is the mean of two
+            reciprocal ranks.
         uri: address of the image.
         variant: index of the variant that is nearest to the query.
-        cosine: cosine of the query and this variant, in every mode.
-        bm25: BM25 of the image's text. 0 if the text contains none of the words. None if the search
-            did not compare words.
+        cosine: cosine of the query and this variant. It is set in every mode.
+        bm25: BM25 of the image's text. 0 if the text contains none of the query words. None if the
+            search did not compare words.
         image_cosine: cosine of the query and the image vector. None if the image has no image
             vector, or if the search did not compare image vectors.
         one_sentence: the one-sentence description of this variant.
@@ -36,10 +37,11 @@ class Hit:
         bbox: west, south, east and north in degrees, or None.
         gsd: ground sample distance in metres, or None.
         collection: name of the collection, or None.
-        duplicates: image_id of the near-duplicates that rank lower, if the request groups
-            near-duplicates. It contains only images that were examined for this page. Other
-            near-duplicates of this image do not appear on later pages.
-        table: address of the image's table if several tables were searched, and None otherwise.
+        duplicates: the ids of near-duplicates of this image with a lower rank, if the request
+            groups near-duplicates. The list can be incomplete, because it contains only images that
+            were examined for this page. Near-duplicates that are not in the list do not appear on
+            later pages either.
+        table: address of the table that contains the image. None if only one table was searched.
     """
 
     image_id: str
@@ -62,7 +64,7 @@ class Hit:
 
     def to_json(self) -> dict[str, Any]:
         """Return the hit as a JSON object."""
-        # Do not use `asdict`: it copies every value, and this takes longer than fetching the rows.
+        # Do not use `asdict`. It copies every value, and the copies take more time than the rows.
         row = {name: getattr(self, name) for name in self.__slots__}
         if self.datetime is not None:
             row["datetime"] = self.datetime.isoformat()
@@ -73,17 +75,18 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits, best first, and facts about the search.
+    """The result of a search: the hits, with the best hit first, and facts about the search.
 
     Attributes:
-        hits: at most k hits. There are fewer hits only if no more images match.
+        hits: at most k hits. If there are fewer than k hits, no other image matches.
         table_version: the version that was searched. None if several tables were searched.
-        mode: the mode that was used.
-        exact: whether every matching row was scored. False if an index selected the candidates.
+        mode: the search mode that was used.
+        exact: true if every matching row was scored. False if an index selected the candidates.
         next_cursor: the value of `SearchRequest.cursor` for the next page. None on the last page.
-        note: a text for the user, for example why there are no hits, or None.
-        table_versions: the version of each table by address, if several tables were searched. None
-            otherwise.
+        note: a text for the user, for example the reason why there are no hits. None if there is
+            nothing to say.
+        table_versions: the version of each table. The keys are the addresses of the tables. None if
+            only one table was searched.
     """
 
     hits: tuple[Hit, ...]

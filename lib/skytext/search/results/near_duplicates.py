@@ -1,4 +1,4 @@
-"""Group near-duplicates: identical files, and images whose descriptions have the same meaning."""
+"""Group near-duplicates. They are identical files, or images with very similar descriptions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ def group_duplicates(
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield the groups of a ranking as (index of the best image, indices of its near-duplicates).
 
-    An image joins the first group with an image of the same bytes. Otherwise it joins the first
-    group whose best image is similar: the cosine of the two mean vectors is at least ``cosine``.
-    Otherwise the image starts a new group. Similarity to another image of a group does not count,
-    so a chain of small differences does not form a group.
+    Each image is added to a group by the first rule that applies:
+
+    1. Another image with identical bytes is in a group: add the image to this group.
+    2. The best image of a group is similar to the image: add the image to the first such group. Two
+       images are similar if the cosine of their mean description vectors is at least ``cosine``.
+    3. Otherwise, start a new group.
+
+    An image is compared only with the best image of each group. So every image of a group is
+    similar to the best image, or identical to an image of the group.
 
     Args:
-        served: the table or tables of the ranking.
-        ranking: the images, best first.
+        served: the searched tables.
+        ranking: the images. The best image is first.
         cosine: minimum cosine of the mean vectors, above 0 and at most 1.
     """
     groups: list[tuple[int, list[int]]] = []
@@ -51,7 +56,7 @@ def group_duplicates(
 
 
 def mean_vectors(variants: Variants) -> Floats:
-    """Return the unit mean vector of each image, float32, shape (images, dim)."""
+    """Return the mean vector of each image, scaled to length 1: float32, shape (images, dim)."""
     sums = np.add.reduceat(variants.vectors, variants.offsets, axis=0)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     means: Floats = sums / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -11,17 +11,21 @@ from skytext_client.search_fields import Mode
 def note_of(
     request: SearchRequest, mode: Mode, chance: ChanceScore | None, hits: tuple[Hit, ...]
 ) -> str | None:
-    """Return a note that says why there are no hits or that no image fits well, or None.
+    """Return a note for the user, or None.
+
+    If there are no hits, the note gives the reason. If the best score is very low, the note says
+    that no image fits well.
 
     Args:
         request: the request.
-        mode: the mode that was used.
-        chance: scores of the best images for unrelated queries in this mode. None if unknown.
-        hits: the hits of the page.
+        mode: the search mode that was used.
+        chance: the best scores for unrelated queries in this mode. None if they are not measured.
+        hits: the hits on the page.
     """
     if not hits:
         return _why_nothing(request, mode)
-    # Chance scores are valid only for text queries. Text mode finds only images with the words.
+    # Chance scores are valid only for queries that are texts. Mode text needs no such note, because
+    # every hit contains at least one of the query words.
     if chance is None or mode == "text" or request.cursor is not None:
         return None
     if request.has_images or request.positive or request.negative:

@@ -15,16 +15,22 @@ from skytext.search.results.cursor import Cursor
 from skytext.search.results.near_duplicates import group_duplicates
 
 MAX_DEPTH = 10_000
-"""Maximum number of hits on all pages. A page costs as much as all earlier pages together."""
+"""Maximum number of hits on all pages together.
+
+There is a limit because each page also ranks the images of all earlier pages.
+"""
 _PATIENCE = 50
-"""Minimum number of images to examine after the last image with `SearchRequest.min_score`."""
+"""Minimum number of images to examine after the last image with a sufficient score.
+
+A score is sufficient if it is at least `SearchRequest.min_score`.
+"""
 
 
 class Page:
-    """Finds the images of one page. The page begins after the cursor.
+    """Finds the images of one page. The page begins after the last hit that the cursor stores.
 
     Raises:
-        CallError: the page is after the hit `MAX_DEPTH`.
+        CallError: the page would contain hits after hit number `MAX_DEPTH`.
         ConfigError: a client modified the cursor.
     """
 
@@ -40,8 +46,8 @@ class Page:
         self.offset = 0 if cursor is None else cursor.offset
         if self.offset + request.k > MAX_DEPTH:
             raise CallError(
-                f"pages end at {MAX_DEPTH:,} hits (requested: {self.offset + request.k:,}): use a "
-                "filter to find fewer images"
+                f"all pages together have at most {MAX_DEPTH:,} hits (requested: "
+                f"{self.offset + request.k:,}): use a filter to find fewer images"
             )
         self._served = served
         self._question = question
@@ -55,17 +61,22 @@ class Page:
 
     @property
     def why_last(self) -> str | None:
-        """Why there is no next page even if more images match. None if a next page is possible."""
+        """The reason why the next page is not allowed. None if the next page is allowed."""
         if self.offset + 2 * self._request.k <= MAX_DEPTH:
             return None
-        return f"pages end at {MAX_DEPTH:,} hits: use a filter to find fewer images"
+        return (
+            f"all pages together have at most {MAX_DEPTH:,} hits: use a filter to find fewer images"
+        )
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
-        """Return a ranking, and for each image of the page its index and those of its duplicates.
+        """Return a ranking, and where the images of this page are in the ranking.
 
-        If there is a next page, the result contains the first image of the next page, too.
+        Returns:
+            The ranking, and a pair for each image of the page: the index of the image, and the
+            indices of its near-duplicates. If there is a next page, the last pair is for the first
+            image of the next page.
         """
-        # Rank one more image to find out whether there is a next page.
+        # Rank one more image than the page needs. If it exists, there is a next page.
         depth = self.offset + self._request.k + 1 + len(self._excluded)
         depth += 0 if self._request.min_score is None else _PATIENCE
         scale = None if self._cursor is None else self._cursor.scale
@@ -77,10 +88,14 @@ class Page:
             depth *= 2
 
     def _scoring(self, ranking: Ranking) -> tuple[Ranking, bool]:
-        """Return the images with at least `SearchRequest.min_score`, and whether to stop there.
+        """Return the images with a score of at least `SearchRequest.min_score`.
 
-        The ranking is not ordered by this score, so later images can have a sufficient score. The
-        search stops if many images without a sufficient score follow the last image that has one.
+        The ranking is not sorted by this score. So images further down in the ranking can also have
+        a sufficient score. The search stops if many images after the last returned image do not
+        have a sufficient score.
+
+        Returns:
+            The ranking with only these images, and true if the search must stop.
         """
         least = self._request.min_score
         if least is None:

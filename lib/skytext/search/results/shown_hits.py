@@ -21,9 +21,10 @@ def make_hits(
 
     Args:
         served: the searched tables.
-        question: the question.
-        ranking: the ranking of the question.
-        places: for each hit, its index in the ranking and the indices of its near-duplicates.
+        question: the converted search request.
+        ranking: the ranking for this request.
+        places: a pair for each hit: its index in the ranking, and the indices of its
+            near-duplicates.
     """
     if not places:
         return ()
@@ -54,7 +55,7 @@ def _hit(
     duplicates: tuple[str, ...],
     table: str | None,
 ) -> Hit:
-    """Return the hit of the image at index ``i`` of the shown images."""
+    """Return the hit for the image at index ``i`` in ``shown``."""
     variant = int(np.argmax(cosines))
     one_sentence, feature, caption = row.captions[variant]
     return Hit(
@@ -79,6 +80,6 @@ def _hit(
 
 
 def _part(shown: Ranking, kind: Kind, i: int) -> float | None:
-    """Return the score of an image by one retriever, or None if there is no score."""
+    """Return the score that a retriever gave to an image, or None if it gave no score."""
     score = float(shown.parts[kind][i]) if kind in shown.parts else math.nan
     return None if math.isnan(score) else score

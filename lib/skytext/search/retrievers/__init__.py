@@ -1,1 +1,1 @@
-"""The retrievers: by vectors of descriptions, by words of descriptions, and by image vectors."""
+"""The retrievers. They compare description vectors, description words or image vectors."""

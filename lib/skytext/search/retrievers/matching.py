@@ -1,4 +1,4 @@
-"""The images that match a question's filter."""
+"""The images that match the filter in a search request."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from skytext.filters.conditions import Condition
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import RowIds, count_matching, matching_ids
 
-# An exact search of 1,000 images (each with 5 vectors of 384 numbers) takes about 20 ms. A search
-# with an index takes as long. Up to 3,000 images, exact results are worth the extra time.
+# An exact search of 1,000 images takes about 20 ms, if each image has 5 vectors of 384 numbers. A
+# search with an index also takes about 20 ms. For 3,000 images, an exact search takes about three
+# times as long. This is accepted because exact results are better.
 _SCORED_WITHOUT_INDEX = 3_000
 _FILTERS_KNOWN = 1_000
 
 
 class Matching:
-    """The images that match the filter of a question. Without a filter: all captioned images.
+    """The images that match a filter. If there is no filter, all captioned images match.
 
     Args:
         table: the version of the table.
         where: the filter, or None.
-        counts: cache of the number of matching images by filter key. The cache stays valid, because
-            a version never changes. It saves time, because counting takes as long as a search.
+        counts: a cache of the number of matching images. Its keys are the keys of the filters. The
+            cache stays valid, because a version never changes. It is needed because counting takes
+            as much time as a search.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class Matching:
 
     @cached_property
     def few(self) -> RowIds | None:
-        """The row ids of all matching images. None if there are too many or there is no filter."""
+        """The row ids of all matching images. None if too many images match or without a filter."""
         if self.where is None or self._counts.get(self._key, 0) > _SCORED_WITHOUT_INDEX:
             return None
         ids = matching_ids(self._table, self.where, _SCORED_WITHOUT_INDEX + 1)
@@ -51,5 +53,5 @@ class Matching:
 
     @property
     def part(self) -> float:
-        """The share of the table's rows that match, 0 to 1."""
+        """The number of matching images divided by the number of rows in the table, 0 to 1."""
         return self.num / self._table.num_rows()

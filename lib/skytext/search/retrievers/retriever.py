@@ -14,10 +14,11 @@ class Candidates(NamedTuple):
 
     Attributes:
         ids: row ids, shape (images,), without duplicates.
-        exact: whether every matching image was scored.
-        complete: whether the candidates are all images that this retriever can score.
+        exact: true if every matching image was scored.
+        complete: true if the candidates are all images that this retriever can score.
         scores: scores of the candidates, shape (queries, images). None if the retriever did not
-            score them. The last digits can differ from the result of `Retriever.scores`.
+            score the candidates. The last digits of a score can differ from the last digits in the
+            result of `Retriever.scores`.
     """
 
     ids: RowIds
@@ -27,9 +28,9 @@ class Candidates(NamedTuple):
 
 
 class Retriever(Protocol):
-    """Finds the images of one question.
+    """Finds the images for one search request.
 
-    A retriever is made for one question and its filter. It stores intermediate results for later
+    A retriever is made for one request and its filter. It stores intermediate results for later
     calls.
     """
 
@@ -38,19 +39,17 @@ class Retriever(Protocol):
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if all are scored. None if an index selects images."""
+        """The number of matching images if all of them are scored. None if an index is used."""
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors of the images that were scored last. None if there are no vectors."""
+        """The vectors of the images in the last call of `scores`. None if there are no vectors."""
 
     def candidates(self, num: int) -> Candidates:
-        """Return at least the best ``num`` images of each query."""
+        """Return at least the best ``num`` images for each query."""
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score any images.
-
-        The score of an image does not depend on the other images.
+        """Score the given images. The score of an image does not depend on the other images.
 
         Args:
             ids: row ids, shape (images,), without duplicates.
@@ -61,13 +60,13 @@ class Retriever(Protocol):
 
 
 def in_places(ids: RowIds, known: RowIds, scores: Floats, missing: float = np.nan) -> Floats:
-    """Return scores in the order of ``ids``. An id that is not in ``known`` gets ``missing``.
+    """Return scores in the order of ``ids``.
 
     Args:
-        ids: shape (images,), without duplicates.
-        known: shape (rows,), without duplicates.
-        scores: scores of ``known``, shape (…, rows).
-        missing: the score of an image that is not in ``known``.
+        ids: the row ids of the images, shape (images,), without duplicates.
+        known: the row ids of the images that have a score, shape (rows,), without duplicates.
+        scores: the scores of the images in ``known``, shape (…, rows).
+        missing: the score of each image that is not in ``known``.
     """
     placed = np.full((*scores.shape[:-1], len(ids)), missing, np.float32)
     _, here, there = np.intersect1d(ids, known, assume_unique=True, return_indices=True)

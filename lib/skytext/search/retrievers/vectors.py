@@ -1,8 +1,8 @@
-"""Find images by the vectors of one column: vectors of descriptions, or image vectors.
+"""Find images by the vectors in one column. The column contains description or image vectors.
 
-An index proposes candidates. Every candidate is then scored with its vectors, so the score of an
-image does not depend on how the image was found. If an index returns too few rows although more
-rows match, its result is ignored, and every matching row is scored.
+An index proposes candidates. Then every candidate is scored with its exact vectors, so the score of
+an image is the same with and without an index. If the index returns fewer rows than requested
+although more rows match, its result is not used. In this case, every matching row is scored.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class SearchedVectors:
-    """A vector column of a version, with its index.
+    """A vector column in a table version, with the index on the column.
 
     Attributes:
         table: the version of the table.
-        rows: fetches rows of this version.
+        rows: an object that fetches rows of this version.
         column: the vector column.
-        facts: facts about the index. None if searches are exact.
-        probing: how deep to search in the index. None if searches are exact.
-        covered: whether the index covers every row.
-        chance: scores of the best images for unrelated queries. None if not measured.
+        facts: facts about the index. None if no index is used.
+        probing: how many partitions and rows of the index to search. None if no index is used.
+        covered: true if the index covers every row.
+        chance: the best scores for unrelated queries. None if they are not measured.
     """
 
     table: ImagesTable
@@ -69,7 +69,7 @@ class SearchedVectors:
 
         Args:
             table: the version of the table.
-            rows: fetches rows of this version.
+            rows: an object that fetches rows of this version.
             column: the vector column.
             index: name of the index on the column.
             config: settings for probes and refinement. They override the measured values.
@@ -86,10 +86,10 @@ class VectorRetriever:
 
     Args:
         searched: the column.
-        queries: query vectors: float32, shape (queries, dim), unit length.
-        pooling: how to combine the cosines of an image's vectors into its score.
+        queries: query vectors, float32, shape (queries, dim), unit length.
+        pooling: the method that combines the cosines of an image's vectors into one score.
         matching: the images that match the filter.
-        exact: whether to score every matching row.
+        exact: true to score every matching row even if there is an index.
     """
 
     lowest = -1.0
@@ -109,11 +109,11 @@ class VectorRetriever:
         self._matching = matching
         self._exact = exact
         self.fetched: Variants | None = None
-        """The vectors of the images that were scored last."""
+        """The vectors of the images in the last call of `scores`."""
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if all are scored. None if an index selects images."""
+        """The number of matching images if all of them are scored. None if an index is used."""
         few = self._matching.few
         if few is not None:
             return len(few)
@@ -121,7 +121,7 @@ class VectorRetriever:
         return self._matching.num if scans else None
 
     def candidates(self, num: int) -> Candidates:
-        """Return at least the best ``num`` images of each query."""
+        """Return at least the best ``num`` images for each query."""
         few = self._matching.few
         if few is not None:
             return Candidates(few, exact=True, complete=True)
@@ -150,7 +150,7 @@ class VectorRetriever:
         return Candidates(ids, exact=False, complete=len(ids) >= matching.num)
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score images: shape (queries, images). NaN means that an image has no vector."""
+        """Return scores, shape (queries, images). NaN means that an image has no vector."""
         variants = self._searched.rows.variants(ids, self._searched.column)
         self.fetched = variants
         if not len(variants.ids):
@@ -161,7 +161,10 @@ class VectorRetriever:
         return in_places(ids, variants.ids, scores)
 
     def _scan(self, num: int) -> Candidates:
-        """Score every matching row. Return the best ``num`` images of each query, and ties."""
+        """Score every matching row. Return at least the best ``num`` images for each query.
+
+        Images with the same score as the last of these images are also returned.
+        """
         ids = np.empty(0, np.uint64)
         scores = np.empty((len(self._queries), 0), np.float32)
         num_rows = 0
@@ -173,7 +176,8 @@ class VectorRetriever:
                 ids = np.concatenate([ids, batch.ids])
                 scores = np.concatenate([scores, found], axis=1)
             if len(ids) > num:
-                # Keep images with the same score as the last image. `scores` decides their order.
+                # Also keep images with the same score as the last image. The method `scores` later
+                # computes the exact scores, and the images are sorted by the exact scores.
                 last = np.partition(scores, len(ids) - num, axis=1)[:, [len(ids) - num]]
                 kept = (scores >= last - _ROUNDING).any(axis=0)
                 ids, scores = ids[kept], scores[:, kept]
@@ -187,10 +191,10 @@ class VectorRetriever:
 
 
 def cosines_of(queries: Floats | Sequence[Floats], vectors: Floats) -> Floats:
-    """Return cosines, shape (queries, vectors).
+    """Return the cosine of each query and each vector, shape (queries, vectors).
 
     This function does not use a matrix product. In a matrix product, the last digits of a cosine
-    depend on the number of vectors, so the order of images could differ between pages.
+    depend on the number of vectors. Then the order of images could differ from page to page.
     """
     found: Floats = np.stack([np.einsum("vd,d->v", vectors, query) for query in queries])
     return found

@@ -1,4 +1,4 @@
-"""Find images by the words of their descriptions, with BM25 of the full-text index."""
+"""Find images by the words in their descriptions. The full-text index computes BM25 scores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from skytext.table.queries.caption_queries import (
 class WordRetriever:
     """Finds images by words.
 
-    The index finds the best rows among the rows that it covers. Few rows are not covered. Of these,
-    every row that contains a query word is scored, once per query.
+    The index finds the best rows among the rows that it covers. A small number of rows are not
+    covered by the index. Every uncovered row that contains a query word is scored once per query.
 
     Args:
         table: a version of the table with a full-text index.
@@ -53,7 +53,7 @@ class WordRetriever:
         self._num = 0
 
     def candidates(self, num: int) -> Candidates:
-        """Return at least the best ``num`` images with a query word, for each query."""
+        """Return the best images for each query: at least ``num`` images that have a query word."""
         self._num = num
         self._lists = [self._list(words, num) for words in self._words]
         new = [self._new(words) for words in self._words]
@@ -62,7 +62,7 @@ class WordRetriever:
         return Candidates(ids, exact=True, complete=complete)
 
     def scores(self, ids: RowIds) -> Floats:
-        """Return BM25: shape (queries, images). 0 means that an image contains no query word."""
+        """Return BM25, shape (queries, images). The score of an image without query words is 0."""
         scores = np.zeros((len(self._lists), len(ids)), np.float32)
         for row, words, found in zip(scores, self._words, self._lists, strict=True):
             new = self._new(words)
@@ -75,23 +75,23 @@ class WordRetriever:
         return scores
 
     def _list(self, words: str, num: int) -> Found:
-        """Return the best ``num`` images by BM25 among those that the index covers."""
+        """Return the ``num`` images with the highest BM25 among the images in the index."""
         limit = num + 1
         while True:
             found = word_scores(self._table, words, limit, where=self._where)
             if len(found.ids) < limit or found.scores[-1] < found.scores[num - 1]:
                 break
-            # The last images have equal scores. Fetch more images, so that equal scores can be
-            # ordered by row id and the order is always the same.
+            # The last images have equal scores, and further images can have the same score. Fetch
+            # all images with this score, because images with equal scores are sorted by row id.
             limit *= 4
         kept = best(found.scores, found.ids, num)
         return Found(found.ids[kept], found.scores[kept])
 
     def _new(self, words: str) -> Found:
-        """Return the matching images that contain a query word and that the index does not cover.
+        """Return the matching images that contain a query word and are not covered by the index.
 
-        The BM25 of an uncovered image depends on the number of rows that are queried together. So
-        always query all uncovered rows, and apply the filter afterwards.
+        The BM25 of an uncovered image depends on the other rows in the same search. So each search
+        includes all uncovered rows, and the filter is applied afterwards.
         """
         if not self._uncovered:
             return Found(np.empty(0, np.uint64), np.empty(0, np.float32))
