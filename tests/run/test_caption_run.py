@@ -452,7 +452,7 @@ def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> N
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
     # After the plan, as if the checkpoint had changed: it is read in the actor.
     broken = dataclasses.replace(plan.caption_model, name="fake:nonsense=1")
-    with pytest.raises(ConfigError, match="a fake is written") as caught:
+    with pytest.raises(ConfigError, match="of a fake model is not valid") as caught:
         run_caption(dataclasses.replace(plan, caption_model=broken))
     assert type(caught.value) is ConfigError
     assert "\n" not in str(caught.value)

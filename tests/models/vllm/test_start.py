@@ -79,7 +79,7 @@ def test_cores_are_read_in_vllms_form(text: str, cores: list[int]) -> None:
 
 
 def test_cores_of_another_form_are_refused() -> None:
-    with pytest.raises(ConfigError, match="must list cores"):
+    with pytest.raises(ConfigError, match="must be a list of cores"):
         parse_cores("all")
 
 
@@ -92,8 +92,10 @@ def test_the_reported_cause_is_in_the_error() -> None:
 
 def test_without_a_report_the_error_names_the_logs() -> None:
     said = start_failure(HUB, EngineConfig(), FAILED, None, device="cuda")
-    assert said.startswith(f"vLLM cannot serve '{HUB.name}': Engine core initialization failed.")
-    assert said.endswith("(see the engine's log lines above)")
+    assert said.startswith(
+        f"vLLM cannot serve the model '{HUB.name}': Engine core initialization failed."
+    )
+    assert said.endswith("(see the log lines of the engine above)")
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any]) -> Any:

@@ -114,6 +114,6 @@ def test_a_live_version_whose_model_is_gone_is_not_compared(tmp_path: Path) -> N
     ):
         compare(table, live, table.version)
     # The model of the new version is needed.
-    with pytest.raises(TableError, match="is not that model"):
+    with pytest.raises(TableError, match="is now a different model"):
         compare(table, table.version, live)
     assert compare(table, table.version, table.version).num_queries == 3
