@@ -106,7 +106,7 @@ ONE_LINE = {
     "caption archive --table new --model nobody/nothing": "is neither a local folder",
     "caption archive --table new --embedding-model ./missing": "missing' is not a folder",
     "caption archive --table new --embedding-model empty": "empty is not a checkpoint",
-    "caption archive --table new --model fake:bogus=1": "'fake:bogus=1' of a fake model is not valid",
+    "caption archive --table new --model fake:bogus=1": "'fake:bogus=1' of a fake model",
     f"{CAPTION} --num-engines two": "--num-engines must be a number or MIN:MAX, e.g. 4 or 2:8",
     f"{CAPTION} --num-engines 4:2": "max_engines .2. must not be below num_engines .4.",
     f"{CAPTION} --num-engines 0": "caption.engine.num_engines: ",
