@@ -135,7 +135,7 @@ class Scene:
     sensor: Sensor
 
     def gsd_at(self, size_px: int) -> float:
-        """Return the ground sampling distance (metres per pixel) of a tile with this side length."""
+        """Return the ground sampling distance (metres per pixel) of a tile with this size."""
         return self.gsd * REFERENCE_PX / size_px
 
     def as_dict(self) -> dict[str, Any]:
