@@ -56,7 +56,7 @@ class Bench:
     span_s: float = 10.0
 
     def table(self, num_images: int) -> Path:
-        """Return the folder of a table with this number of images, and make the table if necessary."""
+        """Return the folder of a table with this number of images (made if necessary)."""
         folder = self.work / f"table-{num_images}"
         if not folder.exists():
             make_table(folder, caption_vectors(num_images))
