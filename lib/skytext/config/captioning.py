@@ -32,9 +32,10 @@ class EngineConfig(Section):
     num_gpus_per_engine: float | None = Field(
         None,
         ge=0,
-        description="Number of GPUs that an engine requests from Ray. null: "
-        "`tensor_parallel_size` GPUs. But if the installed vLLM is the CPU build, "
-        "and the cluster can have no GPUs, null means 0 GPUs.",
+        description="Number of GPUs that an engine requests from Ray. null: an engine requests "
+        "no GPUs if the installed vLLM is the CPU build and the cluster can only "
+        "have nodes without GPUs. In all other cases, an engine requests "
+        "`tensor_parallel_size` GPUs.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
         1.0,

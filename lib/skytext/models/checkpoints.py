@@ -18,7 +18,7 @@ from skytext.models.folder_hash import hash_folder
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 CHECKPOINT = "checkpoint"
-"""The kind of a model whose name is a folder or a hub name."""
+"""The kind of a model that is loaded from a folder or from a hub."""
 
 # All other kinds of models. The key is the prefix of the model name, which is PREFIX or PREFIX:….
 # The value is the revision that is stored for models of this kind.
@@ -144,8 +144,8 @@ def _resolve(
     folder = None if recorded else packaged or _folder(name)
     if revision is not None and (recorded or folder):
         raise ConfigError(
-            f"revision {revision!r} was given for {name!r}, which is on this machine: only models "
-            "from a hub have revisions; remove the revision"
+            f"revision {revision!r} was given for {name!r}, which is on this machine: only "
+            "models from a hub have revisions. Remove the revision"
         )
     if recorded:
         return ModelIdentity(name, name, recorded, is_local=False)

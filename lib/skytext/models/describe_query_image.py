@@ -1,4 +1,4 @@
-"""Describe one image without a job, for a search with this image."""
+"""Describe one image outside of a job, so that users can search with this image."""
 
 from __future__ import annotations
 

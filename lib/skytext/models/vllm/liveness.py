@@ -1,4 +1,4 @@
-"""A running engine: store its unfinished images, and detect whether the engine still responds."""
+"""A running engine. The module keeps its unfinished images, and detects whether it still responds."""
 
 from __future__ import annotations
 
