@@ -144,8 +144,8 @@ def _resolve(
     folder = None if recorded else packaged or _folder(name)
     if revision is not None and (recorded or folder):
         raise ConfigError(
-            f"revision {revision!r} was given for {name!r}, which is on this machine: only "
-            "models from a hub have revisions. Remove the revision"
+            f"revision {revision!r} was given for {name!r}, which is on this machine. Only "
+            "models from a hub have revisions: remove the revision"
         )
     if recorded:
         return ModelIdentity(name, name, recorded, is_local=False)

@@ -1,4 +1,4 @@
-"""A running engine. The module keeps its unfinished images, and detects whether it still responds."""
+"""A running engine: its unfinished images, and a check whether the engine still responds."""
 
 from __future__ import annotations
 
