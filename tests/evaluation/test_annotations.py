@@ -119,7 +119,7 @@ def test_a_split_is_chosen(tmp_path: Path) -> None:
     assert read_annotations([path], "val").images == IMAGES
     assert read_annotations([path], "all").images == IMAGES
     with pytest.raises(
-        CallError, match=r"no image of split 'test': set --split to one of val \(2\)"
+        CallError, match=r"no image in the split 'test': set --split to one of val \(2\)"
     ):
         read_annotations([path])
 

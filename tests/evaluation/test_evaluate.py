@@ -116,7 +116,7 @@ def test_the_published_rows_are_printed_beside_the_measured_ones() -> None:
         ("[]", "line 1 is not an object"),
         ('{"variants": []}', "no image name"),
         ('{"image": "a.jpg", "variants": []}', "expected a list of variants"),
-        ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant lacks one of"),
+        ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant does not have all of"),
     ],
 )
 def test_wrong_descriptions_are_reported(tmp_path: Path, line: str, message: str) -> None:

@@ -495,8 +495,16 @@ def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
         ({"caption__model": "./missing"}, ModelError, "model './missing' is no"),
         ({"embed__model": "a/b/c"}, ModelError, "model 'a/b/c' is no"),
         ({"caption__prompt": "nothing-9"}, ConfigError, "nothing-9"),
-        ({"caption__model": "fake:bogus=1"}, ConfigError, "model 'fake:bogus=1': a fake is"),
-        ({"caption__model": "fake:fail=2"}, ConfigError, "model 'fake:fail=2': a fake is"),
+        (
+            {"caption__model": "fake:bogus=1"},
+            ConfigError,
+            "'fake:bogus=1' of a fake model is not valid",
+        ),
+        (
+            {"caption__model": "fake:fail=2"},
+            ConfigError,
+            "'fake:fail=2' of a fake model is not valid",
+        ),
         ({"caption__chat_template": "no.jinja"}, ConfigError, "cannot read the chat template no"),
         (
             {"caption__model": "demo", "caption__revision": "v2"},

@@ -140,7 +140,7 @@ def test_a_gpu_engine_uses_vllms_defaults_for_offline_work(
 def test_an_option_that_vllm_does_not_know_is_refused() -> None:
     pytest.importorskip("vllm")
     config = CaptionConfig(engine=EngineConfig(options={"max_num_sequences": 1}))
-    with pytest.raises(ConfigError, match="must be fields of vLLM's AsyncEngineArgs"):
+    with pytest.raises(ConfigError, match="only fields of vLLM's AsyncEngineArgs"):
         start_engine(config, caption_model(config), EngineProcesses(), device="cuda")
 
 
