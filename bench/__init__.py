@@ -1,1 +1,4 @@
-"""Measurements of speed, as ratios within one run on one machine. See `docs/benchmarks.md`."""
+"""Measurements of speed. A result is the ratio of two speeds in one run on one machine.
+
+See `docs/benchmarks.md`.
+"""

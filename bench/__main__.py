@@ -1,4 +1,4 @@
-"""Run all measurements of `docs/benchmarks.md`, one after the other: ``python -m bench``.
+"""Run all measurements of `docs/benchmarks.md`, one after the other. Run: ``python -m bench``
 
 You can also run each measurement alone, with its own options, for example
 ``python -m bench.throughput --help``.
@@ -26,24 +26,27 @@ _MEASUREMENTS = {
     "protocol": ["bench.protocol"],
     "demo-marks": ["bench.demo_marks"],
     "search": ["bench.search"],
-    # Uses the table of the previous measurement.
+    # This measurement uses the table of the previous measurement.
     "service": ["bench.service", "bench/out/search/skytext-1000000/index"],
 }
 
 
 def main(
     only: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(_MEASUREMENTS)}; may be repeated.")
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join(_MEASUREMENTS)}. You can give several."),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Runs per measurement; the median is reported.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(help="Number of runs of each measurement. The median is reported.")
+    ] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the JSON results.")] = Path("bench/out"),
 ) -> None:
-    """Run the measurements, and write one JSON file per measurement."""
+    """Run the measurements, and write one JSON file for each measurement."""
     names = only or list(_MEASUREMENTS)
     unknown = sorted(set(names) - set(_MEASUREMENTS))
     if unknown:
         known = ", ".join(_MEASUREMENTS)
-        raise typer.BadParameter(f"{', '.join(unknown)} is unknown; the measurements are {known}")
+        raise typer.BadParameter(f"{', '.join(unknown)} is unknown. The measurements are {known}")
     output.mkdir(parents=True, exist_ok=True)
     for name in names:
         module, *arguments = _MEASUREMENTS[name]

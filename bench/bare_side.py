@@ -1,4 +1,4 @@
-"""Run the bare engine once, with all requests at the same time. See `bench.throughput`."""
+"""Run the bare engine once, with all requests at the same time (for `bench.throughput`)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from skytext.pixels.decode import decode_rgb, normalise
 
 
 def read_images(archive: Path) -> list[Image.Image]:
-    """Return all images of an archive, decoded."""
+    """Decode all images of an archive, and return them."""
     shards = discover([str(archive)])
     samples = (sample for shard in shards for sample in read_shard(shard))
     return [decode_rgb(normalise(sample.data).data) for sample in samples if sample.data]
 
 
 async def measure(config: Config, images: list[Image.Image]) -> dict[str, float]:
-    """Return the engine's tokens/s when it gets all requests at the same time."""
+    """Return the tokens/s of an engine that gets all requests at the same time."""
     caption = config.caption
     engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     ask = Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, caption.seed)

@@ -2,11 +2,11 @@
 
     python -m bench.demo_marks --output marks.json
 
-The complete product describes a new archive of held-out scenes, with five variants per image,
-structured output and the configured temperature. The bare engine describes the same archive without
-structured output, once with greedy decoding and once with sampling. The descriptions are parsed and
-compared with the ground truth. The table is then searched with queries that use other words than
-the descriptions (`skytext.demo.queries`).
+The complete product describes a new archive of held-out scenes. It uses five variants for each
+image, structured output and the configured temperature. The bare engine describes the same archive
+without structured output, once with greedy decoding and once with sampling. The descriptions are
+parsed and compared with the ground truth. Then the table is searched. The queries use different
+words than the descriptions (see `skytext.demo.queries`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from skytext.demo.shards import TRUTH_NAME, write_shards
 from skytext.demo.training.score import FIELDS, DescriptionScore, score_description, summarise
 
 FIRST_SEED = HELD_OUT_SEED + 200_000
-"""First seed of the scenes for the published scores."""
+"""Seed of the first scene for the published scores."""
 _KS = (1, 5, 10)
 
 Described = dict[int, list[dict[str, str] | None]]
@@ -40,12 +40,14 @@ Described = dict[int, list[dict[str, str] | None]]
 
 
 def main(
-    num_images: Annotated[int, typer.Option(help="Held-out scenes.")] = 1000,
+    num_images: Annotated[int, typer.Option(help="Number of held-out scenes.")] = 1000,
     first_seed: Annotated[int, typer.Option(help="Seed of the first scene.")] = FIRST_SEED,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
-    repeats: Annotated[int, typer.Option(help="Ignored: there is always one run.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Ignored, because there is always one run.")] = 1,
 ) -> None:
-    """Measure the descriptions, the JSON without structured output, and the retrieval."""
+    """Score the descriptions with and without structured output, and the retrieval."""
     if first_seed < HELD_OUT_SEED:
         raise typer.BadParameter(
             f"seeds below {HELD_OUT_SEED} are for training: use this seed or a higher seed"
@@ -89,7 +91,7 @@ def _read_raw(raw: list[dict[str, Any]], name: str) -> Described:
 
 
 def _parse(text: str, finish_reason: str | None) -> dict[str, str] | None:
-    """Return the description in a text, or None if the text is not an object with all fields."""
+    """Parse a description. Return None if the text is not a JSON object with all fields."""
     if finish_reason != FINISH_STOP:
         return None
     try:
@@ -138,7 +140,8 @@ def _read_table(table: Path, archive: Path) -> Described:
 
 def _marks(scenes: list[Scene], described: Described) -> dict[str, Any]:
     texts = [(scenes[number], text) for number, found in described.items() for text in found]
-    # An invalid description names nothing, so all things of its scene count as missed.
+    # An invalid description names nothing. Therefore all facts about its scene are counted as not
+    # named.
     scores = [score_description(scene, text or {}) for scene, text in texts]
     marks: dict[str, Any] = asdict(summarise(scores))
     marks["json_valid"] = sum(text is not None for _, text in texts) / len(texts)
@@ -155,7 +158,7 @@ def _all_right(score: DescriptionScore) -> bool:
 
 
 def _by_kind(scenes: list[Scene], described: Described) -> dict[str, dict[str, float]]:
-    """Return the recall and the precision of each kind of object, in the order of recall."""
+    """Return the recall and the precision of each kind of object, sorted by recall."""
     from skytext.demo.training.score import read_description
 
     there, named, both = Counter[str](), Counter[str](), Counter[str]()

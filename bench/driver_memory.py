@@ -1,7 +1,7 @@
-"""Measure the peak memory of the driver for a small and a large number of images.
+"""Measure the peak memory of the driver for a small and for a large number of images.
 
-The packaged fake captioner and embedder replace the models. The measurement shows the memory that
-the driver needs for units, for commits and for the proof. Each run has a separate process.
+The packaged fake captioner and fake embedder replace the models. The measurement shows how much
+memory the driver needs for units, for commits and for the proof. Each run has a separate process.
 
     python -m bench.driver_memory --repeats 3
 """
@@ -26,12 +26,16 @@ _IMAGE_PX = 64
 
 @app.command()
 def compare(
-    small: Annotated[int, typer.Option(help="Images in the small run.")] = 1_000,
-    large: Annotated[int, typer.Option(help="Images in the large run.")] = 20_000,
-    repeats: Annotated[int, typer.Option(help="Runs of each; medians are reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    small: Annotated[int, typer.Option(help="Number of images in the small run.")] = 1_000,
+    large: Annotated[int, typer.Option(help="Number of images in the large run.")] = 20_000,
+    repeats: Annotated[
+        int, typer.Option(help="Number of runs of each size. The medians are reported.")
+    ] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
 ) -> None:
-    """Compare the driver's peak resident memory at two sizes."""
+    """Compare the peak resident memory of the driver for two numbers of images."""
     from skytext.demo.shards import write_shards
 
     runs: dict[int, list[dict[str, Any]]] = {small: [], large: []}

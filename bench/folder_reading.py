@@ -1,8 +1,8 @@
-"""Measure the speed of one reader task on a large folder in a store, compared with a bare loop.
+"""Measure how fast one reading task reads a large folder in a store, compared with a bare loop.
 
-The store is a local process with the S3 protocol. It answers every request after a delay. The bare
-loop fetches the same objects with urllib3 and with the same number of threads. It does not sign
-requests, and it does not check or parse objects.
+The store is a local process that uses the S3 protocol. It responds to every request after a delay.
+The bare loop fetches the same objects with urllib3, and uses the same number of threads as the
+task. The bare loop does not sign requests, and does not check or parse objects.
 
     python -m bench.folder_reading measure --delay-ms 30
 """
@@ -31,14 +31,16 @@ _PAGE = 1000
 
 @app.command()
 def measure(
-    num_images: Annotated[int, typer.Option(help="Images in the folder.")] = 2000,
-    image_bytes: Annotated[int, typer.Option(help="Size of an image.")] = 50_000,
-    delay_ms: Annotated[float, typer.Option(help="Delay of the store.")] = 30.0,
+    num_images: Annotated[int, typer.Option(help="Number of images in the folder.")] = 2000,
+    image_bytes: Annotated[int, typer.Option(help="Size of an image in bytes.")] = 50_000,
+    delay_ms: Annotated[float, typer.Option(help="Delay of the store in milliseconds.")] = 30.0,
     sidecars: Annotated[bool, typer.Option(help="Add a .json sidecar for each image.")] = False,
-    repeats: Annotated[int, typer.Option(help="Runs; the median is reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    repeats: Annotated[int, typer.Option(help="Number of runs. The median is reported.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
 ) -> None:
-    """Measure the reader and the bare loop alternately."""
+    """Run the reading task and the bare loop alternately, and compare them."""
     options = [str(num_images), str(image_bytes), str(delay_ms / 1000)]
     options += ["--sidecars"] if sidecars else []
     server = subprocess.Popen(
@@ -90,7 +92,7 @@ def _bare(url: str, num_images: int) -> dict[str, float]:
 
 @app.command(hidden=True)
 def serve(num_images: int, image_bytes: int, delay_s: float, sidecars: bool = False) -> None:
-    """Run the store. The first line of its output is the port."""
+    """Run the store, and print its port as the first line of output."""
     suffixes = ("jpg", "json") if sidecars else ("jpg",)
     keys = [f"x/{i:06}.{suffix}" for i in range(num_images) for suffix in suffixes]
     store = _Store(keys, b"x" * image_bytes, delay_s)
@@ -121,7 +123,7 @@ class _Store:
         status, more = 200, ""
         if "list-type" in where.query:
             body = self._page(parse_qs(where.query))
-        elif key in ("", "x"):  # `x` is a folder, not an object.
+        elif key in ("", "x"):  # The key `x` is a folder and not an object.
             status, body = 404, b""
         else:
             status, body = 206, self._content(key)

@@ -1,4 +1,4 @@
-"""Run the complete job once, and measure its CPU time. See `bench.throughput`."""
+"""Run the complete job once, and measure its CPU time (for `bench.throughput`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skytext.run.progress import Progress
 
 
 def cpu_seconds() -> dict[str, float]:
-    """Return the CPU seconds of this process and its descendants, summed by program name."""
+    """Return the CPU seconds of this process and its descendants, by program name."""
     found: dict[str, float] = {}
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
@@ -30,13 +30,16 @@ def cpu_seconds() -> dict[str, float]:
 
 
 def measure(archive: str, table: str, settings: list[str]) -> dict[str, Any]:
-    """Return the engine's tokens/s in a complete run, and the CPU seconds after the first unit."""
+    """Run the complete job, and measure the engine and the CPU.
+
+    Return the tokens/s of the engine, and the CPU seconds after the first unit.
+    """
     plan = plan_caption([archive], table, load_config(None, parse_settings(settings)))
     samples: list[dict[str, float]] = []
 
     def note(_: Progress) -> None:
-        # The first call comes when the first unit is finished, so its sample contains the start of
-        # the job. Of all later samples, keep only the last one.
+        # This function is first called when the first unit is finished. The first sample therefore
+        # contains the CPU time for the start of the job. Keep the first sample and the last sample.
         samples[1:] = [cpu_seconds()]
 
     summary = run_caption(plan, on_progress=note)

@@ -1,7 +1,8 @@
-"""Measure the cost of a nightly ``skytext reindex``, compared with describing the whole archive.
+"""Compare the cost of a nightly ``skytext reindex`` with the cost of describing the whole archive.
 
-The models are fakes. Everything else is real: shards are listed and read, images are decoded, rows
-are written, committed, checked and promoted. No vector index is built; `bench.search` measures it.
+Only the models are fake models. Shards are listed and read, images are decoded, and rows are
+written, committed, checked and promoted. No vector index is built. `bench.search` measures the
+build of a vector index.
 
     python -m bench.nightly --num-images 200000
 """
@@ -35,12 +36,14 @@ _STAGES = ("images_described", "output_tokens")
 
 @app.command()
 def nights(
-    num_images: Annotated[int, typer.Option(help="Images of the archive.")] = 200_000,
-    images_per_shard: Annotated[int, typer.Option(help="Images per shard.")] = 1_000,
-    repeats: Annotated[int, typer.Option(help="Calls that find nothing new.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    num_images: Annotated[int, typer.Option(help="Number of images in the archive.")] = 200_000,
+    images_per_shard: Annotated[int, typer.Option(help="Number of images in each shard.")] = 1_000,
+    repeats: Annotated[int, typer.Option(help="Number of calls that find nothing new.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
 ) -> None:
-    """Measure the first call, and calls with 1 % new, 0.01 % changed and no new images."""
+    """Measure the first call, and calls with 1 % new, 0.01 % changed, or no new images."""
     from skytext.config.environment import prepare_libraries
 
     prepare_libraries()
@@ -51,7 +54,7 @@ def nights(
 
 
 def measure(num_images: int, images_per_shard: int, num_calls: int) -> dict[str, Any]:
-    """Return the work of each call, compared with the first call.
+    """Return the amount of work in each call, compared with the first call.
 
     Args:
         num_images: number of images in the archive.
@@ -84,10 +87,10 @@ def _write(
     prefix: str = "",
     num_changed: int = 0,
 ) -> None:
-    """Write shards of images that are all different.
+    """Write shards. All images are different.
 
-    The first ``num_changed`` images are changed images: they have the names of earlier images, but
-    other pixels.
+    The first ``num_changed`` images are changed images. A changed image has the name of an earlier
+    image, but different pixels.
     """
     for start in range(0, len(numbers), images_per_shard):
         some = numbers[start : start + images_per_shard]
@@ -109,7 +112,7 @@ def _png(number: int, *, is_changed: bool) -> bytes:
 
 
 def _night(archive: Path, table: Path) -> dict[str, Any]:
-    """Run one call in this process; return the amount of work of its stages."""
+    """Run one call in this process. Return the amount of work of each stage."""
     from skytext.config.settings import load_config
     from skytext.run.plans.caption_plan import plan_caption
     from skytext.run.progress import Progress
@@ -134,7 +137,7 @@ def _night(archive: Path, table: Path) -> dict[str, Any]:
 
 
 def _call(archive: Path, table: Path) -> float:
-    """Run the command when nothing is new; return its duration in seconds."""
+    """Run the command when there is nothing new. Return the duration in seconds."""
     program = "from skytext.cli import main; main()"
     arguments = ["reindex", str(archive), "--table", str(table), "--json", *_options()]
     started = time.monotonic()

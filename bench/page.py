@@ -1,8 +1,9 @@
-"""Measure the time until the search page shows its results, compared with the search alone.
+"""Measure the time until the search page shows results, and compare it with the search alone.
 
-The program opens a link to a running service several times, each time in Chromium with an empty
-cache. It measures the time from the start of the navigation until the page shows the hits, and
-until it shows the first thumbnail. Then it runs the same search through the API::
+The program opens a link to a running service several times, in Chromium and always with an empty
+cache. It measures two times from the start of the navigation. The first ends when the page shows
+the hits. The second ends when the page shows the first thumbnail. Then the program runs the same
+search through the API::
 
     python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9
 """
@@ -30,10 +31,12 @@ _NUM_HITS = 24
 
 
 def main(
-    url: Annotated[str, typer.Argument(help="A running service that needs no key.")],
+    url: Annotated[str, typer.Argument(help="URL of a running service that requires no key.")],
     text: Annotated[str, typer.Argument(help="The query.")],
-    repeats: Annotated[int, typer.Option(min=1, help="Page loads; medians are reported.")] = 9,
-    output: Annotated[Path | None, typer.Option(help="JSON file of the result.")] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of page loads. The medians are reported.")
+    ] = 9,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the result.")] = None,
 ) -> None:
     """Measure the page, and print one JSON object."""
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []

@@ -1,12 +1,13 @@
-"""Measure the main table of the paper (arXiv 2512.10596): mean recall on RSITMD and RSICD.
+"""Measure mean recall on RSITMD and RSICD, as in the main table of the paper (arXiv 2512.10596).
 
     python -m bench.paper --model llava-hf/llava-1.5-7b-hf --output paper \
         --rsitmd RSITMD/images RSITMD/dataset_RSITMD.json \
         --rsicd RSICD/images RSICD/dataset_rsicd.json
 
 The first path of a benchmark is the folder of its images. The second path is the file of its
-annotations. Only images of the split are described. All other options are passed to `skytext
-caption`, for example `--num-engines 4`. To continue an interrupted run, run the same command again.
+annotations. Only images of the selected split are described. All other options are passed to
+`skytext caption`, for example `--num-engines 4`. To continue an interrupted run, run the same
+command again.
 """
 
 from __future__ import annotations
@@ -28,16 +29,22 @@ Benchmark = tuple[Path, Path]
 def main(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A vision-language model that vLLM supports.")],
-    output: Annotated[Path, typer.Option(help="Folder of the tables and results.")],
+    output: Annotated[Path, typer.Option(help="Folder for the tables and the results.")],
     rsitmd: Annotated[
-        Benchmark | None, typer.Option(help="Images and annotations.", metavar="FOLDER FILE")
+        Benchmark | None,
+        typer.Option(
+            help="Folder of the images, and file of the annotations.", metavar="FOLDER FILE"
+        ),
     ] = None,
     rsicd: Annotated[
-        Benchmark | None, typer.Option(help="Images and annotations.", metavar="FOLDER FILE")
+        Benchmark | None,
+        typer.Option(
+            help="Folder of the images, and file of the annotations.", metavar="FOLDER FILE"
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the annotations.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the annotations to measure.")] = "test",
 ) -> None:
-    """Describe the images of each benchmark, and print the recall with the published results."""
+    """Describe the images of each benchmark, and print the recall next to the published results."""
     given = {"rsitmd": rsitmd, "rsicd": rsicd}
     benchmarks = {name: paths for name, paths in given.items() if paths is not None}
     if not benchmarks:
@@ -58,7 +65,7 @@ def main(
 
 
 def _link_images(images: Path, annotations: Path, split: str, folder: Path) -> None:
-    """Make a folder of links to the images of the split, so that only these images are described.
+    """Make a folder with links to the images of the split. Only these images are described.
 
     Raises:
         CallError: an image of the split is not in the folder of images or its sub-folders.

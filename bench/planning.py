@@ -1,7 +1,7 @@
-"""Measure the time and memory of ``skytext plan`` for a large archive without changes.
+"""Measure how much time and memory ``skytext plan`` needs for a large archive without changes.
 
-Only the planning is measured. Therefore the program writes the rows of the table and the manifests
-directly, without a run. The shards are empty files, which are never opened.
+The program measures only the planning. Therefore the program writes the rows and the manifests of
+the table directly, without a run. The shards are empty files, and are never opened.
 
     python -m bench.planning
 """
@@ -33,9 +33,11 @@ _FAKES = ["--model", "fake", "--embedding-model", "fake"]
 @app.command()
 def plan(
     num_shards: Annotated[int, typer.Option(help="Shards.")] = 1_000,
-    images_per_shard: Annotated[int, typer.Option(help="Images per shard.")] = 1_000,
-    repeats: Annotated[int, typer.Option(help="Runs; the median is reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    images_per_shard: Annotated[int, typer.Option(help="Number of images in each shard.")] = 1_000,
+    repeats: Annotated[int, typer.Option(help="Number of runs. The median is reported.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
 ) -> None:
     """Measure `skytext plan` in a separate process."""
     with tempfile.TemporaryDirectory() as scratch:

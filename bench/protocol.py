@@ -1,8 +1,9 @@
 """Measure the cost of exactly-once processing.
 
-There are two costs: the time of a run in which the engine does not work, and the time of a run
-without new images. The packaged fake models replace the real models. The fake captioner has the
-speed of a busy GPU engine (about 50 images/s). The command runs in a separate process.
+There are two costs. The first cost is the time in a run in which the engine waits. The second cost
+is the time of a run without new images. The packaged fake models replace the real models. The fake
+captioner has the speed of a fully used GPU engine (about 50 images/s). The command runs in a
+separate process.
 
     python -m bench.protocol
 """
@@ -26,14 +27,18 @@ _IMAGE_PX = 64
 
 @app.command()
 def measure(
-    num_images: Annotated[int, typer.Option(help="Images in the job.")] = 20_000,
-    delay_s: Annotated[float, typer.Option(help="Seconds per answer of the fake.")] = 2.0,
+    num_images: Annotated[int, typer.Option(help="Number of images in the job.")] = 20_000,
+    delay_s: Annotated[
+        float, typer.Option(help="Seconds that the fake captioner needs for an answer.")
+    ] = 2.0,
     repeats: Annotated[
-        int, typer.Option(help="Runs without new images; the median is reported.")
+        int, typer.Option(help="Number of runs without new images. The median is reported.")
     ] = 3,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
 ) -> None:
-    """Run a job, and then run it again, without new images."""
+    """Run a job, and then run the same job again when there are no new images."""
     from skytext.demo.shards import write_shards
 
     with tempfile.TemporaryDirectory() as scratch:

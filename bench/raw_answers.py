@@ -1,4 +1,4 @@
-"""Collect the engine's answers for an archive, without structured output and without retries.
+"""Collect the answers of the engine for an archive, without structured output and without retries.
 
 See `bench.demo_marks`.
 """
@@ -28,7 +28,7 @@ async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str
 
 
 async def collect(config: Config, images: list[Image.Image]) -> list[dict[str, Any]]:
-    """Return the greedy answer and the sampled answers of each image, in the given order."""
+    """Return the greedy answer and the sampled answers of each image, in the same order."""
     caption = config.caption
     engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     asks = {

@@ -1,7 +1,8 @@
-"""Compare the service with embedding and searching in one process, and measure it under overload.
+"""Compare the service with a search in one process, and measure the service under overload.
 
-The program starts ``skytext serve`` for a table, sends requests from another process, and measures
-the CPU seconds of all processes of the service: ``python -m bench.service TABLE --repeats 3``.
+The program starts ``skytext serve`` for a table. It sends requests from a different process, and
+measures the CPU seconds of all processes of the service. Run: ``python -m bench.service TABLE
+--repeats 3``
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Service:
         return total / 2**20
 
     def load(self, *options: str) -> dict[str, Any]:
-        """Send requests to the service; return the load generator's report and the CPU cost."""
+        """Send requests to the service. Return the load generator's report and the CPU cost."""
         before, started = self.cpu_s(), time.perf_counter()
         command = [sys.executable, "-m", "bench.service_load", self.url, *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -77,7 +78,7 @@ class Service:
 
 @contextmanager
 def running(table: str, settings: list[str]) -> Iterator[Service]:
-    """Start a service on a free port, and end the service when the block ends."""
+    """Start a service on a free port, and stop the service at the end of the ``with`` block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -106,14 +107,14 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def direct(table: str, seconds: float, k: int, mode: str) -> dict[str, Any]:
-    """Embed and search in one process, one query after the other."""
+    """Embed and search in one separate process, one query after the other."""
     code = (
         "import sys, json; from bench.service import direct_here; "
         "print(json.dumps(direct_here(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), "
         "sys.argv[4])))"
     )
     command = [sys.executable, "-c", code, table, str(seconds), str(k), mode]
-    # Ray sets this variable for a replica that has less than one CPU.
+    # Set this variable, because Ray sets it for a replica that has less than one CPU.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -121,7 +122,10 @@ def direct(table: str, seconds: float, k: int, mode: str) -> dict[str, Any]:
 
 
 def direct_here(table: str, seconds: float, k: int, mode: Any) -> dict[str, Any]:
-    """Measure in this process, after the model and the indexes were loaded."""
+    """Embed and search in this process.
+
+    The measurement starts after the model and the indexes are loaded.
+    """
     from skytext.search import Searcher
 
     searcher = Searcher.open(table)
@@ -145,8 +149,9 @@ def measure(
 ) -> dict[str, Any]:
     """Return the results of one run.
 
-    These are searches in one process, then the service with 1, 8 and 64 clients, and then the
-    service with 80 %, 200 % and 50 % of the requests per second that it can accept.
+    First, searches in one process are measured. Then the service is measured with 1, 8 and 64
+    clients. Then the service is measured with 80 %, 200 % and 50 % of the requests per second that
+    the service can accept.
     """
     found: dict[str, Any] = {"direct": direct(table, seconds, k, mode)}
     same = ("--k", str(k), "--mode", mode)
@@ -179,18 +184,20 @@ def measure(
 
 
 def main(
-    table: Annotated[str, typer.Argument(help="An indexed table.")],
-    seconds: Annotated[float, typer.Option(help="Duration of each load.")] = 20.0,
-    overload_s: Annotated[float, typer.Option(help="Duration of the overload.")] = 300.0,
+    table: Annotated[str, typer.Argument(help="A table with indexes.")],
+    seconds: Annotated[float, typer.Option(help="Duration of each load in seconds.")] = 20.0,
+    overload_s: Annotated[float, typer.Option(help="Duration of the overload in seconds.")] = 300.0,
     k: int = 10,
     mode: str = "dense",
-    repeats: Annotated[int, typer.Option(help="Runs; medians of the ratios are reported.")] = 1,
+    repeats: Annotated[
+        int, typer.Option(help="Number of runs. The medians of the ratios are reported.")
+    ] = 1,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the service.")
+        list[str] | None, typer.Option("--set", help="A setting of the service, as NAME=VALUE.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for the result.")] = None,
 ) -> None:
-    """Measure the search endpoint of the service."""
+    """Measure the endpoint for searches of the service."""
     runs = [measure(table, seconds, overload_s, k, mode, settings or []) for _ in range(repeats)]
     ratios = {name: median(run["cpu_ratio"][name] for run in runs) for name in runs[0]["cpu_ratio"]}
     report = json.dumps({"cpu_ratio": ratios, "runs": runs}, indent=2)

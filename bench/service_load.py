@@ -1,9 +1,9 @@
 """A load generator with two modes.
 
-In the closed mode, several clients send searches, and each client waits for its response. In the
-open mode, the searches are sent at a fixed rate. The generator runs in a separate process, so that
-its cost is not counted as a cost of the service:
-``python -m bench.service_load URL --clients 8 --seconds 30``.
+In the closed mode, several clients send searches. Each client waits for the response before it
+sends the next search. In the open mode, searches are sent at a fixed rate. The generator runs in a
+separate process, so that its CPU time is not counted for the service. Run: ``python -m
+bench.service_load URL --clients 8 --seconds 30``
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 def make_queries(seed: int) -> list[str]:
-    """Return the 450 combinations of colour, thing and place, in random order."""
+    """Return all 450 combinations of a colour, a thing and a place, in random order."""
     texts = [f"{c} {t} {p}" for c, t, p in itertools.product(_COLOURS, _THINGS, _PLACES)]
     random.Random(seed).shuffle(texts)
     return texts
 
 
 class Load:
-    """Sends searches and records the responses."""
+    """A generator that sends searches, and records the responses."""
 
     def __init__(self, url: str, key: str | None, body: dict[str, Any]) -> None:
         self._url = f"{url}/v1/search"
@@ -49,7 +49,7 @@ class Load:
         self.versions: Counter[int] = Counter()
 
     async def ask(self, session: aiohttp.ClientSession) -> float:
-        """Send one search; return the seconds in the header Retry-After, or 0."""
+        """Send one search. Return the seconds in the header Retry-After of the response, or 0."""
         body = {**self._body, "text": next(self._queries)}
         started = time.perf_counter()
         try:
@@ -66,13 +66,13 @@ class Load:
         return float(answer.headers.get("Retry-After", 0))
 
     async def closed(self, clients: int, seconds: float, *, patient: bool = False) -> float:
-        """Run clients that send one search after the other; return the duration in seconds.
+        """Run clients that send one search after the other. Return the duration in seconds.
 
         Args:
             clients: number of clients.
-            seconds: time during which the clients send searches.
-            patient: whether a rejected client waits for the time in Retry-After before its next
-                search. Otherwise it sends the next search immediately.
+            seconds: time for which the clients send searches, in seconds.
+            patient: if true, a client whose search was refused waits for the time in Retry-After
+                before its next search. If false, the client sends the next search immediately.
         """
         end = time.perf_counter() + seconds
         connector = aiohttp.TCPConnector(limit=clients)
@@ -83,14 +83,15 @@ class Load:
                 while time.perf_counter() < end:
                     wait_s = await self.ask(session)
                     if patient and wait_s:
-                        # Add a random time, so that the clients do not all return together.
+                        # Add a random time, so that the clients do not all send their next search
+                        # at the same time.
                         await asyncio.sleep(wait_s * random.uniform(1, 1.5))
 
             await asyncio.gather(*(client() for _ in range(clients)))
         return time.perf_counter() - started
 
     async def open(self, per_s: float, seconds: float) -> float:
-        """Send ``per_s`` searches per second without waiting for responses; return the duration."""
+        """Send ``per_s`` searches per second without waiting for responses. Return the duration."""
         started = time.perf_counter()
         connector = aiohttp.TCPConnector(limit=0)
         tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +105,7 @@ class Load:
         return time.perf_counter() - started
 
     def report(self, seconds: float) -> dict[str, Any]:
-        """Return accepted searches per second, response times in milliseconds, and statuses."""
+        """Return the accepted searches per second, the response times in ms, and the statuses."""
         times = np.array(self.accepted_s or [float("nan")]) * 1000
         return {
             "seconds": round(seconds, 2),
@@ -123,7 +124,9 @@ def main(
     seconds: float = 10.0,
     k: int = 10,
     mode: str = "dense",
-    patient: Annotated[bool, typer.Option(help="Clients wait for Retry-After.")] = False,
+    patient: Annotated[
+        bool, typer.Option(help="Clients wait for the time in Retry-After.")
+    ] = False,
     key: Annotated[str | None, typer.Option(envvar="SKYTEXT_KEY")] = None,
 ) -> None:
     """Send searches to a service, and print a JSON report."""

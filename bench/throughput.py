@@ -1,13 +1,13 @@
-"""Compare the engine tokens/s of the complete job with those of the bare engine.
+"""Compare the engine tokens/s of the complete job with the tokens/s of the bare engine.
 
-Both sides send the same requests. On the bare side, all images are decoded in memory, the engine
-gets all requests at the same time, and nothing else runs. On the job side, a local Ray reads the
-shards, and decodes, captions, embeds, writes and commits the images.
+Both sides send the same requests. On the bare side, all images are already decoded, the engine gets
+all requests at the same time, and nothing else runs. On the job side, a job on a local Ray reads
+the shards, and decodes, captions, embeds, writes and commits the images.
 
 Each side runs in a separate process. With ``--pinned``, both sides run the engine's processes
 (scheduler and workers) on core 0, and all other processes on core 1. Engine tokens/s is the number
-of output tokens divided by the time from the first request to the last answer. The start of the
-engine does not count.
+of output tokens divided by the time from the first request to the last answer. The time for the
+start of the engine is not included.
 
     python -m bench.throughput --pinned --repeats 3
 """
@@ -29,18 +29,25 @@ _ENGINE_CORE, _OTHER_CORE = "0", "1"
 
 
 def main(
-    num_images: Annotated[int, typer.Option(help="Generated scenes.")] = 512,
-    repeats: Annotated[int, typer.Option(help="Runs of each side; medians are reported.")] = 3,
+    num_images: Annotated[int, typer.Option(help="Number of generated scenes.")] = 512,
+    repeats: Annotated[
+        int, typer.Option(help="Number of runs of each side. The medians are reported.")
+    ] = 3,
     pinned: Annotated[
         bool, typer.Option(help="Run the engine on core 0, and all other processes on core 1.")
     ] = False,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE")] = None,
-    archive: Annotated[Path | None, typer.Option(help="Existing shards to use.")] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(help="Folder of existing shards, which are used instead of generated scenes."),
+    ] = None,
 ) -> None:
-    """Measure the ratio.
+    """Measure the ratio of the two speeds.
 
-    Bare runs and job runs alternate, so that changes in the machine's speed affect both sides.
+    Bare runs and job runs alternate, so that changes in the speed of the machine affect both sides.
     """
     sides: dict[str, list[dict[str, Any]]] = {"bare": [], "job": []}
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,7 +1,8 @@
-"""Compare two ways to store image vectors: write a column, or rewrite whole rows.
+"""Compare two methods to store image vectors: write a column, or rewrite complete rows.
 
-Both ways write the same vectors to copies of the same table, which has a full-text and a scalar
-index. The rows also contain descriptions and their vectors. The result is the ratio of the costs.
+Both methods write the same vectors to copies of the same table. The table has a full-text index and
+a scalar index. The rows also contain descriptions and description vectors. The result is the ratio
+of the costs of the two methods.
 
     python -m bench.vector_writes
 """
@@ -38,11 +39,13 @@ _COLUMN = VectorColumn(VectorKind.IMAGE, "0" * 32, "bench", "", _DIM)
 
 
 def main(
-    num_images: Annotated[int, typer.Option(help="Rows of the table.")] = 20_000,
-    repeats: Annotated[int, typer.Option(help="Runs; medians are reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    num_images: Annotated[int, typer.Option(help="Number of rows in the table.")] = 20_000,
+    repeats: Annotated[int, typer.Option(help="Number of runs. The medians are reported.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to which the result is also written.")
+    ] = None,
 ) -> None:
-    """Write the vectors in both ways. The ways alternate."""
+    """Write the vectors with both methods, alternately."""
     vectors = np.random.default_rng(3).normal(size=(num_images, _DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +100,7 @@ def _entries(vectors: np.ndarray) -> pa.Array:
 
 
 def _as_column(location: TableLocation, vectors: np.ndarray) -> None:
-    """Stage units of vectors and commit the units, like `embed-images`."""
+    """Write units of vectors and commit them, like the command `embed-images`."""
     table = ImagesTable.open(location)
     rows = table.dataset.to_table(columns=["image_id", "content_sha256"])
     ids, contents = (rows.column(name).to_pylist() for name in ("image_id", "content_sha256"))

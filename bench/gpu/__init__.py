@@ -1,1 +1,1 @@
-"""Measure LLaVA in its real size on a CUDA GPU, with dummy weights. See README.md."""
+"""Measure LLaVA models of real size on a CUDA GPU, with dummy weights. See README.md."""

@@ -1,4 +1,4 @@
-"""Measure LLaVA in its real size on this machine's GPU: ``python -m bench.gpu``. See README.md."""
+"""Measure LLaVA models of real size on a GPU. Run ``python -m bench.gpu``, and see README.md."""
 
 from __future__ import annotations
 
@@ -26,34 +26,39 @@ def main(
         str | None, typer.Option(help=f"Sections, separated by commas: {', '.join(SECTIONS)}.")
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="JSON file; results of other sections in this file are kept.")
+        Path,
+        typer.Option(
+            help="JSON file for the results. Results of other sections in this file are kept."
+        ),
     ] = Path("bench/out/gpu.json"),
     small: Annotated[
         bool, typer.Option(help="Use tiny sizes and the demonstration checkpoint, for a CPU.")
     ] = False,
     price_per_hour: Annotated[
-        float | None, typer.Option(help="The machine's price per hour, in any currency.")
+        float | None, typer.Option(help="Price of the machine for one hour, in any currency.")
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints and images; without it, a temporary folder."),
+        typer.Option(help="Folder for checkpoints and images. The default is a temporary folder."),
     ] = None,
     limit_s: Annotated[float, typer.Option(help="Time limit of a section in seconds.")] = LIMIT_S,
     only_table: Annotated[
-        bool, typer.Option(help="Print the table of existing results without measuring.")
+        bool, typer.Option(help="Print the table of the existing results, and measure nothing.")
     ] = False,
 ) -> None:
-    """Measure the sections, save each result immediately, and print one table."""
+    """Measure the sections, and print one table. Each result is saved immediately."""
     names = only.split(",") if only else list(SECTIONS)
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
         known = ", ".join(SECTIONS)
-        raise typer.BadParameter(f"{', '.join(unknown)} is unknown; the sections are {known}")
+        raise typer.BadParameter(f"{', '.join(unknown)} is unknown. The sections are {known}")
     results = read_results(output)
     ok = True
     if not only_table:
         if not small and not has_gpu():
-            raise typer.BadParameter("there is no CUDA GPU here: for a test on a CPU, add --small")
+            raise typer.BadParameter(
+                "this machine has no CUDA GPU: for a test on a CPU, add --small"
+            )
         with tempfile.TemporaryDirectory(prefix="skytext-bench-") as scratch:
             folder = work or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +72,7 @@ def main(
 def _run_section(
     name: str, results: dict[str, Any], output: Path, work: Path, small: bool, limit_s: float
 ) -> bool:
-    """Run the cases of a section one by one; return whether all cases succeeded."""
+    """Run the cases of a section one after the other. Return true if all cases succeeded."""
     cases: dict[str, Any] = {}
     started = time.monotonic()
     results["sections"][name] = {
@@ -97,7 +102,8 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
     options = ["--work", str(work), "--output", str(result), *(["--small"] if small else [])]
     log = work / "log.txt"
     with log.open("wb") as out:
-        # Start a new session, so that its process group can be killed at the time limit.
+        # Start the case in a new session, so that its process group can be killed at the time
+        # limit.
         process = subprocess.Popen(
             [*command, *options], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -105,7 +111,7 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
             status: int | str = process.wait(left_s)
         except subprocess.TimeoutExpired:
             _end_all(process)
-            status = f"ended after {left_s:.0f} s by the time limit of the section"
+            status = f"ended after {left_s:.0f} s because of the time limit of the section"
         except BaseException:
             _end_all(process)
             raise
@@ -119,8 +125,8 @@ def _end_all(process: subprocess.Popen[bytes]) -> None:
     """End a running case and all its processes, because the next case needs the whole GPU."""
     import psutil
 
-    # List the child processes before the kill. Ray's processes are in other process groups, and
-    # when their parent ends, they are no longer its children.
+    # List the child processes before the case is killed. The processes of Ray are in other process
+    # groups. When their parent ends, they are not its children any more.
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

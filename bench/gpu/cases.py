@@ -1,4 +1,4 @@
-"""The sections and their cases. Each case runs in one process, which starts at most one engine."""
+"""The sections and their cases. Each case runs in one process, and starts at most one engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any, Literal
 Kind = Literal["bare", "offline", "job", "embed", "correctness", "test"]
 LLAVA, NEXT, DEMO = "llava-1.5-7b", "llava-next-7b", "demo"
 LIMIT_S = 480.0
-"""Time limit of a section in seconds. It ends a hung section, so that no rented time is lost."""
+"""Time limit of a section in seconds.
+
+If a section hangs, it is ended at the limit, so that it wastes no paid time.
+"""
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,11 @@ class Load:
 
     Attributes:
         name: name of the row in the table.
-        share: share of the images of the scale. Slow loads use fewer images.
-        size_px: width and height of the images; None for the size in the scale.
-        num_tokens: number of tokens of an answer; None for the number in the scale.
-        variants_by: as the setting ``caption.variants_by``.
-        structured: whether to enforce the format of answers with a token mask.
+        share: share of the images in the `Scale` that the load uses. Slow loads use fewer images.
+        size_px: width and height of the images. None for the size in the `Scale`.
+        num_tokens: number of tokens of an answer. None for the number in the `Scale`.
+        variants_by: the value of the setting ``caption.variants_by``.
+        structured: true if a token mask enforces the format of answers.
     """
 
     name: str
@@ -39,15 +42,15 @@ class Case:
 
     Attributes:
         name: name of the case in its section.
-        kind: what the case runs. ``bare``: skytext's engine alone. ``offline``: vLLM's ``LLM``
-            alone. ``job``: the complete job, from reading to commit. ``embed``: the embedder alone.
-            ``correctness``: a comparison of the answers with transformers. ``test``: a test of the
-            project.
+        kind: what the case runs. ``bare`` runs skytext's engine alone. ``offline`` runs vLLM's
+            ``LLM`` alone. ``job`` runs the complete job, from reading to commit. ``embed`` runs the
+            embedder alone. ``correctness`` compares the answers of the engine with the answers of
+            transformers. ``test`` runs a test of the project.
         model: a name in `bench.gpu.shapes.SHAPES`, or the demonstration checkpoint.
-        settings: settings of the configuration, by dotted names.
-        loads: the loads, in the order in which they run.
-        needs_gpu: whether the case cannot run on a CPU.
-        test: node id of the test for pytest, if the kind is ``test``.
+        settings: values of settings, by the dotted names of the settings.
+        loads: the loads, in the order in which the case runs them.
+        needs_gpu: true if the case runs only on a GPU.
+        test: pytest's node id of the test, if the kind is ``test``.
     """
 
     name: str
@@ -186,7 +189,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             "test_a_killed_core_is_replaced_and_every_image_described",
         ),
     ),
-    # This runs the command `skytext caption`, on a Ray that has the GPU.
+    # This test runs the command `skytext caption` with a Ray that uses the GPU.
     "command": (
         Case(
             "any process of the command is killed",
@@ -205,9 +208,10 @@ class Scale:
         num_images: number of images in a load with share 1.
         side_px: side length of an image in pixels.
         num_tokens: number of tokens of an answer.
-        settings: settings of the configuration for all cases.
-        models: models that replace the models of the cases, by name.
-        num_texts: number of texts in a case that runs the embedder alone.
+        settings: values of settings for all cases.
+        models: replacements for models. The key is the name of the model in a case, and the value
+            is the name of the model that is used instead.
+        num_texts: number of texts in a case of the kind ``embed``.
     """
 
     num_images: int
@@ -218,7 +222,7 @@ class Scale:
     num_texts: int
 
 
-# RSRT's descriptions have 5 × 130 tokens per image (arXiv 2512.10596).
+# In the RSRT dataset, an image has 5 descriptions of 130 tokens (arXiv 2512.10596).
 FULL = Scale(
     num_images=512,
     side_px=336,

@@ -1,9 +1,10 @@
-"""Compare the engine's answers with those of transformers on the CPU.
+"""Compare the answers of the engine with the answers of transformers on the CPU.
 
 The comparison uses the demonstration checkpoint in float32 with greedy decoding. The reference
-model gets the engine's answer, and predicts the token at each position from all tokens before it.
-At the first position where the predicted token differs from the engine's token, both tokens must be
-almost equally likely. Then the difference is only a rounding error.
+model gets the answer of the engine. For each position in the answer, the reference model predicts
+the token from all tokens before this position. The two models differ if the predicted token is not
+the token in the answer. At the first difference, both tokens must have almost the same probability.
+Then the difference is only a rounding error.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ _NUM_TOKENS = 160
 
 @dataclass(frozen=True)
 class Difference:
-    """The first difference between an answer and the reference.
+    """The first difference between an answer of the engine and the reference model.
 
     Attributes:
         position: position of the token in the answer, from 0.
-        nats: log probability of the reference's token minus that of the engine's token.
+        nats: at this position, the log probability of the token from the reference model minus the
+            log probability of the token in the answer.
     """
 
     position: int
@@ -38,11 +40,10 @@ class Difference:
 
 
 def run_correctness(config: Config, scale: Scale, images: Sequence[Image.Image]) -> dict[str, Any]:
-    """Compare the engine's answers with the answers of the reference.
+    """Compare the answers of the engine with the reference model.
 
     Raises:
-        RuntimeError: the prompts differ, or at the first difference the log probability of the
-            engine's token is lower by `MAX_NATS` or more.
+        RuntimeError: the prompts differ, or the ``nats`` of a `Difference` are `MAX_NATS` or more.
     """
     started = time.monotonic()
     engine = OfflineEngine(config)
@@ -89,16 +90,17 @@ class Reference:
         prompt_ids: Sequence[int],
         answer_ids: Sequence[int],
     ) -> Difference | None:
-        """Return the first difference between an answer and the reference, or None.
+        """Return the first difference between an answer and the reference model, or None.
 
         Args:
-            prompt: the engine's prompt.
+            prompt: the prompt of the engine.
             image: the RGB image.
-            prompt_ids: the token ids of the prompt in the engine, with one token per image patch.
-            answer_ids: the token ids of the engine's answer.
+            prompt_ids: the token ids of the prompt in the engine. Each image patch has one token.
+            answer_ids: the token ids in the answer of the engine.
 
         Raises:
-            RuntimeError: the token ids of the prompt differ from those of the reference.
+            RuntimeError: the engine and the reference model have different token ids for the
+                prompt.
         """
         import torch
 
@@ -106,7 +108,8 @@ class Reference:
         ids = inputs["input_ids"][0].tolist()
         if ids != list(prompt_ids):
             raise RuntimeError(
-                f"the engine's prompt is {list(prompt_ids)}, but the reference's prompt is {ids}"
+                f"the prompt of the engine is {list(prompt_ids)}, but the prompt of the "
+                f"reference model is {ids}"
             )
         whole = torch.tensor([[*ids, *answer_ids]])
         with torch.inference_mode():

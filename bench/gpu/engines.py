@@ -1,4 +1,4 @@
-"""Run the engine alone with all requests at the same time: skytext's engine, or vLLM's ``LLM``."""
+"""Run skytext's engine or vLLM's ``LLM`` alone, with all requests at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skytext.models.vllm.start import engine_options, set_environment
 def run_bare(
     config: Config, case: Case, scale: Scale, images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """Run each load with the engine class that the job uses; return the results."""
+    """Run each load with the engine class that the job uses. Return the results."""
     with GpuWatch() as watch:
         return asyncio.run(_run_bare(config, case, scale, images, watch))
 
@@ -74,7 +74,7 @@ async def _run_load(
 
 
 def ask_of(config: Config, load: Load, scale: Scale) -> Ask:
-    """Return the request that a load sends for each image."""
+    """Return the request that is sent for each image of a load."""
     num_tokens, variants = load.num_tokens or scale.num_tokens, config.caption.num_variants
     temperature = config.caption.temperature
     if load.variants_by == "one_request":
@@ -85,15 +85,15 @@ def ask_of(config: Config, load: Load, scale: Scale) -> Ask:
 def load_images(
     images: Sequence[Image.Image], load: Load, scale: Scale, number: int
 ) -> list[Image.Image]:
-    """Return the images of a load, in the size of the load.
+    """Return the images of a load, scaled to the image size of the load.
 
-    The images differ from those of all other loads, so they are not in a cache of the engine.
+    All loads have different images, so no cache of the engine contains an image of this load.
 
     Args:
         images: the images of the archive.
         load: the load.
         scale: the sizes of the measurement.
-        number: number of the load in its case.
+        number: index of the load in its case.
 
     Raises:
         ValueError: there are too few images.
@@ -105,14 +105,14 @@ def load_images(
     found = []
     for image in images[:wanted]:
         sized = image.copy() if image.size == size else image.resize(size)
-        # If one pixel differs, every cache treats the image as a different image.
+        # Change one pixel, so that every cache treats the image as a different image.
         sized.putpixel((0, 0), (number, 0, 0))
         found.append(sized)
     return found
 
 
 def rates(num_images: int, num_tokens: int, span_s: float) -> dict[str, float]:
-    """Return the numbers of images and tokens, in total and per second."""
+    """Return the number of images, the number of tokens, and both numbers per second."""
     return {
         "num_images": num_images,
         "num_tokens": num_tokens,
@@ -149,7 +149,7 @@ class OfflineEngine:
 def run_offline(
     config: Config, case: Case, scale: Scale, images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """Run each load with ``LLM.generate``; return the results."""
+    """Run each load with ``LLM.generate``. Return the results."""
     started = time.monotonic()
     engine = OfflineEngine(config)
     engine.generate([Image.new("RGB", (336, 336))] * 16, max_tokens=16, ignore_eos=True)

@@ -1,7 +1,10 @@
-"""Make answers of a fixed length, because a model with dummy weights writes random tokens.
+"""Make answers of a fixed length.
 
-The product has no setting for this. The benchmark passes an engine class and a parser of its own to
-the job, through `CaptionPlan.make_captioner` and the argument ``parse`` of `SupervisedCaptioner`.
+This is needed because a model with dummy weights writes random tokens.
+
+The product has no setting for this. The benchmark has its own engine class and its own parser. They
+are passed to the job through `CaptionPlan.make_captioner` and through the argument ``parse`` of
+`SupervisedCaptioner`.
 """
 
 from __future__ import annotations
@@ -22,18 +25,19 @@ from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 _WARM_UP_IMAGES = 16
 _WARM_UP_TOKENS = 16
-# Number of words in a description of about 130 tokens. Random tokens form longer words. A text that
-# is too long for the embedder would cost more time than a real description.
+# Number of words in a description of about 130 tokens. Random tokens form longer words than real
+# text. Without this limit, the embedder would need more time for a text than for a real
+# description.
 _WORDS_OF_A_VARIANT = 90
 
 
 class FixedLengthEngine(VllmEngine):
-    """An engine that writes exactly ``max_tokens`` tokens per answer.
+    """An engine that writes exactly ``max_tokens`` tokens for each answer.
 
     Attributes:
-        structured: whether to enforce the format of answers with a token mask instead. An answer
-            may then be shorter. But a model with dummy weights rarely closes a text, so nearly all
-            answers still have ``max_tokens`` tokens.
+        structured: true if a token mask enforces the format of answers. The length is then not
+            enforced, and an answer may be shorter. But a model with dummy weights rarely ends a
+            text, so nearly all answers have ``max_tokens`` tokens.
     """
 
     structured = False
@@ -47,9 +51,9 @@ class FixedLengthEngine(VllmEngine):
         return params
 
     async def check(self) -> None:
-        """Describe a blank image, and then 16 images at once.
+        """Describe one blank image, and then 16 blank images at the same time.
 
-        This compiles all kernels before the measurement.
+        After this call, all kernels are compiled, so that compilation is not measured.
         """
         await super().check()
         blank = Image.new("RGB", (336, 336))
@@ -58,10 +62,10 @@ class FixedLengthEngine(VllmEngine):
 
 
 class AcceptAnything:
-    """A parser that accepts any answer. It returns valid variants that are all different.
+    """A parser that accepts every answer, and returns different valid variants.
 
     Args:
-        variants_per_answer: number of variants to make from each answer.
+        variants_per_answer: number of variants that are made from each answer.
     """
 
     def __init__(self, variants_per_answer: int) -> None:
@@ -69,7 +73,7 @@ class AcceptAnything:
         self._numbers = itertools.count()
 
     def __call__(self, text: str, finish_reason: str | None) -> list[Variant]:
-        """Return variants that contain the first words of the answer."""
+        """Return variants that consist of the first words of the answer."""
         words = text.split()[:_WORDS_OF_A_VARIANT] or ["nothing"]
         third = max(1, len(words) // 3)
         parts = [" ".join(words[i : i + third]) or "nothing" for i in (0, third, 2 * third)]
@@ -80,7 +84,7 @@ class AcceptAnything:
 
 
 def make_fixed_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    """Make a captioner with answers of fixed length. See `factory.CaptionerFactory`."""
+    """Make a captioner whose answers have a fixed length. See `factory.CaptionerFactory`."""
     per_answer = config.num_variants if config.variants_by == "one_request" else 1
 
     return SupervisedCaptioner(

@@ -1,4 +1,4 @@
-"""Measure the complete job, from reading to commit, on a local Ray; and the embedder alone."""
+"""Measure the complete job on a local Ray, and measure the embedder alone."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from skytext.run.progress import Progress
 def run_job(
     config: Config, case: Case, scale: Scale, archive: Path, table: Path, num_images: int
 ) -> dict[str, Any]:
-    """Run the job; return its result.
+    """Run the complete job, from reading to commit. Return the result.
 
-    The rates refer to the time from the first request to the last answer. The GPU is observed from
-    the first to the last written unit.
+    The rates are for the time from the first request to the last answer. The GPU is observed from
+    the first written unit to the last written unit.
     """
     plan = plan_caption([str(archive)], str(table), config)
     plan = dataclasses.replace(plan, make_captioner=make_fixed_captioner)
@@ -63,7 +63,7 @@ def run_job(
 
 
 def run_embedder(config: Config, scale: Scale, *, on_gpu: bool) -> dict[str, Any]:
-    """Run the embedder on descriptions of the usual length; return its rate in texts/s."""
+    """Embed descriptions of the usual length, and return the speed in texts/s."""
     settings = config.embed.model_copy(update={"num_gpus_per_actor": float(on_gpu)})
     started = time.monotonic()
     embedder = make_embedder(settings, embed_model(settings))

@@ -58,7 +58,7 @@ def machine() -> dict[str, Any]:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return the results in a file, or results without sections if the file does not exist."""
+    """Read the results from a file. If the file does not exist, return results without sections."""
     if not path.is_file():
         return {"sections": {}}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Replace the file atomically. An interrupted write does not change the old file."""
+    """Write the results to a file atomically. An interrupted call does not change the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
 
 
 def now() -> str:
-    """Return the present time in UTC, with a precision of one second."""
+    """Return the current time in UTC, with a precision of one second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
@@ -83,7 +83,7 @@ def table(results: dict[str, Any], price_per_hour: float | None) -> str:
 
     Args:
         results: the results, as returned by `read_results`.
-        price_per_hour: price of the machine per hour; None to omit the cost.
+        price_per_hour: price of the machine for one hour. If None, the table has no cost.
     """
     rows = [list(_COLUMNS), ["---"] * len(_COLUMNS)]
     for section, found in results["sections"].items():
@@ -104,10 +104,12 @@ def _rows(section: str, cases: dict[str, Any], price_per_hour: float | None) -> 
 
 
 def _reference(section: str, cases: dict[str, Any]) -> float | None:
-    """Return the reference rate of a section. The rates of all rows are divided by it.
+    """Return the reference rate of a section.
 
-    If the section contains a job, the reference is the rate of the best bare engine. Otherwise it
-    is the rate of the first row.
+    The rates of all rows are divided by the reference rate.
+
+    If the section contains a job, the reference rate is the rate of the best bare engine. In all
+    other sections, it is the rate of the first row.
     """
     rates = [
         (case.get("kind"), rate)
@@ -122,7 +124,8 @@ def _reference(section: str, cases: dict[str, Any]) -> float | None:
 
 
 def _rate(section: str, found: dict[str, Any]) -> float | None:
-    # With a token mask, answers can have different lengths, so only token rates are comparable.
+    # With a token mask, answers can have different lengths. Therefore only the rates of tokens can
+    # be compared.
     return found.get("tokens_per_s" if section == "structured" else "images_per_s")
 
 

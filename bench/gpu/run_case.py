@@ -1,4 +1,4 @@
-"""Run one case in this process: ``python -m bench.gpu.run_case SECTION CASE …``."""
+"""Run one case in this process. Run: ``python -m bench.gpu.run_case SECTION CASE …``"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def main(
     small: Annotated[bool, typer.Option(help="Use tiny sizes, for a CPU.")] = False,
 ) -> None:
     """Run one case, and write the result."""
-    # The processes of the engine must not inherit the threads of this process. vLLM reads this
-    # variable when it is imported.
+    # The processes of the engine must not be forked, because a fork would inherit the threads of
+    # this process. vLLM reads this variable when it is imported.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -64,7 +64,7 @@ def _run(case: Case, scale: Scale, work: Path) -> dict[str, Any]:
 
 
 def make_config(case: Case, scale: Scale, work: Path) -> Any:
-    """Return the settings of a case. Make the checkpoint if it does not exist."""
+    """Return the settings of a case. If the checkpoint does not exist, it is made."""
     from skytext.config.settings import load_config
 
     settings: dict[str, Any] = {
@@ -95,7 +95,7 @@ def _checkpoint(name: str, work: Path) -> str:
 
 
 def _archive(work: Path, num_images: int, side_px: int) -> Path:
-    """Return a folder with shards of generated scenes. Make it if it does not exist."""
+    """Return a folder with shards of generated scenes. If the folder does not exist, it is made."""
     from skytext.demo.scenes.generate import HELD_OUT_SEED
     from skytext.demo.shards import TRUTH_NAME, write_shards
 
@@ -114,7 +114,8 @@ def _archive(work: Path, num_images: int, side_px: int) -> Path:
 def _run_test(node_id: str) -> dict[str, Any]:
     """Run one test of the project in a separate process."""
     started = time.monotonic()
-    # Do not fail because of warnings: the machine may have other versions than the pinned versions.
+    # Warnings are not errors here, because the machine may have other versions of packages than the
+    # pinned versions.
     options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, node_id],

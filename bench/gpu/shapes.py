@@ -1,8 +1,9 @@
 """Write checkpoints with the real shapes of LLaVA but without weights.
 
-The speed does not depend on the weights. A checkpoint folder contains the files of the published
-``llava-hf`` checkpoints: configuration, image processor, tokenizer with the real vocabulary size,
-and chat template. The file of the weights is empty, so use vLLM's option ``load_format: dummy``.
+The speed of generation does not depend on the values of the weights. A checkpoint folder contains
+the same files as the published ``llava-hf`` checkpoints. These are the configuration, the image
+processor, a tokenizer with the real vocabulary size, and the chat template. The file for the
+weights is empty, so the option ``load_format: dummy`` of vLLM is required.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class Shape:
     """Sizes of a checkpoint.
 
     Attributes:
-        family: transformers' ``model_type``: ``llava`` or ``llava_next``.
-        text: the text model's configuration.
-        vision: the vision tower's configuration.
-        pinpoints: pairs (height, width) in pixels: the image sizes that LLaVA-NeXT splits into
-            tiles. Empty for other families.
-        num_base_tokens: number of tokens in the text vocabulary. The image token and the padding
-            token follow after these tokens.
+        family: the ``model_type`` in transformers, ``llava`` or ``llava_next``.
+        text: the configuration of the text model.
+        vision: the configuration of the vision tower.
+        pinpoints: the image sizes that LLaVA-NeXT splits into tiles, as pairs (height, width) in
+            pixels. Empty for other families.
+        num_base_tokens: number of tokens in the vocabulary without the image token and the padding
+            token. These two tokens come after all other tokens.
     """
 
     family: str
@@ -65,8 +66,9 @@ class Shape:
     num_base_tokens: int = 32000
 
 
-# The values are those of llava-hf/llava-1.5-7b-hf (Vicuna 7B, with the shape of Llama 2) and
-# llava-hf/llava-v1.6-mistral-7b-hf, and default values of transformers.
+# The values are copied from llava-hf/llava-1.5-7b-hf (Vicuna 7B, with the shape of Llama 2) and
+# from llava-hf/llava-v1.6-mistral-7b-hf. Values that are missing there are defaults of
+# transformers.
 SHAPES = {
     "llava-1.5-7b": Shape(
         family="llava",
@@ -102,7 +104,8 @@ SHAPES = {
         vision=_CLIP_L_336,
         pinpoints=_PINPOINTS,
     ),
-    # For machines without a GPU: the same files and code paths, with a thousandth of the size.
+    # This shape is for machines without a GPU. The files and the code paths are the same, and the
+    # size is a thousandth.
     "llava-next-tiny": Shape(
         family="llava_next",
         text={
@@ -164,7 +167,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
             "image_token": IMAGE,
             "patch_size": shape.vision["patch_size"],
             "vision_feature_select_strategy": "default",
-            # This is the class token. The strategy "default" removes it.
+            # The additional token is the class token. The strategy "default" removes this token.
             "num_additional_image_tokens": 1,
         },
     )
@@ -173,7 +176,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
         {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": shape.num_base_tokens + 1},
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    # skytext rejects a checkpoint that has no weights file.
+    # Write an empty weights file, because skytext rejects a checkpoint without a weights file.
     save_file({"empty": np.zeros(1, np.float32)}, folder / "model.safetensors")
 
 
@@ -203,11 +206,12 @@ def model_config(shape: Shape) -> dict[str, Any]:
 
 
 def make_tokenizer(num_base_tokens: int) -> Tokenizer:
-    """Return a byte-level BPE tokenizer with an exact vocabulary size.
+    """Return a byte-level BPE tokenizer whose vocabulary has exactly the required size.
 
-    One part of the vocabulary contains the words of the prompts and of generated descriptions, with
-    about one word per token, like a real tokenizer. The other part contains pairs of such words.
-    The tokenizer never splits a text into these pairs, but a model with dummy weights writes them.
+    The first part of the vocabulary contains the words of the prompts and of generated
+    descriptions. As in a real tokenizer, a token is about one word. The second part contains pairs
+    of these words. The tokenizer never uses a pair to encode a text, but a model with dummy weights
+    writes pairs.
     """
     texts = [*training_texts(range(_NUM_TEXTS)), *_prompts()]
     learner = Tokenizer(models.BPE(unk_token=UNK))

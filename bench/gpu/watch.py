@@ -1,4 +1,4 @@
-"""Observe the GPU during a ``with`` block, with NVIDIA's management library."""
+"""Observe the GPU while a ``with`` block runs, with NVIDIA's management library."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _GIB = 2**30
 
 
 class GpuWatch:
-    """Samples the state of GPU 0 ten times per second while the ``with`` block runs.
+    """A context manager that samples the state of GPU 0 ten times per second.
 
-    Without NVIDIA's driver, there are no samples.
+    If the driver of NVIDIA is not installed, there are no samples.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,11 @@ class GpuWatch:
             self._thread.join()
 
     def between(self, start: float, end: float) -> dict[str, float]:
-        """Return the results between two values of ``time.monotonic``; empty without a GPU.
+        """Return the results between two values of ``time.monotonic``, or {} if there is no GPU.
 
         ``gpu_waited_share`` is the share of the time in which no kernel was running.
-        ``gpu_memory_gib`` is the peak memory of all processes. ``gpu_power_w`` is the mean power.
+        ``gpu_memory_gib`` is the maximum memory use of all processes together. ``gpu_power_w`` is
+        the mean power.
         """
         seen = [sample for sample in self._samples if start <= sample[0] <= end]
         if not seen:
@@ -61,14 +62,16 @@ class GpuWatch:
             busy = float(nvml.nvmlDeviceGetUtilizationRates(device).gpu)
             memory = float(nvml.nvmlDeviceGetMemoryInfo(device).used)
             power = 0.0
-            with contextlib.suppress(nvml.NVMLError):  # Some virtual machines report no power.
+            with contextlib.suppress(
+                nvml.NVMLError
+            ):  # Some virtual machines do not report the power.
                 power = nvml.nvmlDeviceGetPowerUsage(device) / 1000
             self._samples.append((time.monotonic(), busy, memory, power))
 
 
 def _nvml() -> tuple[Any, Any] | None:
-    """Return NVIDIA's library and its handle of GPU 0; None without a GPU."""
-    # Use the copy in vLLM, because the package nvidia-ml-py may be missing.
+    """Return NVIDIA's library and its handle of GPU 0, or None if there is no GPU."""
+    # Use the copy of the library in vLLM, because the package nvidia-ml-py may be missing.
     from vllm.third_party import pynvml
 
     try:
@@ -79,14 +82,14 @@ def _nvml() -> tuple[Any, Any] | None:
 
 
 def has_gpu() -> bool:
-    """Return whether torch can use a CUDA GPU on this machine."""
+    """Return true if torch can use a CUDA GPU on this machine."""
     import torch
 
     return bool(torch.cuda.is_available())
 
 
 def gpu_name() -> str | None:
-    """Return the name, the memory and the driver version of the GPU; None without a GPU."""
+    """Return the name, the memory and the driver version of the GPU, or None if there is no GPU."""
     found = _nvml()
     if found is None:
         return None

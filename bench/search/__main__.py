@@ -1,8 +1,9 @@
-"""Measure searches, section by section: ``python -m bench.search --only skytext``.
+"""Measure searches in sections. Run: ``python -m bench.search --only skytext``
 
-The results of all sections are merged into one JSON file, so sections can be measured one at a
-time. All results are printed as Markdown. Tables, indexes and ground truth stay in the work folder
-and are used again. With ``--anew``, the indexes of the measured sections are built again.
+The results of all sections are stored in one JSON file, so the sections can be measured separately.
+All results in the file are printed as Markdown. Tables, indexes and ground truth remain in the work
+folder, and later runs use them again. With ``--anew``, the indexes of the measured sections are
+built again.
 """
 
 from __future__ import annotations
@@ -39,21 +40,31 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 @app.command()
 def main(
     only: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}; may be repeated.")
+        list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}. You can give several.")
     ] = None,
     work: Annotated[
-        Path, typer.Option(help="Folder of tables and indexes: at least 10 kB per image.")
+        Path,
+        typer.Option(help="Folder for tables and indexes. It needs at least 10 kB for each image."),
     ] = Path("bench/out/search"),
-    num_images: Annotated[int, typer.Option(help="Images of the large table.")] = 1_000_000,
-    num_queries: Annotated[int, typer.Option(help="Queries of every measurement.")] = 1_000,
-    build_limit_s: Annotated[float, typer.Option(help="Time limit of a build, seconds.")] = 1_800.0,
+    num_images: Annotated[
+        int, typer.Option(help="Number of images in the large table.")
+    ] = 1_000_000,
+    num_queries: Annotated[
+        int, typer.Option(help="Number of queries in each measurement.")
+    ] = 1_000,
+    build_limit_s: Annotated[
+        float, typer.Option(help="Time limit of a build in seconds.")
+    ] = 1_800.0,
     anew: Annotated[bool, typer.Option(help="Build existing indexes again.")] = False,
-    span_s: Annotated[float, typer.Option(help="Seconds with queries of eight clients.")] = 10.0,
+    span_s: Annotated[
+        float, typer.Option(help="Seconds for which eight clients send queries.")
+    ] = 10.0,
     repeats: Annotated[
-        int, typer.Option(help="Ignored: every index is built and measured once.")
+        int, typer.Option(help="Ignored, because every index is built and measured once.")
     ] = 1,
     output: Annotated[
-        Path | None, typer.Option(help="JSON file; results of other sections are kept.")
+        Path | None,
+        typer.Option(help="JSON file for the results. Results of other sections are kept."),
     ] = None,
 ) -> None:
     """Measure sections, and print the results of all sections in the JSON file as Markdown."""
@@ -61,7 +72,7 @@ def main(
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
         known = ", ".join(SECTIONS)
-        raise typer.BadParameter(f"{', '.join(unknown)} is unknown; the sections are {known}")
+        raise typer.BadParameter(f"{', '.join(unknown)} is unknown. The sections are {known}")
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(
         work,
@@ -79,7 +90,8 @@ def main(
         try:
             results[name] = SECTIONS[name](bench)
         except subprocess.CalledProcessError as error:
-            # The error was already printed on stderr. Continue, because sections are independent.
+            # The error is already printed on stderr. Continue, because the sections are
+            # independent.
             failed.append(name)
             typer.echo(f"{name}: {error}", err=True)
             continue

@@ -1,10 +1,10 @@
 """Measure the speed and the quality of text embedding on a CPU, for each precision.
 
-For the speed, descriptions of generated scenes are embedded as in the job. The speed is compared
-with a bare ``encode`` of the same model in float32. All methods alternate in one process. For the
-quality, real captions in the folder ``SKYTEXT_TEST_DATA`` are queries, and the other captions of
-their image represent the image. Repeated captions are removed. The quality is the mean recall from
-text to image.
+To measure the speed, descriptions of generated scenes are embedded as in the job. The speed is
+compared with a bare ``encode`` of the same model in float32. All methods run alternately in one
+process. To measure the quality, real captions from the folder ``SKYTEXT_TEST_DATA`` are used as
+queries. The other captions of an image represent the image. Repeated captions are removed. The
+quality is the mean recall for text to image.
 
     python -m bench.search.embedding
 """
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 DATA = "SKYTEXT_TEST_DATA"
 LIMIT = 0.1
-"""Maximum loss of mean recall, in percentage points, for a precision to become the default."""
+"""Maximum loss of mean recall, in percentage points.
+
+A precision with a larger loss cannot become the default.
+"""
 BARE = "bare encode, float32"
 REFERENCE = "skytext, float32"
 SETS = {
@@ -54,7 +57,7 @@ Encode = Callable[[list[str]], Floats]
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Run the measurement in a new process, where no other threads are running."""
+    """Run the measurement in a new process, in which no other threads run."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.search.embedding"],
         check=True,
@@ -70,12 +73,14 @@ def main() -> None:
     """Print the result as one line of JSON."""
     if DATA not in os.environ:
         raise SystemExit(
-            f"{DATA} is not set: set it to the folder of captions (see docs/benchmarks.md)"
+            f"the environment variable {DATA} is not set: set it to the folder with the "
+            "captions (see docs/benchmarks.md)"
         )
     with tempfile.TemporaryDirectory() as scratch:
         ways = make_ways(Path(scratch))
         rates = speeds(ways, scene_texts(_NUM_TEXTS), _REPEATS)
-        # Skip the bare `encode`: it makes the same vectors as skytext in the same precision.
+        # Skip the bare `encode`, because its vectors are the same as the vectors of skytext in the
+        # same precision.
         asked = {name: encode for name, encode in ways.items() if not name.startswith("bare")}
         recalls = {name: mean_recalls(encode) for name, encode in asked.items()}
     print(json.dumps(summary(rates, recalls)))
@@ -106,7 +111,7 @@ def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> di
 
 
 def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str, float]:
-    """Return texts per second of each method: the median of ``repeats`` turns."""
+    """Return the texts per second of each method. This is the median of ``repeats`` runs."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for encode in ways.values():
         encode(texts[:_BATCH])
@@ -119,7 +124,7 @@ def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str,
 
 
 def scene_texts(count: int) -> list[str]:
-    """Return descriptions of generated scenes in the job's text layout."""
+    """Return descriptions of generated scenes, in the text layout that the job uses."""
     from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene
     from skytext.demo.scenes.truth_captions import describe
 
@@ -129,7 +134,7 @@ def scene_texts(count: int) -> list[str]:
 
 
 def mean_recalls(encode: Encode) -> dict[str, float]:
-    """Return, for each set, the mean of recall at 1, 5 and 10 from text to image, in percent."""
+    """Return the mean recall (at 1, 5 and 10) for text to image of each set, in percent."""
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
     from skytext.evaluation.compared_setups import PAPER_RULE
     from skytext.evaluation.text_only import caption_vectors, text_only
@@ -228,7 +233,7 @@ def _export(path: Path) -> None:
 
     sample = torch.ones((2, 8), dtype=torch.int64)
     with torch.inference_mode(), warnings.catch_warnings():
-        # Ignore warnings of the tracer about branches: they are the same for every batch.
+        # Ignore warnings of the tracer about branches, because every batch uses the same branches.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Hidden().eval(),
@@ -246,14 +251,14 @@ def _quantised(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_name("int8.onnx")
-    # Suppress a warning that recommends a step without effect for this model.
+    # Suppress a warning. It recommends a step that has no effect for this model.
     logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(path, target, weight_type=QuantType.QInt8)
     return target
 
 
 def _onnx(path: Path) -> Encode:
-    """Return the model with an ONNX session as its transformer. All other parts are the same."""
+    """Return the model, where an ONNX session replaces the transformer."""
     import onnxruntime
     import torch
     from transformers.modeling_outputs import BaseModelOutput

@@ -1,4 +1,7 @@
-"""faiss systems: one index over all vectors. The vectors found are then grouped by image."""
+"""Systems that use faiss.
+
+The index contains all vectors, and the found vectors are grouped by image.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,11 @@ def _faiss() -> Any:
 class FaissIvfPq:
     """IVF-PQ with an HNSW graph over the partitions.
 
-    autofaiss builds this kind of index for millions of vectors, and clip-retrieval uses autofaiss.
+    The tool autofaiss builds this kind of index for millions of vectors. The tool clip-retrieval
+    uses autofaiss.
 
     Args:
-        pq_bytes: size of the code of a vector in bytes.
+        pq_bytes: number of bytes in the code of a vector.
         pq_iterations: number of k-means iterations for the codes. These iterations take most of the
             training time.
     """

@@ -1,7 +1,7 @@
-"""Measure searches with filters: compare the hits of the index with exact hits from NumPy.
+"""Measure searches with filters. The hits of the index are compared with exact hits from NumPy.
 
-NumPy scores the vectors of all images that match the filter. Each filter keeps a known number of
-the earliest images, so searches that return too few hits are detected.
+NumPy scores the vectors of all images that match the filter. Each filter selects a known number of
+the earliest images. Therefore a search that returns too few hits is detected.
 
     python -m bench.search --only filters
 """
@@ -27,7 +27,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 PARTS = (0.00001, 0.01, 0.5, 0.99)
-"""The share of the images that each filter keeps. A filter keeps at least one image."""
+"""The share of the images that each filter selects. A filter selects at least one image."""
 
 Numbers = NDArray[np.int64]
 
@@ -40,14 +40,14 @@ def measure_filters(
     Args:
         folder: folder of a table with indexes.
         queries: unit vectors, shape (queries, dim).
-        parts: the share of the images that each filter keeps.
-        num_exact: number of queries that also run without the index.
+        parts: the share of the images that each filter selects.
+        num_exact: number of queries that are also run without the index.
 
     Returns:
         For each filter: ``recall_at_10``, milliseconds per search, ``num_short`` and
         ``num_different``. ``num_short`` is the number of searches that returned fewer hits than
-        possible. ``num_different`` is the number of searches, out of ``num_exact``, whose hits
-        differ from the hits without the index.
+        possible. ``num_exact`` queries are run with the index and without the index.
+        ``num_different`` is the number of these queries that have different hits.
     """
     table = ImagesTable.open(TableLocation.parse(str(folder)))
     taken = table.dataset.to_table(columns=["datetime"]).column(0).to_numpy()
@@ -66,7 +66,7 @@ def measure_filters(
 
 
 class _Filtered:
-    """Searches one table with filters."""
+    """Searches of one table with filters."""
 
     def __init__(self, table: ImagesTable) -> None:
         self._given = GivenVectors(table.text_column.dim)
@@ -76,7 +76,7 @@ class _Filtered:
     def compare(
         self, queries: Floats, truth: Numbers, before: str, num_exact: int
     ) -> dict[str, Any]:
-        """Search with one filter; compare the hits with the ground truth and exact searches."""
+        """Search with one filter. Compare the hits with the ground truth and exact searches."""
         hits, times_s = [], []
         self._ask(queries[0], before)
         for query in queries:

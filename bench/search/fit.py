@@ -1,7 +1,8 @@
-"""Fit the vector generator to real captions, and compare the generated vectors with the real ones.
+"""Fit the vector generator to real captions, and compare generated vectors with real vectors.
 
-The captions are those of the text-only evaluation (docs/background/evaluation.md). Captions that
-are repeated word for word, within an image or between images, are removed first.
+The captions are the same as in the text-only evaluation (docs/background/evaluation.md). Before the
+fit, repeated captions are removed. A caption is repeated if the same image or a different image has
+a caption with the same text.
 
     python -m bench.search.fit CAPTIONS.json CAPTIONS.txt …
 """
@@ -27,7 +28,8 @@ _NUM_QUERIES = 600
 
 def main(
     annotations: Annotated[
-        list[Path], typer.Argument(help="Annotation files, as for skytext evaluate.")
+        list[Path],
+        typer.Argument(help="Annotation files, in a format that skytext evaluate can read."),
     ],
     output: Annotated[Path | None, typer.Option(help="File for the statistics.")] = None,
     trials: Annotated[int, typer.Option(help="Number of trials of the random search.")] = 400,
@@ -41,7 +43,7 @@ def main(
 
 
 def real_vectors(paths: list[Path]) -> list[Floats]:
-    """Return the vectors of each image's captions, without repeated captions."""
+    """Return the vectors of the captions of each image. Repeated captions are removed."""
     from skytext.config.embedding import EmbedConfig
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
     from skytext.models.checkpoints import embed_model
@@ -61,10 +63,10 @@ def real_vectors(paths: list[Path]) -> list[Floats]:
 
 
 def fit(images: list[Floats], trials: int) -> CaptionStatistics:
-    """Return statistics for which generated vectors are similar to these vectors.
+    """Return statistics with which the generated vectors are similar to the vectors in ``images``.
 
     Args:
-        images: vectors of each image's captions.
+        images: for each image, the vectors of its captions.
         trials: number of trials of the random search.
     """
     images = [vectors for vectors in images if len(vectors)]
@@ -84,7 +86,7 @@ def fit(images: list[Floats], trials: int) -> CaptionStatistics:
 
 
 def compare(images: list[Floats], statistics: CaptionStatistics) -> dict[str, Any]:
-    """Return quantiles of the cosines of real vectors and of equally many generated vectors."""
+    """Return quantiles of cosines, for the real vectors and for as many generated vectors."""
     images = [vectors for vectors in images if len(vectors)]
     real = cosines(*_split(images))
     drawn = cosines(*_split(_drawn_like(images, statistics, seed=1)))
@@ -98,10 +100,10 @@ def compare(images: list[Floats], statistics: CaptionStatistics) -> dict[str, An
 
 
 def cosines(images: list[Floats], queries: Floats) -> dict[str, NDArray[np.float64]]:
-    """Return quantiles of the cosines that determine how difficult a search is.
+    """Return quantiles of certain cosines. The difficulty of a search depends on these cosines.
 
     Args:
-        images: vectors of each image.
+        images: for each image, its vectors.
         queries: shape (queries, dim).
     """
     within = [(v @ v.T)[np.triu_indices(len(v), 1)] for v in images if len(v) > 1]
@@ -121,7 +123,10 @@ def cosines(images: list[Floats], queries: Floats) -> dict[str, NDArray[np.float
 
 
 def _split(images: list[Floats]) -> tuple[list[Floats], Floats]:
-    """Take the first vector of evenly spaced images as a query; return images and queries."""
+    """Use the first vector of evenly spaced images as a query.
+
+    Return the images without these vectors, and the queries.
+    """
     several = [i for i, vectors in enumerate(images) if len(vectors) > 1]
     places = np.linspace(0, len(several) - 1, min(len(several), _NUM_QUERIES)).astype(int)
     asking = [several[place] for place in places]
@@ -163,7 +168,7 @@ def _changed(
 
 
 def _moments(images: list[Floats]) -> CaptionStatistics:
-    """Return the variance of each part along the principal axes.
+    """Return the variances of each part of the vectors along the principal axes.
 
     The kinds of places are k-means clusters.
     """

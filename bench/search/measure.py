@@ -1,4 +1,4 @@
-"""Measure a search function: quality, speed and size."""
+"""Measure the quality, the speed and the size of a search function."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from bench.search.vectors import Floats
 
 K = 10
 Search = Callable[[Floats, int], NDArray[np.int64]]
-"""A search function. It takes a unit vector and k, and returns image numbers, best first."""
+"""A search function. Its arguments are a unit vector and k. It returns image numbers, best first.
+"""
 _WARM_UP = 100
 
 
 def served(
     search: Search, queries: Floats, truth: Rows, *, num_clients: int = 8, span_s: float = 10.0
 ) -> dict[str, Any]:
-    """Run every query once with one client, and then run several clients for ``span_s`` seconds.
+    """Run each query once with one client. Then run several clients for ``span_s`` seconds.
 
-    Before the measurement, the last queries are run to fill the caches.
+    Before the measurement, the last queries are run, so that the caches are filled.
     """
     for query in queries[-_WARM_UP:]:
         search(query, K)
@@ -49,7 +50,7 @@ def served(
 
 
 def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> float:
-    """Return the searches per second of clients that send queries without pauses."""
+    """Return the searches per second of several clients that send queries without pauses."""
     counts = [0] * num_clients
     failures: list[Exception] = []
     end = time.monotonic() + span_s
@@ -61,7 +62,7 @@ def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> f
                 search(queries[place % len(queries)], K)
                 counts[client] += 1
                 place += 1
-        except Exception as error:  # noqa: BLE001 - the main thread raises it.
+        except Exception as error:  # noqa: BLE001 - The main thread raises this error.
             failures.append(error)
 
     threads = [threading.Thread(target=ask, args=(client,)) for client in range(num_clients)]
@@ -76,15 +77,16 @@ def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> f
 
 
 def peak_mib() -> float:
-    """Return the peak resident memory of this process in MiB. It includes mapped files."""
-    # Do not use `ru_maxrss`: in a child process, it starts with the value of the parent process.
+    """Return the peak resident memory of this process in MiB, including mapped files."""
+    # Do not use `ru_maxrss`, because in a child process its first value is the value of the parent
+    # process.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (line,) = [line for line in status if line.startswith("VmHWM:")]
     return round(int(line.split()[1]) / 1024, 1)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of a file, or of all files in a folder and its sub-folders, in bytes."""
+    """Return the size of a file, or of all files in a folder (with sub-folders), in bytes."""
     if folder.is_file():
         return folder.stat().st_size
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Format all results as one Markdown text."""
+"""Format all results as Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLUMNS = {
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the tables of all sections that were measured."""
+    """Return the tables of all measured sections."""
     parts = []
     if "table" in results:
         found = results["table"]
@@ -54,7 +54,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _filters(found: dict[str, dict[str, Any]]) -> str:
-    """Return one line per filter."""
+    """Return a table with one line for each filter."""
     lines = [
         "| a filter keeps | queries | recall@10 | short | other hits without the index | p50, ms "
         "| p99, ms |",
@@ -71,7 +71,10 @@ def _filters(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _systems(rows: dict[str, dict[str, Any]]) -> str:
-    """Return one line per system. If a build reached its time limit, the line says so."""
+    """Return a table with one line for each system.
+
+    If a build reached its time limit, the line shows this.
+    """
     shown = {
         title: column
         for title, column in _COLUMNS.items()

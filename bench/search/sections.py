@@ -1,4 +1,4 @@
-"""The sections of the measurement. A section measures certain systems and table sizes."""
+"""The sections of the measurement. A section measures systems and table sizes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _WRITTEN = 1
-"""The version of the table that has the rows but no indexes."""
+"""The version of the table that contains the rows but no indexes."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Bench:
     """The folder and the sizes of the measurements.
 
     Attributes:
-        work: folder of tables, indexes and ground truth. Existing files are used again.
+        work: folder for tables, indexes and ground truth. Existing files are used again.
         num_images: number of images in the large table.
-        num_small: number of images in the table for the comparison with a graph in memory.
-        num_queries: number of queries per measurement. Slow systems run fewer queries.
-        growth: table sizes that show how the costs grow.
+        num_small: number of images in the small table, which is used for the section ``hnsw``.
+        num_queries: number of queries in each measurement. Slow systems run fewer queries.
+        growth: numbers of images in the tables that show how the costs grow.
         build_limit_s: time limit of a build in seconds. A build that reaches the limit is ended,
-            and the report says so.
-        anew: whether to build existing indexes again.
-        span_s: seconds for which several clients send queries.
+            and the report shows this.
+        anew: true if existing indexes must be built again.
+        span_s: number of seconds for which several clients send queries.
     """
 
     work: Path
@@ -56,14 +56,14 @@ class Bench:
     span_s: float = 10.0
 
     def table(self, num_images: int) -> Path:
-        """Return the folder of a table with this number of images. Make it if it is missing."""
+        """Return the folder of a table with this number of images (made if necessary)."""
         folder = self.work / f"table-{num_images}"
         if not folder.exists():
             make_table(folder, caption_vectors(num_images))
         return folder
 
     def questions(self, num_images: int, num_queries: int, *, rare: bool = False) -> Path:
-        """Return the file with queries and their ground truth. Make it if it is missing."""
+        """Return the file with queries and their ground truth, and make the file if necessary."""
         name = f"questions-{num_images}-{num_queries}{'-rare' if rare else ''}.npz"
         path = self.work / name
         if not path.exists():
@@ -87,7 +87,7 @@ def table(bench: Bench) -> dict[str, Any]:
     folder = bench.table(bench.num_images)
     write_s = None if was_there else round(time.monotonic() - started, 1)
     bench.questions(bench.num_images, bench.num_queries)
-    # Count only the data: the folder may also contain indexes of other systems.
+    # Count only the data, because the folder may also contain indexes of other systems.
     size = folder_bytes(folder / "images.lance" / "data")
     return {
         "num_images": bench.num_images,
@@ -107,7 +107,7 @@ def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[s
 
 
 def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
-    """Return a function that measures another way to search the index of section ``skytext``."""
+    """Return a function that searches the index of the section ``skytext`` in a different way."""
 
     def measure(bench: Bench) -> dict[str, Any]:
         built = _folder(bench, "skytext", bench.num_images)
@@ -120,7 +120,7 @@ def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
 
 
 def hnsw(bench: Bench) -> dict[str, Any]:
-    """Compare with a graph over uncompressed vectors, on a table whose vectors fit in memory."""
+    """Compare with an HNSW graph of uncompressed vectors, on a table that fits in memory."""
     return {
         name: system(bench, name, bench.num_small, bench.num_queries)
         for name in ("skytext", "faiss-hnsw", "lancedb")
@@ -128,12 +128,12 @@ def hnsw(bench: Bench) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> dict[str, Any]:
-    """Build and search tables of several sizes. The large table has a section of its own."""
+    """Build and search tables of several sizes. The large table has a separate section."""
     return {str(size): system(bench, "skytext", size, bench.num_queries) for size in bench.growth}
 
 
 def filtered(bench: Bench) -> dict[str, Any]:
-    """Search with a filter for a collection that contains one of a thousand images."""
+    """Search with a filter that selects a collection. It contains one in a thousand images."""
     questions = bench.questions(bench.num_images, bench.num_queries, rare=True)
     found = {}
     for name, builder in (
@@ -149,14 +149,14 @@ def filtered(bench: Bench) -> dict[str, Any]:
 
 
 def filters(bench: Bench) -> dict[str, Any]:
-    """Search the small table with filters that keep few, half or nearly all images."""
+    """Search the small table with filters that select few, half or nearly all images."""
     built(bench, "skytext", bench.num_small, bench.num_queries)
     queries = caption_vectors(bench.num_small).queries(bench.num_queries)
     return measure_filters(_folder(bench, "skytext", bench.num_small) / "index", queries)
 
 
 def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
-    """Build the index of one system if necessary, and search it."""
+    """Build the index of one system if necessary, and search the index."""
     found = built(bench, name, num_images, num_queries)
     if "given_up_after_s" in found:
         return found
@@ -167,7 +167,7 @@ def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[s
 
 
 def built(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
-    """Build the index of one system if necessary; return the cost of the build."""
+    """Build the index of one system if necessary. Return the cost of the build."""
     folder = _folder(bench, name, num_images)
     record = folder / "built.json"
     if record.exists() and not bench.anew:

@@ -1,8 +1,9 @@
-"""Measure short queries: the queries are class names, with one to three words.
+"""Measure short queries. The queries are class names that have one to three words.
 
 The searched images have a known class and up to four distinct captions, as in the comparison of
-fusions (docs/background/ranking.md). An image is right if its class is the query. In the validation
-splits of RSITMD and NWPU every image has a class. In that of RSICD only some images have a class.
+fusions (docs/background/ranking.md). An image is a correct result if the query is the name of its
+class. In the validation splits of RSITMD and NWPU, every image has a class. In the validation split
+of RSICD, only some images have a class.
 
     SKYTEXT_TEST_DATA=FOLDER python -m bench.search.short_queries
 """
@@ -42,7 +43,7 @@ _CLASS_IN_NAME = re.compile(r"^(.*[a-z])_\d+\.\w+$")
 
 
 def main() -> None:
-    """Print the P@10 for each weight, and quantiles of the best cosine."""
+    """Print the P@10 for each weight, and print quantiles of the best cosine."""
     embedder = SentenceEmbedder(EmbedConfig(), embed_model(EmbedConfig()))
     for name, path in SETS.items():
         for line in measure(Path(os.environ[DATA]) / path, embedder):
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def measure(captions: Path, embedder: Embedder) -> Iterator[str]:
-    """Yield the lines with the results for one file of captions."""
+    """Yield lines with the results for one file of captions."""
     classes, texts = _images(captions)
     names = sorted(set(classes))
     queries = [_words(name) for name in names]
@@ -75,11 +76,11 @@ def measure(captions: Path, embedder: Embedder) -> Iterator[str]:
 
 
 def precision(scores: Floats, right: np.ndarray) -> float:
-    """Return the mean P@10 in percent. Ties count with their expected value.
+    """Return the mean P@10 in percent. Ties are counted with their expected value.
 
     Args:
         scores: shape (queries, images).
-        right: bool, shape (queries, images): whether the image is right for the query.
+        right: bool, shape (queries, images): true if the image is a correct result for the query.
     """
     found = []
     for row, is_right in zip(scores, right, strict=True):

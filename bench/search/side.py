@@ -1,6 +1,6 @@
 """Build the index of one system, or run queries on it, in a separate process.
 
-The separate process makes it possible to measure the memory.
+The memory of the system can be measured because the process is separate.
 
 python -m bench.search.side SYSTEM build|serve TABLE FOLDER QUERIES.npz SPAN_S
 """
@@ -62,7 +62,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 
 
 def build(system: System, table: ImagesTable, folder: Path) -> dict[str, Any]:
-    """Build the index; measure the time, the memory and the size without the table's data."""
+    """Build the index. Measure the time, the memory, and the size of only the index."""
     started = time.monotonic()
     told = system.build(table, folder)
     build_s = time.monotonic() - started
@@ -91,7 +91,7 @@ def serve(
 
 def main(name: str, what: str, table: str, folder: str, questions: str, span_s: str) -> None:
     """Print the result as one line of JSON."""
-    prepare_libraries()  # The command line and the service do the same.
+    prepare_libraries()  # The command line and the service also do this.
     system = SYSTEMS[name]()
     opened = ImagesTable.open(TableLocation.parse(table), 1)
     if what == "build":

@@ -1,7 +1,7 @@
-"""The measured systems. Each system has the same two methods: build and open.
+"""The measured systems. Each system has the methods ``build`` and ``open``.
 
-All systems rank images by their best vector. Some systems cannot store several vectors per row.
-These systems fetch `OVER_FETCH` vectors and keep the best vector of each image.
+All systems rank images by the best vector of each image. Some systems cannot store several vectors
+in one row. These systems fetch `OVER_FETCH` vectors, and keep the best vector of each image.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class System(Protocol):
     """One search system."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Build the index in ``folder``; return facts for the report."""
+        """Build the index in ``folder``. Return values for the report."""
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
-        """Open the index that `build` made; return the search function."""
+        """Open the index that `build` made. Return the search function."""
 
 
 class Skytext:
-    """skytext's `Searcher`. Only the embedding of the query is not measured.
+    """The `Searcher` of skytext. The embedding of the query is not measured.
 
     Args:
         where: a filter for all searches.
-        config: index settings; None for the default settings.
+        config: index settings. None for the default settings.
     """
 
     def __init__(self, where: Condition | None = None, config: IndexConfig | None = None) -> None:
@@ -54,7 +54,7 @@ class Skytext:
         self._config = config or IndexConfig()
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Build every index that ``skytext index`` builds."""
+        """Build all indexes that ``skytext index`` builds."""
         return build_indexes(clone_table(table, folder), self._config).to_json()
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -75,7 +75,7 @@ class Skytext:
 
 
 class SkytextCopied(Skytext):
-    """skytext's index, where candidates and hits are read from a local copy of the rows."""
+    """The index of skytext, where candidates and hits are read from a local copy of the rows."""
 
     def _searcher(self, folder: Path, given: GivenVectors) -> Searcher:
         searcher = super()._searcher(folder, given)
@@ -84,10 +84,10 @@ class SkytextCopied(Skytext):
 
 
 class PlainLance(Skytext):
-    """skytext's index, searched with one call of Lance that returns only the addresses.
+    """The index of skytext, searched with one call of Lance that returns only the image addresses.
 
-    The numbers of probes and candidates are those that reached a recall of 0.995 in an earlier
-    measurement of Lance.
+    The numbers of probes and candidates were chosen because they reached a recall of 0.995 in an
+    earlier measurement of Lance.
     """
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -111,7 +111,7 @@ class PlainLance(Skytext):
 
 
 class GivenVectors:
-    """An embedder that returns vectors that were given to it before. It is thread-safe."""
+    """A thread-safe embedder. It returns vectors that were stored with `name`."""
 
     info = EmbedderInfo(device="cpu", precision="float32")
 
@@ -120,7 +120,7 @@ class GivenVectors:
         self._known: dict[str, Floats] = {}
 
     def name(self, vector: Floats) -> str:
-        """Store a vector; return the text whose embedding is this vector."""
+        """Store a vector, and return a text. The embedding of this text is the vector."""
         text = str(hash(vector.tobytes()))
         self._known[text] = vector
         return text
@@ -170,10 +170,10 @@ class LanceDb:
 
 
 class ExactNumpy:
-    """Exact search: all vectors are in memory, and each query is one matrix product."""
+    """An exact search. All vectors are in memory, and each query is one matrix product."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Do nothing: `open` reads the vectors."""
+        """Do nothing, because `open` reads the vectors."""
         return {}
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -201,23 +201,23 @@ class ExactNumpy:
 
 
 def best_images(vectors: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Return the first ``k`` images of these vectors, best first and without duplicates."""
+    """Return the images of the best vectors: ``k`` images, best first and without duplicates."""
     images = vectors[vectors >= 0] // NUM_VARIANTS
     _, firsts = np.unique(images, return_index=True)
     return images[np.sort(firsts)][:k]
 
 
 def image_numbers(uris: Sequence[str]) -> NDArray[np.int64]:
-    """Return the numbers in the addresses of generated images (``…#000000123.jpg``)."""
+    """Return the image numbers in the addresses of generated images (``…#000000123.jpg``)."""
     return np.array([int(uri[-13:-4]) for uri in uris], dtype=np.int64)
 
 
 def clone_table(table: ImagesTable, folder: Path) -> ImagesTable:
-    """Make a table with the same rows and without indexes. It uses the same data files."""
+    """Make a table with the same rows and the same data files, but without indexes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     location = TableLocation.parse(str(folder))
-    # Version 1 has the rows but no indexes.
+    # Version 1 of the table contains the rows but no indexes.
     lance.dataset(table.dataset.uri, version=1).shallow_clone(location.dataset_uri(IMAGES), 1)
     return ImagesTable.open(location)
 

@@ -1,8 +1,9 @@
-"""Write a table with generated vectors, with the schema of a real table.
+"""Write a table with generated vectors and the schema of a real table.
 
-The captions are also generated (`bench.search.texts`), independently of the vectors. All sizes are
-those of a real table. Rows have a place and a time for filters. One image in a thousand, at random
-places in the table, is in the collection `RARE_COLLECTION`.
+The captions are also generated (see `bench.search.texts`). They do not depend on the vectors. All
+sizes are the same as in a real table. Each row has a location and a time, which filters can use.
+One image in a thousand is in the collection `RARE_COLLECTION`. These images are randomly
+distributed in the table.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def caption_vectors(num_images: int) -> CaptionVectors:
 
 
 def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
-    """Write a table without indexes. Only one block of vectors is in memory at a time.
+    """Write a table without indexes. Only one block of vectors is in memory at the same time.
 
     Raises:
         OSError: the table already exists.
@@ -122,7 +123,7 @@ def _column(field: pa.Field, values: Any, count: int) -> pa.Array:
 
 
 def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the columns about the source of the images, by name."""
+    """Return the columns that describe the source of the images, by name."""
     count = len(numbers)
     shards = [f"{number // _IMAGES_PER_SHARD:05d}.tar" for number in numbers]
     members = [f"{number:09d}.jpg" for number in numbers]
@@ -156,7 +157,7 @@ def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _captions(numbers: Any, num_variants: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the columns about the descriptions of the images, by name."""
+    """Return the columns that contain the descriptions of the images, by name."""
     parts = draw_variants(len(numbers) * num_variants, rng)
     stop = pa.repeat("stop", len(numbers) * num_variants)
     variants = pa.StructArray.from_arrays([*parts.values(), stop], fields=list(VARIANT))

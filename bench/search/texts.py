@@ -1,8 +1,8 @@
-"""Generate captions that are as long as those of RSRT: about 120 tokens per variant, few repeats.
+"""Generate captions with the length of captions in RSRT: about 120 tokens for each variant.
 
-The cost of reading a column depends on the length of its texts and on repeated texts. Therefore the
-texts have the length of the published captions, and each text is a new combination of clauses. The
-texts have no meaning.
+The cost of reading a column depends on the length of the texts, and on how often a text is
+repeated. Therefore the generated texts are as long as the published captions, and each text is a
+new combination of clauses. The texts have no meaning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WHERE = (
 
 
 def draw_variants(count: int, rng: np.random.Generator) -> dict[str, pa.StringArray]:
-    """Return ``count`` texts for each part of a variant."""
+    """Return ``count`` texts for each field of a variant."""
     clauses = _clauses()
     return {
         part: pc.binary_join_element_wise(

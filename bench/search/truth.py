@@ -1,4 +1,4 @@
-"""Compute the ground truth: score every vector for all queries in one pass."""
+"""Compute the ground truth. Every vector is scored for all queries, in one pass over the table."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from numpy.typing import NDArray
 from bench.search.vectors import Floats
 
 Rows = NDArray[np.int64]
-"""Row numbers in the table, shape (queries, k), best first; -1 if fewer than k images match."""
+"""Row numbers in the table, shape (queries, k), best first.
+
+A number is -1 if fewer than k images match.
+"""
 
 
 def nearest_rows(
     queries: Floats, blocks: Iterable[Floats], k: int, keep: NDArray[np.bool_] | None = None
 ) -> Rows:
-    """Return the ``k`` best images of each query. The score of an image is that of its best vector.
+    """Return the ``k`` best images of each query.
+
+    The score of an image is the score of its best vector.
 
     Args:
         queries: unit vectors, shape (queries, dim).
         blocks: unit vectors of the images in the order of the table. Each block has the shape
             (images, variants, dim).
         k: number of images.
-        keep: for each image, whether it matches the filter; None if there is no filter.
+        keep: for each image, true if the image matches the filter. None if there is no filter.
     """
     best_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     best_rows = np.full((len(queries), k), -1, dtype=np.int64)
@@ -49,7 +54,7 @@ def nearest_rows(
 
 
 def recall(found: list[NDArray[np.int64]], truth: Rows) -> float:
-    """Return the recall: the mean share of the right images that were found."""
+    """Return the recall, which is the mean share of the correct images that were found."""
     parts = []
     for rows, right in zip(found, truth, strict=True):
         right = right[right >= 0]

@@ -1,16 +1,17 @@
-"""Generate vectors with the statistics of caption vectors. The same seed gives the same vectors.
+"""Generate vectors with the statistics of caption vectors. A seed always gives the same vectors.
 
-A caption's vector is the sum of four parts, scaled to unit length::
+The vector of a caption is the sum of four parts. The sum is scaled to unit length::
 
     mean + scene + image + wording
 
-All images of the same kind of place have the same *scene*. All variants of an image have the same
-*image*. Each variant has a different *wording*. These three parts are Gaussian. Their variances
-along the principal axes of real caption vectors, and the spreads of these variances, are in
-``caption_statistics.json``, which `bench.search.fit` writes. A random rotation mixes the axes, as
-in a real model.
+All images of the same kind of place have the same part *scene*. All variants of an image have the
+same part *image*. Each variant has a different part *wording*. The values of these three parts have
+a Gaussian distribution. The program `bench.search.fit` writes their variances along the principal
+axes of real caption vectors to ``caption_statistics.json``. This file also contains the spreads of
+the variances. As in a real model, a random rotation mixes the axes.
 
-A query is an additional wording of an image in the table. It is never a stored variant.
+The vector of a query has the parts *scene* and *image* of an image in the table, and a new part
+*wording*. A query is never a stored variant.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 STATISTICS = Path(__file__).with_name("caption_statistics.json")
 BLOCK_IMAGES = 10_000
-"""Number of images in a block. Each block has a random generator of its own."""
+"""Number of images in a block. Each block has its own random generator."""
 
 Floats = NDArray[np.float32]
 
@@ -40,12 +41,12 @@ class CaptionStatistics:
         scene: variance between kinds of places along the axes, shape (dim,).
         image: variance between the images of one kind of place along the axes, shape (dim,).
         wording: variance between the captions of one image along the axes, shape (dim,).
-        image_spread: a random factor per kind of place scales the part *image* of its images. This
-            is the standard deviation of the logarithm of this factor.
-        wording_spread: a random factor per image scales the part *wording* of its captions. This is
-            the standard deviation of the logarithm of this factor.
-        caption_spread: a random factor per caption scales its part *wording*. This is the standard
-            deviation of the logarithm of this factor.
+        image_spread: each kind of place has a random factor, which scales the part *image* of its
+            images. ``image_spread`` is the standard deviation of the logarithm of this factor.
+        wording_spread: each image has a random factor, which scales the part *wording* of its
+            captions. ``wording_spread`` is the standard deviation of the logarithm of this factor.
+        caption_spread: each caption has a random factor, which scales its part *wording*.
+            ``caption_spread`` is the standard deviation of the logarithm of this factor.
         num_scenes: number of kinds of places that ``num_images`` images show.
         num_images: number of images from which the statistics were computed.
     """
@@ -83,7 +84,7 @@ class CaptionStatistics:
         return len(self.mean)
 
     def scenes_among(self, num_images: int) -> int:
-        """Return how many different kinds of places ``num_images`` images show.
+        """Return the number of different kinds of places that ``num_images`` images show.
 
         This number grows with the square root of the number of images, like the vocabulary of a
         growing text (Heaps' law).
@@ -93,11 +94,11 @@ class CaptionStatistics:
 
 @dataclass(frozen=True)
 class CaptionVectors:
-    """The vectors of a generated archive, block by block.
+    """The vectors of a generated archive, which are generated in blocks.
 
     Attributes:
         num_images: number of images in the archive.
-        num_variants: number of vectors per image.
+        num_variants: number of vectors of each image.
         seed: seed of the archive.
         statistics: the statistics of the vectors.
     """
@@ -108,7 +109,10 @@ class CaptionVectors:
     statistics: CaptionStatistics
 
     def blocks(self) -> Iterator[Floats]:
-        """Yield unit vectors, shape (images, variants, dim), at most `BLOCK_IMAGES` at a time."""
+        """Yield blocks of unit vectors, shape (images, variants, dim).
+
+        A block has at most `BLOCK_IMAGES` images.
+        """
         for block in range(self.num_blocks):
             yield self._wordings(block, self.num_variants, "stored")
 
@@ -118,7 +122,7 @@ class CaptionVectors:
         return -(-self.num_images // BLOCK_IMAGES)
 
     def queries(self, num_queries: int) -> Floats:
-        """Return queries: vectors of new wordings of evenly spaced images, shape (queries, dim)."""
+        """Return the vectors of queries for evenly spaced images, shape (queries, dim)."""
         wanted = np.linspace(0, self.num_images - 1, num_queries).astype(int)
         found = np.empty((num_queries, self.statistics.dim), dtype=np.float32)
         for block in np.unique(wanted // BLOCK_IMAGES):
@@ -155,7 +159,7 @@ class CaptionVectors:
 
     @cached_property
     def _scene_weights(self) -> NDArray[np.float64]:
-        # Zipf's law: a few kinds of places are common, and most are rare.
+        # The weights follow Zipf's law. A few kinds of places are common, and most kinds are rare.
         ranks = np.arange(1, self.statistics.scenes_among(self.num_images) + 1)
         weights = 1.0 / (ranks + 10.0)
         return weights / weights.sum()

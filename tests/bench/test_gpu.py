@@ -168,7 +168,7 @@ def test_a_case_that_fails_is_a_result(tmp_path: Path) -> None:
 
 def test_a_case_ends_at_its_sections_limit(tmp_path: Path) -> None:
     found = _run_case("embedding", SECTIONS["embedding"][0], tmp_path, True, 0.2)
-    assert "by the time limit of the section" in found["error"]
+    assert "because of the time limit of the section" in found["error"]
     assert (
         "time limit of the section was reached"
         in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
@@ -218,7 +218,7 @@ def test_the_reference_finds_the_first_token_that_it_would_not_have_written() ->
     assert found is not None
     assert found.position == 7
     assert found.nats > MAX_NATS
-    with pytest.raises(RuntimeError, match="the engine's prompt is"):
+    with pytest.raises(RuntimeError, match="the prompt of the engine is"):
         reference.first_difference(prompt, image, prompt_ids[1:], answer)
 
 

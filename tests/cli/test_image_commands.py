@@ -138,7 +138,7 @@ def test_status_and_index_report_an_image_vector_index(skytext: Skytext, tmp_pat
         ("embed-images T", "no image embedding model was named: use --model NAME"),
         ("embed-images T --model ./nowhere", "is not a folder"),
         ("embed-images nowhere --model fake", "there is no table"),
-        ("embed-images T --model fake:nonsense=1", "a fake is written"),
+        ("embed-images T --model fake:nonsense=1", "of a fake model is not valid"),
         ("evaluate T --annotations A --image-vectors", "has no image vectors"),
         ("evaluate A.jsonl --annotations A --image-vectors", "--image-vectors needs a table"),
         ("evaluate --text-only --annotations A --image-vectors", "--image-vectors needs"),

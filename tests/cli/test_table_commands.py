@@ -441,7 +441,7 @@ def test_a_changed_model_is_rejected(skytext: Skytext, tmp_path: Path) -> None:
     assert text_column().model == "fake"
     called = skytext("search", tmp_path / "table", "a")
     assert (called.status, called.out) == (2, "")
-    assert "is not that model" in called.err
+    assert "is now a different model" in called.err
 
 
 @pytest.fixture(scope="module")

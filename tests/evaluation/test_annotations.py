@@ -119,7 +119,7 @@ def test_a_split_is_chosen(tmp_path: Path) -> None:
     assert read_annotations([path], "val").images == IMAGES
     assert read_annotations([path], "all").images == IMAGES
     with pytest.raises(
-        CallError, match=r"no image of split 'test': set --split to one of val \(2\)"
+        CallError, match=r"no image in the split 'test': set --split to one of val \(2\)"
     ):
         read_annotations([path])
 
@@ -129,13 +129,13 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "no list": ("a.json", {"a": 1}, "is neither a list nor an object"),
     "no image": ("a.json", [{"caption": "x"}], "no image name"),
     "no captions": ("a.json", [{"image": "a.jpg"}], "no captions"),
-    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is not a text"),
+    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "one caption is not a string"),
     "unknown": ("a.xml", "<a/>", "unknown form"),
     "empty": ("a.json", [], "there are no captions in"),
     "same name": (
         "a.csv",
         "filename,title\nx/a.jpg,one\ny/a.jpg,two\n",
-        r"two images named 'a.jpg' \(x/a.jpg, y/a.jpg\)",
+        r"two images with the file name 'a.jpg' \(x/a.jpg, y/a.jpg\)",
     ),
     "no pair": ("val_caps.txt", "a\nb\nc\n", "must have the same number of lines"),
     "commas": (
@@ -185,7 +185,7 @@ def test_halves_of_a_pair_that_belong_together_are_one_character(tmp_path: Path)
 def test_one_image_in_two_files_is_ambiguous(tmp_path: Path) -> None:
     one = write(tmp_path / "one.json", FORMS["captions.json"])
     two = write(tmp_path / "dataset_x.json", karpathy())
-    with pytest.raises(CallError, match=r"two images named 'a\.tif'"):
+    with pytest.raises(CallError, match=r"two images with the file name 'a\.tif'"):
         read_annotations([one, two])
 
 

@@ -84,7 +84,9 @@ def test_missing_images_are_counted_and_allowed_only_on_request() -> None:
 
 def test_ambiguous_names_are_refused() -> None:
     twice = [*described(), Described("other/river.jpg", (variant("a river"),), None)]
-    with pytest.raises(CallError, match=r"two images are named 'river.jpg' \(val/river.jpg, other"):
+    with pytest.raises(
+        CallError, match=r"two images have the file name 'river.jpg' \(val/river.jpg, other"
+    ):
         evaluate_benchmark(twice, ANNOTATIONS, MODELS)
     # Unused names may have any form.
     asked = [Query("forest", ("forest.jpg",))]
@@ -93,7 +95,7 @@ def test_ambiguous_names_are_refused() -> None:
 
 def test_a_table_of_other_images_is_refused() -> None:
     other = [Described("x.jpg", (variant("a river"),), None)]
-    with pytest.raises(CallError, match="none of the 4 annotated images exists here"):
+    with pytest.raises(CallError, match="none of the 4 annotated images was found"):
         evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
@@ -114,7 +116,7 @@ def test_the_published_rows_are_printed_beside_the_measured_ones() -> None:
         ("[]", "line 1 is not an object"),
         ('{"variants": []}', "no image name"),
         ('{"image": "a.jpg", "variants": []}', "expected a list of variants"),
-        ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant lacks one of"),
+        ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant does not have all of"),
     ],
 )
 def test_wrong_descriptions_are_reported(tmp_path: Path, line: str, message: str) -> None:

@@ -62,7 +62,7 @@ def test_both_formats_give_the_same_queries(tmp_path: Path) -> None:
         ("{thresholds: {R@1: 101}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@1"),
         (
             "queries: [{query: a, images: [x.jpg], within: 1}, {query: a, images: [y.jpg]}]",
-            "asks 'a' twice",
+            "contains the query 'a' twice",
         ),
     ],
 )

@@ -452,7 +452,7 @@ def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> N
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
     # After the plan, as if the checkpoint had changed: it is read in the actor.
     broken = dataclasses.replace(plan.caption_model, name="fake:nonsense=1")
-    with pytest.raises(ConfigError, match="a fake is written") as caught:
+    with pytest.raises(ConfigError, match="of a fake model is not valid") as caught:
         run_caption(dataclasses.replace(plan, caption_model=broken))
     assert type(caught.value) is ConfigError
     assert "\n" not in str(caught.value)
@@ -495,8 +495,16 @@ def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
         ({"caption__model": "./missing"}, ModelError, "model './missing' is no"),
         ({"embed__model": "a/b/c"}, ModelError, "model 'a/b/c' is no"),
         ({"caption__prompt": "nothing-9"}, ConfigError, "nothing-9"),
-        ({"caption__model": "fake:bogus=1"}, ConfigError, "model 'fake:bogus=1': a fake is"),
-        ({"caption__model": "fake:fail=2"}, ConfigError, "model 'fake:fail=2': a fake is"),
+        (
+            {"caption__model": "fake:bogus=1"},
+            ConfigError,
+            "'fake:bogus=1' of a fake model is not valid",
+        ),
+        (
+            {"caption__model": "fake:fail=2"},
+            ConfigError,
+            "'fake:fail=2' of a fake model is not valid",
+        ),
         ({"caption__chat_template": "no.jinja"}, ConfigError, "cannot read the chat template no"),
         (
             {"caption__model": "demo", "caption__revision": "v2"},

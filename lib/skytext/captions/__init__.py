@@ -1,1 +1,1 @@
-"""Prompts, requests to the model, and parsing of the model's answers (no Ray, no vLLM)."""
+"""Prompts, requests to a captioning model, and parsing of its answers (without Ray and vLLM)."""

@@ -1,8 +1,8 @@
-"""Describe an image: request variants from an engine, check them, and request missing ones again.
+"""Describe an image: request variants, check the variants, and request missing variants again.
 
-A run and the service use only the interface `Captioner`. `EngineCaptioner` implements it for any
-engine that needs no supervision. `skytext.models.vllm.supervisor` implements it for engines in
-local processes, because such a process may die.
+A run and the service use only the interface `Captioner`. The class `EngineCaptioner` implements
+this interface for an engine that needs no supervision. The module `skytext.models.vllm.supervisor`
+implements this interface for an engine that runs in local processes and may die.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from skytext.captions.parsing import Variant, merge_distinct, parse_answer
 from skytext.config.captioning import CaptionConfig
 from skytext.errors import JobError, Reason, SampleError, Stage
 
-# Each further attempt for an image has a higher temperature. This helps if the model repeats
-# itself. The project olmocr found that a series of rising temperatures with a maximum saves most
-# pages.
+# Increase of the temperature for each further attempt. A higher temperature helps if the model
+# repeats itself. The project olmocr found that a series of increasing temperatures up to a maximum
+# gives valid results for most failed pages.
 _WARMER = 0.15
 _MAX_TEMPERATURE = 1.3
 
@@ -35,7 +35,7 @@ class Ask:
         objects_per_answer: number of variants in each answer.
         temperature: sampling temperature.
         max_tokens: maximum length of an answer, in tokens.
-        seed: the seed for sampling. If None, the engine uses random numbers.
+        seed: the seed for sampling. If None, the engine chooses the seed.
     """
 
     num_samples: int
@@ -55,14 +55,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The result of an engine for one `Ask`.
+    """The answers of an engine to one `Ask`.
 
     Attributes:
         answers: the generated texts, one for each sample.
-        num_prompt_tokens: number of tokens of the prompt and the image. They are counted once, not
-            for each sample.
-        num_cached_tokens: how many of these tokens the engine took from its prefix cache.
-        num_output_tokens: total number of generated tokens of all samples.
+        num_prompt_tokens: number of tokens of the prompt and the image. These tokens are counted
+            once, and not once for each sample.
+        num_cached_tokens: number of prompt tokens that the engine read from its prefix cache.
+        num_output_tokens: number of generated tokens, summed over all samples.
     """
 
     answers: Sequence[Answer]
@@ -75,7 +75,7 @@ class Generation:
 class EngineInfo:
     """The device, version and precision of an engine.
 
-    They are stored in every row, but are not part of the caption fingerprint.
+    These values are stored in every row. They are not part of the caption fingerprint.
     """
 
     engine_version: str
@@ -100,7 +100,7 @@ class Engine(Protocol):
         """Generate the answers to one request.
 
         Raises:
-            SampleError: the engine rejects this image. It may still accept other images.
+            SampleError: the engine rejects this image. The engine may still accept other images.
             EngineDiedError: the engine died.
         """
 
@@ -116,7 +116,7 @@ class Engine(Protocol):
     def close(self) -> None:
         """Stop the engine, and wait until all its processes have ended.
 
-        This also works if the engine has died or does not respond.
+        The method also works if the engine has died or does not respond.
 
         Raises:
             JobError: a process does not end.
@@ -128,11 +128,12 @@ class Description:
     """The variants of one image, and the cost of generating them.
 
     Attributes:
-        variants: the distinct valid variants. There may be fewer than requested.
+        variants: the valid variants without duplicates. The number of variants may be smaller than
+            requested.
         attempts: number of requests to the engine.
-        num_prompt_tokens: sum over all attempts, as in `Generation`.
-        num_cached_tokens: sum over all attempts, as in `Generation`.
-        num_output_tokens: sum over all attempts, as in `Generation`.
+        num_prompt_tokens: the number in `Generation`, summed over all attempts.
+        num_cached_tokens: the number in `Generation`, summed over all attempts.
+        num_output_tokens: the number in `Generation`, summed over all attempts.
     """
 
     variants: tuple[Variant, ...]
@@ -145,12 +146,12 @@ class Description:
 class Captioner(Protocol):
     """An object that describes images.
 
-    Any number of calls may run at the same time in one event loop.
+    Any number of calls of `describe` may run at the same time in one event loop.
 
     Attributes:
-        info: device and versions of the engine; None until the engine is started.
+        info: the device and versions of the engine. None until the engine is started.
         clock: busy and idle time of the engine.
-        num_restarts: how many times a new engine has replaced a dead one.
+        num_restarts: the number of times that a new engine has replaced a dead engine.
     """
 
     info: EngineInfo | None
@@ -158,10 +159,10 @@ class Captioner(Protocol):
     num_restarts: int
 
     async def start(self) -> EngineInfo:
-        """Start the engine if it is not running. Return its device and versions.
+        """Start the engine if it is not running. Return the device and versions of the engine.
 
         Raises:
-            CallError: the engine cannot serve the model, or the model rejects even a blank image.
+            CallError: the engine cannot serve the model, or rejects a blank test image.
             JobError: the start took too long, or a dead engine could not be replaced.
         """
 
@@ -170,19 +171,19 @@ class Captioner(Protocol):
 
         Args:
             image: the RGB image.
-            key: a name for the image. The seeds of its requests are derived from this name and
+            key: a name for the image. The seeds of the requests are derived from this name and
                 `CaptionConfig.seed`.
 
         Raises:
             SampleError: this image cannot be described. Other images may still be described.
-            CallError: as in `start`.
-            JobError: as in `start`.
+            CallError: for the same reasons as in `start`.
+            JobError: for the same reasons as in `start`.
         """
 
     def close(self) -> None:
         """Stop the engine and wait until it has ended.
 
-        Any thread may call this method, and more than once.
+        Any thread may call this method. It may be called more than once.
         """
 
 
@@ -213,7 +214,7 @@ class EngineCaptioner(Generic[EngineT]):
         self._parse = parse
 
     async def start(self) -> EngineInfo:
-        """Test the engine with a small request if it was not tested yet. Return its info."""
+        """Test the engine with a small request if this was not done yet. Return its info."""
         if self.info is None:
             await self.engine.check()
             self.info = self.engine.info
@@ -223,7 +224,7 @@ class EngineCaptioner(Generic[EngineT]):
         """Describe one image.
 
         Raises:
-            SampleError: no attempt gave a valid variant, or the engine rejected the image.
+            SampleError: no answer contained a valid variant, or the engine rejected the image.
             EngineDiedError: the engine died.
         """
         with self.clock:
@@ -281,7 +282,7 @@ class BusyClock:
 
     Attributes:
         span_s: seconds from the start of the first call to the end of the last call.
-        idle_s: seconds within this time in which no call was running.
+        idle_s: seconds of ``span_s`` in which no call was running.
     """
 
     def __init__(self) -> None:

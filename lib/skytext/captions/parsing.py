@@ -1,9 +1,9 @@
 """Parse and check the answers of a vision-language model (no Ray, no vLLM).
 
 A *variant* is one description of an image. It has the fields ``{one_sentence, feature, caption}``
-as in RSRT ("Beyond Pixels", arXiv 2512.10596). The regular expression `guide_pattern` defines the
-form of an answer. The engine compiles the expression to a token mask, which enforces the form. So
-parsing fails only for truncated answers.
+as in RSRT ("Beyond Pixels", arXiv 2512.10596). The regular expression from `guide_pattern` defines
+the format of an answer. The engine compiles this expression to a token mask, which forces the model
+to use the format. Therefore only truncated answers cannot be parsed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Variant:
     """One description of an image.
 
     Attributes:
-        one_sentence: one sentence that describes first the whole scene and then its parts.
+        one_sentence: one sentence that first describes the whole scene, and then the parts of the
+            scene.
         feature: the visible features, with their directions and positions.
         caption: a detailed paragraph.
         finish_reason: the engine's finish reason; ``stop`` for a complete answer.
@@ -36,21 +37,21 @@ class Variant:
     finish_reason: str = FINISH_STOP
 
     def folded(self) -> tuple[str, str, str]:
-        """Return the three texts in a form that ignores differences in case and white space."""
+        """Return the three texts in lower case and with single spaces, to compare variants."""
         return (_fold(self.one_sentence), _fold(self.feature), _fold(self.caption))
 
 
-# The characters that a JSON string may contain, without control characters. JSON forbids control
-# characters, but the JSON grammars of the engines permit them. Only a quote and a backslash may be
-# escaped, because weak models otherwise generate endless \\u sequences. The first character must
-# not be a space, so no text is blank.
+# The characters that a text in an answer may contain. Control characters are not allowed. JSON
+# forbids control characters, but the JSON grammars of the engines permit them. Only a quote and a
+# backslash may be escaped, because weak models would otherwise generate endless \\u sequences. The
+# first character must not be a space, so that no text is blank.
 _FIRST = r'[^"\\\x00-\x20\x7f]'
 _CHAR = r'([^"\\\x00-\x1f\x7f]|\\["\\])'
 
 
-# The pattern has no upper bounds. With {1,400} instead of *, xgrammar 0.2 needs 5 ms instead of
-# 3 us for each token, and 5 ms is more than the forward pass of a small model. The token limit
-# truncates endless texts, and truncated answers are requested again.
+# The pattern has no upper bounds. With {1,400} instead of *, xgrammar 0.2 needs 5 ms instead of 3
+# us for each token. A forward pass of a small model takes less than 5 ms. The token limit truncates
+# endless texts, and truncated answers are requested again.
 _OBJECT = r"\{" + ", ".join(rf'"{name}": "{_FIRST}{_CHAR}*"' for name in FIELDS) + r"\}"
 
 
@@ -67,11 +68,13 @@ def guide_pattern(num_objects: int) -> str:
 
 
 def parse_answer(text: str, finish_reason: str | None) -> list[Variant]:
-    """Return the variants of one answer, which is one object or ``{"variants": [...]}``.
+    """Return the variants in one answer.
 
-    Unusable parts are omitted, and the caller requests the missing variants again. A truncated
-    answer (``finish_reason`` is not ``stop``) or invalid JSON gives no variants. An object is
-    omitted if a field is missing, is empty, or is not a string.
+    The answer is one object, or ``{"variants": [...]}``.
+
+    Invalid objects are omitted, and the caller requests the missing variants again. An object is
+    invalid if a field is missing, is empty, or is not a string. The result is empty if the answer
+    is truncated (``finish_reason`` is not ``stop``) or is not JSON.
     """
     if finish_reason != FINISH_STOP:
         return []
@@ -100,7 +103,7 @@ def _variant(item: Any, finish_reason: str) -> Variant | None:
 
 
 def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) -> list[Variant]:
-    """Return ``have`` and the variants of ``new`` without duplicates, at most ``limit`` in total.
+    """Return the variants in ``have`` and ``new``, without duplicates and at most ``limit``.
 
     Two variants are duplicates if they differ only in case and white space.
     """
@@ -115,7 +118,7 @@ def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) 
 
 
 def document_text(variant: Variant) -> str:
-    """Return the text of a variant that is embedded. It has three labelled lines, as in RSRT."""
+    """Return the text that is embedded for a variant. It has three labelled lines, as in RSRT."""
     return (
         f"ONE_SENTENCE: {variant.one_sentence}\n"
         f"FEATURE: {variant.feature}\n"
@@ -124,7 +127,7 @@ def document_text(variant: Variant) -> str:
 
 
 DOCUMENT_LAYOUT_ID = "rsrt-lines-1"
-"""Version of the text layout of `document_text`. It is part of the embedding fingerprint."""
+"""Version of the text layout that `document_text` uses. It is part of the embedding fingerprint."""
 
 
 def search_text(variants: Iterable[Variant]) -> str:
@@ -137,17 +140,17 @@ def search_text(variants: Iterable[Variant]) -> str:
 
 
 def composed(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC).
+    """Convert a text to the composed form of Unicode (NFC).
 
-    In this form, a letter and its accent are one character. The full-text index removes the accent
-    of such a character. It does not recognise an accent that is a separate character. Some file
-    systems and keyboards produce such accents (NFD).
+    In this form, a letter with an accent is one character. The full-text index removes the accent
+    of such a character. The full-text index does not recognise an accent that is a separate
+    character (NFD), which some file systems and keyboards produce.
     """
     return unicodedata.normalize("NFC", text)
 
 
 def _has_surrogate(text: str) -> bool:
-    """Return whether a text has surrogates such as ``\\ud800``, which UTF-8 cannot encode."""
+    """Return true if a text has surrogates such as ``\\ud800``, which UTF-8 cannot encode."""
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -156,6 +159,6 @@ def _fold(text: str) -> str:
 
 
 def _strip_fence(text: str) -> str:
-    """Remove a Markdown fence. Models often add a fence if no token mask enforces the form."""
+    """Remove a Markdown fence. Models often add a fence if no token mask enforces the format."""
     match = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", text, flags=re.DOTALL)
     return match.group(1) if match else text

@@ -1,1 +1,5 @@
-"""Settings. Each section has its own module, and `skytext.config.settings` combines them."""
+"""The settings.
+
+Each section of the settings has its own module. The module `skytext.config.settings` combines the
+sections.
+"""

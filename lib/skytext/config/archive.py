@@ -8,7 +8,7 @@ from skytext.config.section import Section
 
 
 class SourcesConfig(Section):
-    """How shards are read."""
+    """Settings for reading shards."""
 
     image_column: str | None = Field(
         None,
@@ -17,6 +17,7 @@ class SourcesConfig(Section):
     )
     retry_s: NonNegativeFloat = Field(
         120.0,
-        description="How long a request is repeated while the store does not respond. After this "
-        "time the shard stays unread, and the next run tries to read it again.",
+        description="How long a run repeats a request to a store that does not respond. After "
+        "this time, the run leaves the shard unread. The next run tries to read "
+        "the shard again.",
     )

@@ -24,91 +24,102 @@ class EngineConfig(Section):
     )
     max_engines: PositiveInt | None = Field(
         None,
-        description="Maximum number of engines. The pool grows when the cluster has free "
-        "resources. The pool shrinks only when nodes are lost or when no input is left. null: "
+        description="Maximum number of engines. More engines are started when the cluster has "
+        "free resources. The number of engines decreases only if nodes are lost, "
+        "or if there are no more images to describe. null: the value of "
         "`num_engines`.",
     )
     num_gpus_per_engine: float | None = Field(
         None,
         ge=0,
-        description="Number of GPUs that an engine requests from Ray. null: `tensor_parallel_size` "
-        "if the cluster has GPUs, if the cluster can add GPUs, or if the installed vLLM is not the "
-        "CPU build. Otherwise 0.",
+        description="Number of GPUs that an engine requests from Ray. null: an engine requests "
+        "no GPUs if the installed vLLM is the CPU build and the cluster can only "
+        "have nodes without GPUs. In all other cases, an engine requests "
+        "`tensor_parallel_size` GPUs.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
         1.0,
-        description="Number of CPUs that an engine requests from Ray. With the CPU build of vLLM, "
-        "this is the number of cores that the engine uses.",
+        description="Number of CPUs that an engine requests from Ray. With the CPU build of "
+        "vLLM, an engine uses this number of cores.",
     )
     tensor_parallel_size: PositiveInt = Field(
         1, description="Number of GPUs that share one copy of the model."
     )
     dtype: str = Field(
         "auto",
-        description="Precision of the weights and the cache, by vLLM's name. `auto`: on a GPU, the "
-        "precision of the checkpoint. On a CPU, bfloat16 if the processor supports it natively. "
-        "Otherwise float32, which needs twice the memory.",
+        description="Precision of the weights and of the cache, as a name that vLLM accepts. "
+        "With `auto`, a GPU uses the precision of the checkpoint. With `auto`, a "
+        "CPU uses bfloat16 if the CPU supports bfloat16 natively. Other CPUs use "
+        "float32, which needs twice as much memory.",
     )
     max_model_len: PositiveInt | None = Field(
         None,
-        description="Maximum length of a prompt with its answer, in tokens. null: the maximum "
-        "length of the checkpoint.",
+        description="Maximum number of tokens of a prompt and its answer together. null: the "
+        "maximum that the checkpoint supports.",
     )
     max_num_seqs: PositiveInt = Field(
         256,
         description="Maximum number of answers that an engine generates at the same time. The "
-        "default is vLLM's default for GPUs with less than 70 GiB. It also works on larger GPUs, "
-        "where vLLM's default is 1024. The effect on a GPU is not measured yet. The command "
-        "`python -m bench.gpu --only batch` measures it.",
+        "default is the value that vLLM uses for GPUs with less than 70 GiB. The "
+        "default also works on larger GPUs, for which vLLM uses 1024. The effect "
+        "of this setting on a GPU is not measured yet. To measure the effect, run: "
+        "`python -m bench.gpu --only batch`",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         None,
-        description="Maximum number of tokens of prompts and answers in one step of the engine. It "
-        "is also the maximum number of image tokens in one batch of the vision encoder. null: "
-        "vLLM's default for offline work. On a GPU this is 8192 tokens, or 16384 if the GPU has at "
-        "least 70 GiB. The effect on a GPU is not measured yet. The command `python -m bench.gpu "
-        "--only batch,vision` measures it.",
+        description="Maximum number of tokens, from prompts and answers together, that the "
+        "engine processes in one step. The setting also limits the number of image "
+        "tokens in one batch of the vision encoder. null: vLLM's default for "
+        "offline work. On a GPU, vLLM's default is 8192 tokens, or 16384 tokens if "
+        "the GPU has at least 70 GiB. The effect of this setting on a GPU is not "
+        "measured yet. To measure the effect, run: `python -m bench.gpu --only "
+        "batch,vision`",
     )
     gpu_memory_utilization: Fraction = Field(
         0.92,
-        description="Share of the GPU's memory that the engine uses for weights, computation and "
-        "cache. The default is vLLM's default. Choose a lower value if an embedding model uses the "
-        "same GPU.",
+        description="Share of the GPU's memory that the engine uses for weights, computation "
+        "and cache. The default is the same as in vLLM. Choose a lower value if an "
+        "embedding model uses the same GPU.",
     )
     cpu_kv_cache_gib: PositiveInt = Field(
         1,
-        description="Size of the KV cache of a CPU engine, in GiB. vLLM's own default uses half of "
-        "the memory.",
+        description="Size of the KV cache of a CPU engine, in GiB. Without this setting, vLLM "
+        "would use half of the machine's memory for the cache.",
     )
     cpu_cores: str | None = Field(
         None,
-        description="Cores that a CPU engine uses, for example '0-3'. The value is passed on as "
-        "VLLM_CPU_OMP_THREADS_BIND. null: vLLM chooses the cores.",
+        description="CPU cores that a CPU engine uses, for example '0-3'. vLLM receives the "
+        "value in the environment variable VLLM_CPU_OMP_THREADS_BIND. null: vLLM "
+        "chooses the cores.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="More fields of vLLM's AsyncEngineArgs, which are passed on unchanged. "
-        "Examples: `quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: true`. "
-        "All other fields keep vLLM's defaults.",
+        description="More options for vLLM. Each option is a field of vLLM's class "
+        "AsyncEngineArgs, and vLLM receives its value unchanged. Examples: "
+        "`quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: "
+        "true`. Fields that are not listed have vLLM's defaults.",
     )
     start_timeout_s: PositiveFloat = Field(
         900.0,
-        description="Maximum time for the start of an engine. If the engine has not started after "
-        "this time, it is stopped, and the job reports an error.",
+        description="Maximum time for the start of an engine. An engine that needs more time "
+        "is stopped, and the job reports an error.",
     )
     hang_timeout_s: PositiveFloat = Field(
         300.0,
-        description="If an engine processes images but produces no token for this time, it is "
-        "stopped and started again. Do not choose a short time: compiling kernels at their first "
-        "use can take minutes, and so can a long prompt on a slow processor.",
+        description="Maximum time in which an engine that processes images may produce no "
+        "token. After this time, the engine is stopped and started again. Do not "
+        "choose a short time. For example, an engine can need minutes without a "
+        "token to compile a kernel, or to process a long prompt on a slow CPU.",
     )
     max_restarts: int = Field(
         20,
         ge=0,
-        description="Maximum number of engine restarts in a row without a described image. After "
-        "more restarts the job ends. If an image ends the engine, restarts are needed to find this "
-        "image: about log2 of the number of images that the engine processes at the same time (7 "
-        "for a hundred images), and one or two more for each further such image.",
+        description="Maximum number of consecutive engine restarts in which no image is "
+        "described. If more restarts are needed, the job ends. The job needs "
+        "restarts to find an image that crashes the engine. If the engine "
+        "processes N images at the same time, about log2(N) restarts are needed, "
+        "for example 7 restarts for 100 images. Each additional image that crashes "
+        "the engine needs one or two more restarts.",
     )
 
     @property
@@ -129,7 +140,7 @@ class EngineConfig(Section):
 class CaptionConfig(Section):
     """How images are described.
 
-    The settings that change an answer are part of the caption fingerprint.
+    The caption fingerprint includes all settings that change an answer.
     """
 
     model: str = Field(
@@ -148,10 +159,15 @@ class CaptionConfig(Section):
     )
     chat_template: str | None = Field(
         None,
-        description="Path of a Jinja file with the chat template, if the checkpoint contains none.",
+        description="Path of a Jinja file that contains the chat template. Set it if the "
+        "checkpoint contains no chat template.",
     )
     num_variants: int = Field(
-        5, ge=1, le=32, description="Number of descriptions for each image. RSRT also uses 5."
+        5,
+        ge=1,
+        le=32,
+        description="Number of descriptions for each image. The RSRT dataset also has 5 "
+        "descriptions for each image.",
     )
     variants_by: Literal["samples", "one_request"] = Field(
         "samples",
@@ -163,30 +179,33 @@ class CaptionConfig(Section):
     )
     top_p: Fraction = Field(
         0.95,
-        description="Limit for nucleus sampling. It excludes unlikely tokens, which a high "
-        "temperature would allow.",
+        description="Probability limit for nucleus sampling. The limit excludes unlikely "
+        "tokens, which could otherwise be chosen at a high temperature.",
     )
     max_tokens: PositiveInt = Field(
         512,
-        description="Maximum length of one variant, in tokens. The variants of RSRT have about 130 "
-        "tokens, so the limit truncates only endless answers.",
+        description="Maximum length of one variant, in tokens. The variants in the RSRT "
+        "dataset have about 130 tokens, so the default truncates only answers that "
+        "do not end.",
     )
     max_attempts: int = Field(
         3,
         ge=1,
         le=10,
-        description="Maximum number of requests for an image. If an answer is empty, repeated or "
-        "truncated, it is requested again with a higher temperature.",
+        description="Maximum number of requests for an image. If an answer is empty or "
+        "truncated, or repeats another answer, a new request with a higher "
+        "temperature is sent.",
     )
     structured_output: bool = Field(
         True,
-        description="Whether a token mask enforces the form of the answers. Use `false` only to "
-        "measure the cost of the mask.",
+        description="Whether a token mask forces the engine to write answers in the required "
+        "format. Use `false` only to measure how much the mask slows down the "
+        "engine.",
     )
     seed: int | None = Field(
         None,
-        description="If set, the seed of every request is derived from this number and the image, "
-        "so that runs can be compared. This makes captioning slower.",
+        description="Number from which the seed of every request is derived, together with the "
+        "image. Set it to compare runs. Captioning is slower if it is set.",
     )
     engine: EngineConfig = EngineConfig()
 

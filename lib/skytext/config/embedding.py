@@ -25,14 +25,15 @@ class EmbedConfig(Section):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Precision of the model. `auto`: bfloat16 if the device supports it natively, "
-        "else float32.",
+        description="Precision of the model. `auto`: bfloat16 if the device supports bfloat16 "
+        "natively, and float32 if it does not.",
     )
     batch_size: PositiveInt = Field(64, description="Number of texts in one forward pass.")
     num_actors: PositiveInt | None = Field(
         None,
-        description="Number of embedding actors. Each actor loads the model. null: one for each "
-        "engine, but not more than fit into the cluster.",
+        description="Number of embedding actors. Each actor loads the model. null: one actor "
+        "for each engine, but at most the number of actors that fit into the "
+        "cluster.",
     )
     num_cpus_per_actor: PositiveFloat = Field(
         0.5, description="Number of CPUs that an actor requests from Ray."
@@ -43,22 +44,22 @@ class EmbedConfig(Section):
 
 
 class ImageEmbedConfig(Section):
-    """A model similar to CLIP, which embeds the images and not their descriptions."""
+    """Settings for a model similar to CLIP, which embeds images instead of descriptions."""
 
     model: str | None = Field(
         None,
         min_length=1,
-        description="Hugging Face name or local folder of a model that embeds images and texts, "
-        "for example `sentence-transformers/clip-ViT-B-32`. null: `embed-images` uses the model "
-        "of the table.",
+        description="Hugging Face name or local folder of a model that embeds images and "
+        "texts, for example `sentence-transformers/clip-ViT-B-32`. null: the "
+        "command `embed-images` uses the model that is recorded in the table.",
     )
     revision: str | None = Field(
         None, description="Branch, tag or commit of a model from Hugging Face."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Precision of the model. `auto`: bfloat16 if the device supports it natively, "
-        "else float32.",
+        description="Precision of the model. `auto`: bfloat16 if the device supports bfloat16 "
+        "natively, and float32 if it does not.",
     )
     batch_size: PositiveInt = Field(32, description="Number of images in one forward pass.")
     num_actors: PositiveInt = Field(
@@ -74,26 +75,27 @@ class ImageEmbedConfig(Section):
         256,
         ge=1,
         le=4096,
-        description="Number of images in a unit. A unit is always read, embedded, recorded and "
-        "repeated as a whole.",
+        description="Number of images in a unit. A unit is the smallest amount of work that is "
+        "read, embedded, recorded or repeated.",
     )
     unit_bytes: PositiveInt = Field(
         64 * 2**20,
-        description="Maximum number of encoded bytes in a unit. It limits the memory if images are "
-        "large.",
+        description="Maximum number of encoded bytes in a unit. The setting limits the memory "
+        "use if images are large.",
     )
     read_threads: int = Field(
         8,
         ge=1,
         le=64,
-        description="Number of requests that a reading task sends in parallel. A request mostly "
-        "waits for the store.",
+        description="Number of requests that a reading task sends in parallel. Parallel "
+        "requests are useful because a request mostly waits for the store.",
     )
     commit_images: PositiveInt = Field(
         20_000,
-        description="Number of images after which the vectors are committed. A commit writes the "
-        "column of whole fragments, and merges small fragments. Vectors that wait for a commit are "
-        "already stored, so an interruption does not lose them.",
+        description="Number of images after which the vectors are committed. A commit writes "
+        "the vector column of complete fragments, and merges small fragments. "
+        "Vectors are stored before they are committed, so an interruption does not "
+        "lose vectors.",
     )
     commit_interval_s: PositiveFloat = Field(
         300.0, description="Time in seconds after which finished fragments are committed."

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 
-# C++ and Rust libraries read these variables when they are loaded. Every started process inherits
-# the variables.
+# C++ and Rust libraries read these variables when they are loaded. All child processes inherit the
+# variables.
 _SETTINGS = {
     # "error" hides the message "No existing dataset, it will be created" for a new table.
     "LANCE_LOG": "error",
     "LANCE_INCLUDE_VECTOR_CENTROIDS": "false",
-    # Lance reserves two cores for reads. So on a machine with two cores, by default only one thread
-    # does all other work. With one thread, reading the vectors of thirty rows takes 1.7 ms. With
-    # two threads it takes 1.0 ms.
+    # Lance reserves two cores for reads. On a machine with two cores, Lance therefore has by
+    # default only one thread for all other work. To read the vectors of thirty rows, Lance needs
+    # 1.7 ms with one thread and 1.0 ms with two threads.
     "LANCE_CPU_THREADS": str(max(2, (os.cpu_count() or 1) - 2)),
     # Python processes that Ray starts must not import modules from the working directory, because
     # the user may have a file such as random.py there.
@@ -53,9 +53,9 @@ def bypass_proxies() -> None:
     """Set environment variables so that gRPC and local connections use no proxy.
 
     In skytext only Ray's processes use gRPC. Python's gRPC uses ``http_proxy`` even for connections
-    to this node, because a user's ``no_proxy`` rarely contains the address of the node. An empty
-    ``grpc_proxy`` means no proxy for gRPC. For local connections, the local addresses are added to
-    the user's ``no_proxy``.
+    to this node, because a user's ``no_proxy`` rarely contains the address of the node. If
+    ``grpc_proxy`` is empty, gRPC uses no proxy. The local addresses are added to the user's
+    ``no_proxy``, so that local connections use no proxy.
     """
     os.environ["grpc_proxy"] = ""  # noqa: SIM112  (gRPC reads only this name)
     before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

@@ -26,21 +26,22 @@ class IndexConfig(Section):
 
     vector: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="When to build a vector index. `auto`: if the table has at least "
-        "`exact_below_rows` rows, because exact search is as fast in a smaller table.",
+        description="When to build a vector index. `auto`: a vector index is built if the "
+        "table has at least `exact_below_rows` rows. In a smaller table, exact "
+        "search is as fast as the index.",
     )
     exact_below_rows: int = Field(
         10_000,
         ge=0,
-        description="Minimum number of rows at which `vector: auto` builds a vector index. With "
-        "fewer rows every search is exact. An exact search over 10,000 × 5 vectors takes much less "
-        "than a second.",
+        description="Minimum number of rows at which `vector: auto` builds a vector index. If "
+        "the table has fewer rows, every search is exact. An exact search of "
+        "10,000 rows with 5 vectors each takes much less than a second.",
     )
     kind: VectorIndexKind = Field(
         "auto",
-        description="Kind of the vector index. `auto`: IVF_RQ (RaBitQ), because at equal recall "
-        "its build needs the least work; IVF_SQ if the dimension of the vectors is not a multiple "
-        "of 8.",
+        description="Kind of the vector index. `auto`: IVF_RQ (RaBitQ) if the dimension of the "
+        "vectors is a multiple of 8, and IVF_SQ in all other cases. At the same "
+        "recall, IVF_RQ needs the least work to build.",
     )
     num_partitions: PositiveInt | None = Field(
         None,
@@ -51,32 +52,36 @@ class IndexConfig(Section):
         None,
         ge=1,
         le=9,
-        description="Number of bits that RaBitQ stores for each number of a vector. null: 3 bits, "
-        "or 1 bit if the index with 3 bits would need more than half of the memory.",
+        description="Number of bits that RaBitQ stores for each dimension of a vector. null: 3 "
+        "bits, but 1 bit if an index with 3 bits would need more than half of the "
+        "machine's memory.",
     )
     nprobes: PositiveInt | None = Field(
         None,
         description="Number of partitions that every query searches. null: the index build "
-        "measures the smallest number that reaches `target_recall`; queries without a filter use "
-        "`search_effort` instead.",
+        "measures the smallest number that reaches `target_recall`, and queries "
+        "without a filter use `search_effort` instead of this number.",
     )
     search_effort: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="How many partitions a query without a filter searches. Lance chooses the "
-        "partitions by their distance. 0.5 is Lance's default; 1 means all partitions. null: the "
-        "index build measures the value, as for `nprobes`.",
+        description="How many partitions a query without a filter searches, from 0 to 1. Lance "
+        "chooses the partitions by their distance to the query. 0.5 is Lance's "
+        "default. 1 searches all partitions. null: the index build measures the "
+        "smallest value that reaches `target_recall`.",
     )
     refine_factor: PositiveInt | None = Field(
         None,
-        description="Number of candidates that get an exact score, as a multiple of k. If k is "
-        "below 10, it is a multiple of 10. null: the index build measures the value, as for "
-        "`nprobes`.",
+        description="Factor for the number of candidates that get an exact score. A search for "
+        "k images scores k times this factor candidates exactly. If k is below 10, "
+        "the search scores 10 times this factor candidates. null: the index build "
+        "measures the smallest value that reaches `target_recall`.",
     )
     target_recall: Fraction = Field(
         0.99,
-        description="Recall@10, compared with exact search, that the measured settings must reach.",
+        description="Recall@10 that the measured settings must reach. Recall is the share of "
+        "the results of an exact search that the index also finds.",
     )
     min_recall: float = Field(
         0.98,
@@ -87,40 +92,43 @@ class IndexConfig(Section):
     )
     recall_queries: PositiveInt = Field(
         256,
-        description="Number of queries that measure recall. Half of the queries select the "
-        "settings, and the other half check them. 256 queries can distinguish a recall of 0.98 "
-        "from 0.99.",
+        description="Number of queries that measure recall. The index build chooses the "
+        "settings with half of the queries, and checks the settings with the other "
+        "half. With 256 queries, a recall of 0.98 can be distinguished from a "
+        "recall of 0.99.",
     )
     max_segments: PositiveInt = Field(
         8,
-        description="Number of segments at which the segments of the vector index are merged. Each "
-        "refresh adds one segment for the new rows, and each segment makes every search a little "
-        "slower.",
+        description="If the vector index has this number of segments, the next refresh merges "
+        "them. Each refresh adds one segment for the new rows. Each segment makes "
+        "every search slightly slower.",
     )
     remeasure_growth: float = Field(
         0.05,
         gt=0,
-        description="Recall is measured again if more than this share of the rows is new.",
+        description="Share of new rows. If more than this share of the rows was added after "
+        "recall was measured, recall is measured again.",
     )
     rebuild_growth: float = Field(
         0.5,
         gt=0,
-        description="The vector index is built again if more rows were added since the last build "
-        "than this share of the rows that the build used.",
+        description="Growth of the table after which the vector index is built again. With "
+        "0.5, the index is built again if the table has more than 1.5 times as "
+        "many rows as at the last build.",
     )
     measure_chance: bool = Field(
         True,
-        description="Whether to measure the scores of queries about unrelated subjects. With these "
-        "scores, a search can report that no image matches well. The measurement loads the "
-        "embedding models of the table.",
+        description="Whether to measure the scores that unrelated queries get in this table. A "
+        "search needs these scores to report that no image matches well. The "
+        "measurement loads the embedding models of the table.",
     )
     language: Language = Field(
         "English",
-        description="Language of the descriptions. The full-text index uses the word stems of this "
-        "language.",
+        description="Language of the descriptions. The full-text index reduces words to their "
+        "stems in this language.",
     )
     num_workers: PositiveInt | None = Field(
         None,
-        description="Number of Ray tasks that build an index on a cluster. null: one for each "
-        "node.",
+        description="Number of Ray tasks that build an index on a cluster. null: one task for "
+        "each node.",
     )

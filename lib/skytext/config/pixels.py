@@ -20,21 +20,22 @@ class ImageConfig(Section):
     )
     max_side_px: PositiveInt = Field(
         2048,
-        description="Maximum length of each side. A larger image is scaled down, because no model "
-        "uses more pixels, and the smaller image needs fewer bytes.",
+        description="Maximum length of each side. A larger image is scaled down. No model uses "
+        "more pixels, and the smaller image needs fewer bytes.",
     )
     max_member_bytes: PositiveInt = Field(
         256 * 2**20,
-        description="Maximum size of an image file. A larger file in a shard is not read, so that "
-        "a reader does not need more memory.",
+        description="Maximum size of an image file. Larger files in a shard are not read. This "
+        "limits the memory use of the reading tasks.",
     )
     bands: tuple[PositiveInt, ...] | None = Field(
         None,
-        description="Numbers of the TIFF bands for red, green and blue. The first band has number "
-        "1. Examples: `[3, 2, 1]` for files with the band order BGR; `[4, 3, 2]` for files with "
-        "all bands of Sentinel-2. If there is only one number, this band is used as grey. null: "
-        "the first three bands. The setting does not apply to other formats, or to TIFFs with a "
-        "palette or CMYK inks.",
+        description="Numbers of the TIFF bands that are used as red, green and blue. The first "
+        "band has number 1. For example, use `[3, 2, 1]` for files with the band "
+        "order BGR, and `[4, 3, 2]` for files with all bands of Sentinel-2. If "
+        "only one number is given, this band is used as a grey image. null: the "
+        "first three bands. The setting has no effect on other formats, and no "
+        "effect on TIFF files with a palette or with CMYK colours.",
     )
 
     @field_validator("bands")

@@ -1,4 +1,4 @@
-"""Settings of scheduled re-indexing."""
+"""Settings for scheduled runs of the command `reindex`."""
 
 from __future__ import annotations
 
@@ -11,102 +11,125 @@ from pydantic import Field, field_validator
 from skytext.config.section import PositiveFloat, PositiveInt, Section
 
 MAX_SHARE = 0.5
-"""Of the searches for a canary: the live version needs as many, to be compared with."""
+"""Maximum share of the searches that a canary may receive.
+
+The live version must receive at least as many searches, so that the two versions can be compared.
+"""
 
 Share = Annotated[float, Field(gt=0, le=MAX_SHARE)]
 
 
 class ReindexConfig(Section):
-    """Budget of one call, and conditions for promoting its result."""
+    """Limits for one run of `reindex`, and conditions for promoting the new version."""
 
     max_images: PositiveInt | None = Field(
         None,
-        description="Greatest number of images to describe or embed in one call. Work in the "
-        "engines is still finished. The next call continues. null: all.",
+        description="Maximum number of images that one run of `reindex` describes or embeds. "
+        "When the limit is reached, the engines also finish the images that they "
+        "have received. The next run of `reindex` processes the remaining images. "
+        "null: no limit.",
     )
     max_hours: PositiveFloat | None = Field(
-        None, description="No further image is started after this many hours; null: no limit."
+        None,
+        description="Maximum hours of one run of `reindex`. After this time, the run starts no "
+        "more images. null: no limit.",
     )
     backlog_share: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Share of `max_images` and `max_hours` that new, changed and failed images "
-        "leave to stale descriptions and stale vectors of descriptions, while there are any.",
+        description="Share of `max_images` and `max_hours` that is reserved for stale "
+        "descriptions and for stale description vectors. New, changed and failed "
+        "images are processed first, and use only the rest. If nothing is stale, "
+        "nothing is reserved.",
     )
     max_withdrawn: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="If a larger share of an archive's images is missing from its listing, the "
-        "call ends and nothing is withdrawn, because the listing is probably "
-        "incomplete.",
+        description="Maximum share of an archive's images that may be missing from the listing "
+        "of the archive. If more images are missing, the listing is probably "
+        "incomplete. The run then ends, and no image is withdrawn.",
     )
     max_failure_rate: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="A version with a larger share of failed rows is not promoted.",
+        description="Maximum share of failed rows. A version with a larger share is not promoted.",
     )
     golden: Path | None = Field(
         None,
-        description="File of golden queries, as `evaluate --golden` takes it: the live version and "
-        "the new one answer them, and the answers are compared. null: none.",
+        description="Path of a file with golden queries, in the same format as for `evaluate "
+        "--golden`. The golden queries are run on the live version and on the new "
+        "version, and the results are compared. null: there are no golden queries.",
     )
     max_golden_drop: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the golden queries that may find their image no more; beyond it the "
-        "new version is not promoted.",
+        description="Maximum loss of golden queries that find their image, as a share of all "
+        "golden queries. If the new version loses a larger share than this, it is "
+        "not promoted.",
     )
     shadow_queries: int = Field(
         200,
         ge=0,
-        description="Number of the last different queries of services (`service.log_queries`): the "
-        "live version and the new one answer them, and the report has the differences. 0: none.",
+        description="Number of logged queries that are run on the live version and on the new "
+        "version. The latest different queries of the services are used (see "
+        "`service.log_queries`). The report shows how the results differ. 0: no "
+        "logged queries are run.",
     )
     min_overlap: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="A version with a smaller mean overlap of the first ten hits with the live "
-        "version is not promoted; null: it is only reported. The golden queries count; without "
-        "`golden` the queries of services, which users choose.",
+        description="Minimum mean overlap between the first ten hits of the new version and "
+        "the first ten hits of the live version. A version with a smaller overlap "
+        "is not promoted. The overlap is measured with the golden queries. If "
+        "`golden` is not set, it is measured with the logged queries, which are "
+        "chosen by users. null: the overlap is only reported.",
     )
     canary: Share | None = Field(
         None,
-        description="Share of the searches of running services that a new version answers before "
-        "it becomes live; null: it becomes live at once.",
+        description="Share of the searches that running services send to a new version (the "
+        "canary) before this version becomes live. null: the new version becomes "
+        "live immediately.",
     )
     canary_minutes: PositiveFloat = Field(
-        30.0, description="A canary that was not stopped becomes live after this time."
+        30.0,
+        description="Duration of a canary in minutes. After this time, the canary becomes live "
+        "if it was not stopped.",
     )
     keep_days: float = Field(
-        7.0, ge=0, description="The clean-up keeps versions younger than this."
+        7.0, ge=0, description="Age in days. The clean-up deletes only versions that are older."
     )
     report: str | None = Field(
         None,
-        description="The folder or bucket address that reports of reindex runs are written to, in "
-        "a folder for each table; null: `reports` in the table's folder.",
+        description="Folder or bucket address to which the reports of `reindex` are written. "
+        "Each table has its own folder there. null: the folder `reports` in the "
+        "table's folder.",
     )
     webhook: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
-        description="An http(s) address that gets a JSON object at the end of each run, whether it "
-        "ends well or not; signed where the environment has `SKYTEXT_WEBHOOK_SECRET`.",
+        description="HTTP or HTTPS address to which a JSON object is sent at the end of each "
+        "run, also if the run failed. The request is signed if the environment "
+        "variable `SKYTEXT_WEBHOOK_SECRET` is set.",
     )
     command: str | None = Field(
         None,
         min_length=1,
-        description="A command that gets the same object on stdin. No shell: words are split as a "
-        "shell splits them.",
+        description="Command that is started at the end of each run. It receives the JSON "
+        "object of `webhook` on stdin. The command is split into words in the same "
+        "way as in a shell, but no shell is started.",
     )
     notify_timeout_s: PositiveFloat = Field(
-        60.0, description="How long the webhook is tried, and the command."
+        60.0,
+        description="Maximum time in which the webhook is tried, and maximum time in which the "
+        "command is tried.",
     )
     keep_reports: PositiveInt = Field(
-        100, description="Reports of so many runs are kept; older ones are removed."
+        100, description="Number of runs whose reports are kept. Reports of older runs are deleted."
     )
 
     @field_validator("command")

@@ -10,13 +10,17 @@ from skytext.config.section import PositiveInt, Section
 
 
 class SearchConfig(Section):
-    """The default ranking of images. docs/reference/retrieval.md has the measurements."""
+    """Settings for the default ranking of images.
+
+    The measurements are in docs/reference/retrieval.md.
+    """
 
     mode: Literal["dense", "text", "hybrid"] = Field(
         "hybrid",
-        description="`hybrid` ranks by vectors and by words. On every validation set it was better "
-        "than `dense` (only vectors) and `text` (only words). If a search has no words, or the "
-        "table has no full-text index, `dense` is used.",
+        description="Method of ranking. `hybrid` ranks by vectors and by words, `dense` only "
+        "by vectors, and `text` only by words. On every validation set, `hybrid` "
+        "was the best method. `dense` is used if a search has no words, or if the "
+        "table has no full-text index.",
     )
     dense_pooling: Literal["max", "mean", "max+mean"] = Field(
         "max",
@@ -37,9 +41,10 @@ class SearchConfig(Section):
     )
     num_candidates: PositiveInt = Field(
         50,
-        description="In a hybrid search, the best images by vectors and the best images by words "
-        "are scored by both methods. This is the number of images from each list; if 5 × k is "
-        "larger, 5 × k is used. In measurements, a higher value did not change the results.",
+        description="Number of candidate images from each method in a hybrid search. The "
+        "images with the best vector scores, and the images with the best word "
+        "scores, are scored by both methods. If 5 × k is larger than this number, "
+        "5 × k is used. A higher number did not change the results in measurements.",
     )
     duplicate_cosine: float = Field(
         0.98,

@@ -12,7 +12,10 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """A group of settings. Its values cannot be changed, and unknown settings are an error."""
+    """A group of settings.
+
+    The values of a section cannot be changed. An unknown setting causes an error.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False

@@ -1,4 +1,4 @@
-"""Settings of the HTTP service."""
+"""Settings for the HTTP service."""
 
 from __future__ import annotations
 
@@ -16,43 +16,52 @@ Rate = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]
 
 
 class AccessConfig(Section):
-    """Access control and rate limits."""
+    """Settings for access control and rate limits."""
 
     require_keys: bool = Field(
         True,
-        description="Require an API key (`skytext keys`). If false, only requests from this "
-        "machine are answered.",
+        description="Whether each request must have an API key (see `skytext keys`). If false, "
+        "only requests from this machine are accepted.",
     )
     key_rate: Rate | None = Field(
         "6000/minute",
-        description="Requests allowed for one key, or for one address if there are no keys; "
-        "null: no limit.",
+        description="Maximum rate of requests for each key. If no keys are required, this is "
+        "the maximum rate for each address. null: no limit.",
     )
     failure_rate: Rate = Field(
         "20/minute",
-        description="Wrong keys allowed from one address. Further requests are refused without "
-        "checking the key.",
+        description="Maximum rate of requests with a wrong key from one address. After that, "
+        "all requests from this address are refused, and their keys are not "
+        "checked.",
     )
     rate_storage: str = Field(
         "memory://",
-        description="Storage of the request counts, as a URI of the package `limits`. memory: "
-        "each ingress replica counts alone; redis://HOST:PORT: all replicas count "
-        "together.",
+        description="Where the request counts are stored, as a URI of the Python package "
+        "`limits`. With memory://, each ingress replica has its own counts. With "
+        "redis://HOST:PORT, all replicas share their counts.",
     )
     refresh_s: PositiveFloat = Field(
-        5.0, description="An added or revoked key takes effect after at most this time."
+        5.0,
+        description="Maximum time after which an added key is accepted, and after which a "
+        "revoked key is refused.",
     )
     trusted_proxies: tuple[str, ...] = Field(
-        (), description="Networks, e.g. 10.0.0.0/8, whose X-Forwarded-For header is used."
+        (),
+        description="Networks of trusted proxies, for example 10.0.0.0/8. The X-Forwarded-For "
+        "header of a request is used only if the request comes from one of these "
+        "networks.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Accepted values of the Host header besides localhost. Empty: any with "
-        "keys, none without, because a page of another site must not reach a "
-        "service without keys.",
+        description="Accepted values of the Host header, in addition to localhost. If the list "
+        "is empty and keys are required, all values are accepted. If the list is "
+        "empty and no keys are required, only localhost is accepted, because web "
+        "pages of other sites must not reach a service without keys.",
     )
     cors_origins: tuple[str, ...] = Field(
-        (), description="Origins, e.g. https://maps.example.org, whose pages may call the API."
+        (),
+        description="Origins whose web pages may call the API, for example "
+        "https://maps.example.org.",
     )
 
     @field_validator("trusted_proxies")
@@ -76,177 +85,221 @@ class AccessConfig(Section):
 
 
 class LimitsConfig(Section):
-    """Limits per request, and the number of concurrent requests."""
+    """Limits for each request, and limits for the number of concurrent requests."""
 
     max_head_bytes: PositiveInt = Field(
         65_536,
-        description="A longer address with headers is refused (431). Addresses may contain "
-        "filters.",
+        description="Maximum size of the URL and the headers of a request together. Larger "
+        "requests are refused (status 431). A URL can be long because it can "
+        "contain filters.",
     )
     max_body_bytes: PositiveInt = Field(
-        65_536, description="A larger JSON body is refused (413). A long filter takes 10 kB."
+        65_536,
+        description="Maximum size of a JSON body. A larger body is refused (status 413). A "
+        "long filter has about 10 kB.",
     )
     max_upload_bytes: PositiveInt = Field(
-        20 * 2**20, description="A larger uploaded image is refused (413)."
+        20 * 2**20,
+        description="Maximum size of an uploaded image. A larger image is refused (status 413).",
     )
-    max_k: int = Field(
-        1000, ge=1, le=1000, description="Greatest number of hits that one request may ask for."
-    )
+    max_k: int = Field(1000, ge=1, le=1000, description="Maximum number of hits in one request.")
     max_batch: PositiveInt = Field(
-        32, description="Greatest number of searches in one batch; more are refused (413)."
+        32,
+        description="Maximum number of searches in one batch. A larger batch is refused "
+        "(status 413).",
     )
     max_texts: PositiveInt = Field(
         64,
-        description="Different texts that one request may have embedded; more are refused "
-        "(413). max_running such requests fill the queue of the embedding "
-        "deployment.",
+        description="Maximum number of different texts that are embedded for one request. A "
+        "request with more texts is refused (status 413). The queue of the "
+        "embedding deployment has room for `max_running` requests of this size.",
     )
     body_timeout_s: PositiveFloat = Field(
-        10.0, description="A request whose body is not complete after this time is refused (408)."
+        10.0,
+        description="Maximum time in which the body of a request must arrive. After this time, "
+        "the request is refused (status 408).",
     )
     request_timeout_s: PositiveFloat = Field(
-        10.0, description="A request without an answer after this time gets status 503."
+        10.0,
+        description="Maximum time for the response to a request. After this time, the client "
+        "receives status 503.",
     )
     caption_timeout_s: PositiveFloat = Field(
-        60.0, description="The same for searches by an uploaded image, which is described first."
+        60.0,
+        description="Maximum time for the response to a search by an uploaded image. The time "
+        "is longer because the image is described first. After this time, the "
+        "client receives status 503.",
     )
     max_running: PositiveInt | None = Field(
         None,
-        description="Requests that an ingress replica processes at once; null: one more than "
-        "the cores of its machine. A higher value only increases latency.",
+        description="Maximum number of requests that an ingress replica processes at the same "
+        "time. null: one more than the number of cores of the machine. A higher "
+        "number only increases the response time.",
     )
     max_waiting: int = Field(
-        64, ge=0, description="Greatest number of waiting requests; more are refused (503)."
+        64,
+        ge=0,
+        description="Maximum number of waiting requests. If this number of requests is "
+        "waiting, new requests are refused (status 503).",
     )
     max_wait_s: PositiveFloat = Field(
         0.15,
-        description="A request that has waited this long is refused (503). This limits the "
-        "response time under any load.",
+        description="Maximum time for which a request waits. After this time, the request is "
+        "refused (status 503). The setting limits the response time under any load.",
     )
     retry_after_s: PositiveInt = Field(
-        1, description="Value of Retry-After for refused clients, in whole seconds."
+        1,
+        description="Value of the Retry-After header in the response to a refused request, in "
+        "whole seconds.",
     )
     max_images_running: PositiveInt = Field(
-        4, description="Images read and scaled at once, in addition to searches."
+        4,
+        description="Maximum number of images that are read and scaled at the same time, in "
+        "addition to the searches.",
     )
     max_uploads_running: PositiveInt = Field(
-        4, description="Uploaded images received and described at once. Each is held in memory."
+        4,
+        description="Maximum number of uploaded images that are received and described at the "
+        "same time. All these images are in memory.",
     )
     max_image_bytes: PositiveInt = Field(
         64 * 2**20,
-        description="A larger image is not delivered, because an image is held in memory while "
-        "it is sent.",
+        description="Maximum size of an image that is sent to a client. Larger images are not "
+        "sent, because the service holds an image in memory while it sends the "
+        "image.",
     )
 
     @property
     def num_running(self) -> int:
-        """`max_running`, or the default for this machine's cores."""
+        """The value of `max_running`, or the default of this machine if `max_running` is None."""
         return self.max_running or 1 + (os.cpu_count() or 1)
 
 
 class CanaryConfig(Section):
-    """When a canary is stopped because it is worse than the live version."""
+    """Conditions that stop a canary because it is worse than the live version."""
 
     min_requests: PositiveInt = Field(
         50,
-        description="A canary is not compared before it and the live version have answered so "
-        "many searches each. Fewer say little: of 50 searches, 3 that fail are enough to stop "
-        "it, if the live version fails none.",
+        description="Minimum number of searches in the canary, and in the live version, before "
+        "they are compared. A small number of searches is not reliable. For "
+        "example, if 3 of 50 searches in the canary fail, and no search in the "
+        "live version fails, the canary is stopped.",
     )
     max_error_increase: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="A canary is stopped if its share of failed searches is higher than that of "
-        "the live version by more than this. Chance is allowed for (three standard deviations).",
+        description="Maximum difference between the share of failed searches in the canary and "
+        "the share of failed searches in the live version. If the difference is "
+        "larger, the canary is stopped. Random differences, of up to three "
+        "standard deviations, do not stop the canary.",
     )
     max_slowdown: float = Field(
         2.0,
         ge=1,
-        description="A canary is stopped if the time within which 95 % of its searches end is "
-        "more than so many times that of the live version. Chance is allowed for. The factor is "
-        "above 1 because few searches go to a canary: its rows are less often in caches.",
+        description="Maximum slowdown of the canary, as a factor. The 95 % quantile of the "
+        "search time is compared. If the quantile of the canary is larger than the "
+        "quantile of the live version times this factor, the canary is stopped. "
+        "Random differences, of up to three standard deviations, do not stop the "
+        "canary. The default is above 1 because a canary receives few searches, so "
+        "that its rows are less often in caches.",
     )
 
 
 class ServiceConfig(Section):
-    """The service for one or more tables."""
+    """Settings for the service, which can serve one or more tables."""
 
     version: PositiveInt | None = Field(
         None,
-        description="Serve this version, independent of promotions; null: follow promotions. It "
-        "needs a single table.",
+        description="Number of the version that is always served. This setting is allowed only "
+        "if the service has one table. null: the live version is served, which "
+        "changes with each promotion.",
     )
     poll_interval_s: PositiveFloat = Field(
         2.0, description="Interval at which a replica checks which version is live."
     )
     freshness_interval_s: PositiveFloat = Field(
         300.0,
-        description="How often a replica measures how far searches are behind the table, and how "
-        "large it is.",
+        description="Interval at which a replica measures the size of the table, and how much "
+        "older the searched version is than the table.",
     )
     held_versions: PositiveInt = Field(
         3,
-        description="Number of versions whose cursors remain valid: the live one and the ones "
-        "before it. Older cursors get status 410.",
+        description="Number of versions whose cursors are valid. These versions are the live "
+        "version and the versions that were live before. A request with an older "
+        "cursor gets status 410.",
     )
     archive_roots: tuple[str, ...] = Field(
         (),
-        description="Folders and prefixes whose images may be read and shown. Other images are "
-        "not.",
+        description="Folders and prefixes of images. The service reads and shows only images "
+        "in these folders and with these prefixes.",
     )
     image_max_age_s: int = Field(
         60,
         ge=0,
-        description="Time for which browsers show an image without asking again. After that its "
-        "shard is checked; an unchanged image is not sent again.",
+        description="Time for which a browser shows an image from its cache without a new "
+        "request. After this time, the browser sends a request, and the service "
+        "checks the shard of the image. If the image is unchanged, the service "
+        "does not send the image again.",
     )
     thumbnail_cache_bytes: int = Field(
-        64 * 2**20, ge=0, description="Memory for thumbnails in an ingress replica."
+        64 * 2**20, ge=0, description="Size of the memory for thumbnails in each ingress replica."
     )
     index_cache_bytes: PositiveInt | None = Field(
-        None, description="Lance's index cache in a search replica; null: Lance's default of 6 GiB."
+        None,
+        description="Size of Lance's index cache in each search replica. null: Lance's default "
+        "of 6 GiB.",
     )
     row_copy_dir: Path | None = Field(
         None,
-        description="A folder on the local disk of each machine that searches. It gets a copy "
-        "of the vectors and of the fields of hits: about 11 kB for each image, and "
-        "2 kB more if images have vectors of their own. Searches by the indexes "
-        "then read none of these from the table. null: rows are read from the "
-        "table.",
+        description="Folder on the local disk of each machine that has a search replica. The "
+        "service copies the vectors, and the fields that hits contain, into this "
+        "folder. The copy has about 11 kB for each image, and 2 kB more if the "
+        "table has image vectors. A search that uses the indexes then reads these "
+        "values from the copy and not from the table. null: there is no copy, and "
+        "searches read the table.",
     )
-    search_threads: PositiveInt = Field(2, description="Simultaneous searches in a search replica.")
+    search_threads: PositiveInt = Field(
+        2, description="Number of parallel searches in each search replica."
+    )
     embed_batch_wait_s: float = Field(
         0.003,
         ge=0,
-        description="Time that a query waits for other queries, to be embedded in one batch.",
+        description="Time for which a query waits for other queries, so that they are embedded "
+        "in one batch.",
     )
-    embed_max_batch: PositiveInt = Field(32, description="Maximum queries per forward pass.")
+    embed_max_batch: PositiveInt = Field(
+        32, description="Maximum number of queries in one forward pass."
+    )
     captioner: bool = Field(
         False,
-        description="Run a captioner for searches by image (`caption.model`). If false, these "
-        "searches get status 501.",
+        description="Whether the service runs a captioner for searches by an uploaded image. "
+        "The captioner uses the model in `caption.model`. If false, a search by an "
+        "uploaded image gets status 501.",
     )
     map_tiles_url: str | None = Field(
         None,
-        description="Map tiles of the page, e.g. https://tiles.example.org/{z}/{x}/{y}.png; "
-        "null: the page draws a graticule and contacts no other host.",
+        description="URL of the map tiles in the web page, for example "
+        "https://tiles.example.org/{z}/{x}/{y}.png. null: the page shows a "
+        "graticule instead of a map, and contacts no other host.",
     )
     map_tiles_attribution: str = Field(
-        "", description="Attribution that the licence of the tiles requires."
+        "", description="Attribution text that the licence of the map tiles requires."
     )
     log_queries: bool = Field(
         False,
-        description="Write the queries to the log, and keep the last ones in the table's folder "
-        "(`state/queries`), where `reindex` compares two versions with them. Everyone who may read "
-        "the table can read them. They may be personal data.",
+        description="Whether the queries are written to the log. The latest queries are then "
+        "also stored in the table's folder (`state/queries`). The command "
+        "`reindex` uses the stored queries to compare two versions. All users who "
+        "can read the table can read the stored queries. The queries may contain "
+        "personal data.",
     )
     drain_s: float = Field(
         8.0,
         gt=0,
         le=10,
-        description="Time for running requests to finish after SIGINT or SIGTERM. The process "
-        "ends within 15 s.",
+        description="Maximum time in which running requests are finished after SIGINT or "
+        "SIGTERM. The process ends within 15 s.",
     )
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -1,9 +1,9 @@
 """The configuration: pydantic models for all settings.
 
 Values from the YAML file replace the defaults. Values from the command line replace both. The name
-of a field contains its unit, and its description explains the default. Environment variables
-contain only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resulting
-configuration is stored with each run.
+of each field contains the unit of its value. The description of each field explains the default.
+Environment variables contain only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never
+settings. The resulting configuration is stored with each run.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ def load_config(
 ) -> Config:
     """Return the settings.
 
-    ``base`` replaces the defaults, the YAML file replaces ``base``, and ``overrides`` replace all.
+    Values in ``base`` replace the defaults, values in the YAML file replace values in ``base``, and
+    values in ``overrides`` replace all others.
 
     Args:
         path: the path of a YAML file with the structure of `Config`, or None.
-        overrides: values by dotted name (``caption.model``).
-        base: settings with the structure of `Config`, as from `Config.model_dump`.
+        overrides: values of settings. The keys are dotted names such as ``caption.model``.
+        base: settings with the structure of `Config`, such as the result of `Config.model_dump`.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or out of range.
@@ -85,7 +86,7 @@ def dump_yaml(config: Config) -> str:
 
 
 def reference() -> str:
-    """Return all settings with defaults and descriptions, as Markdown."""
+    """Return a Markdown table of all settings with their defaults and descriptions."""
     lines = [
         "# Settings",
         "",

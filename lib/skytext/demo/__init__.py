@@ -1,6 +1,6 @@
-"""The demonstration: generated scenes, and a small LLaVA checkpoint that describes these scenes.
+"""Generated scenes, and a small LLaVA checkpoint that describes them, for demonstrations.
 
-Importing this package loads neither torch nor transformers.
+An import of this package does not load torch or transformers.
 """
 
 from __future__ import annotations
@@ -8,6 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 CHECKPOINT_PATH = Path(__file__).resolve().parent / "checkpoint"
-"""Folder of the demonstration checkpoint. Its layout is that of published ``llava-hf`` models."""
+"""Folder of the demonstration checkpoint. It has the layout of published ``llava-hf`` models."""
 
 __all__ = ["CHECKPOINT_PATH"]

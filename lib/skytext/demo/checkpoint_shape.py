@@ -21,8 +21,9 @@ from skytext.demo.scenes.generate import make_scene
 from skytext.demo.scenes.truth_captions import PROMPT, describe, target_text
 from skytext.models.torchvision_ops import watch_imports
 
-# transformers imports torchvision and torchaudio. The PyPI builds of both need a fix for a CPU-only
-# torch, so call this function before the import of transformers.
+# transformers imports torchvision and torchaudio. The PyPI builds of these two packages need a fix
+# if torch is the CPU build. This call registers the fix, so it must come before the import of
+# transformers.
 watch_imports()
 
 from transformers import LlavaConfig, PreTrainedTokenizerFast  # noqa: E402
@@ -46,7 +47,7 @@ BOS, EOS, PAD, UNK, IMAGE = "<s>", "</s>", "<pad>", "<unk>", "<image>"
 _SPECIAL_TOKENS = (UNK, BOS, EOS, PAD, IMAGE)
 _VOCABULARY = 1024
 
-# Keys that transformers writes into every configuration and that this model does not need.
+# Keys that transformers writes into every configuration. This model does not need these keys.
 _NOISE = (
     "_name_or_path",
     "chunk_size_feed_forward",
@@ -59,7 +60,8 @@ _NOISE = (
     "return_dict",
 )
 
-# The template of llava-1.5-hf. It does not change texts: no trimming, no case change.
+# This is the template of llava-1.5-hf. It does not change the texts of messages, for example by
+# removing spaces.
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -84,8 +86,8 @@ class ModelShape:
 
     Attributes:
         vision_width: Hidden size of the vision tower.
-        vision_layers: Number of layers of the vision tower that are used. The checkpoint stores one
-            more layer, because LLaVA reads the output of the second-last layer.
+        vision_layers: Number of used layers of the vision tower. The checkpoint stores one more
+            layer, because LLaVA reads the output of the second-last layer.
         vision_mlp: Inner size of the feed-forward layers of the vision tower.
         text_width: Hidden size of the text model.
         text_layers: Number of layers of the text model.
@@ -106,7 +108,7 @@ def prompt_text() -> str:
 
 
 def training_texts(seeds: Iterable[int]) -> Iterator[str]:
-    """Yield the prompt without special tokens, and then one target text per seed."""
+    """Yield the prompt without special tokens. Then yield one target text for each seed."""
     yield f"USER: \n{PROMPT} ASSISTANT:"
     for seed in seeds:
         yield target_text(describe(make_scene(seed), np.random.default_rng((seed, 5))))
@@ -200,8 +202,8 @@ def build_config(shape: ModelShape, tokenizer: Tokenizer) -> LlavaConfig:
 def published_name(name: str) -> str:
     """Return the name that a parameter has in the published ``llava-hf`` checkpoints.
 
-    transformers 5 has other names for the modules (``model.vision_tower.embeddings…``) and saves
-    checkpoints with these names. vLLM reads only the published names.
+    transformers 5 uses different names for the modules (``model.vision_tower.embeddings…``), and
+    saves checkpoints with its own names. vLLM reads only the published names.
     """
     if name.startswith("lm_head."):
         return f"language_model.{name}"
@@ -227,13 +229,13 @@ def save_checkpoint(
     }
     weights = directory / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
-    # safetensors makes the file readable only for its owner. In an installed package, other users
-    # must be able to read the file.
+    # safetensors gives only the owner the permission to read the file. In an installed package, all
+    # users must be able to read the file.
     weights.chmod(0o644)
     wrap_tokenizer(tokenizer).save_pretrained(directory)
     settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # transformers 5 would write "TokenizersBackend", which transformers 4 cannot load. Both can
-    # load these names.
+    # transformers 5 would write the name "TokenizersBackend", which transformers 4 cannot load.
+    # Both versions can load the names that are written here.
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "processor_class": "LlavaProcessor"}
     settings.pop("backend", None)
     _write_json(directory / "tokenizer_config.json", settings)
@@ -261,7 +263,7 @@ def save_checkpoint(
             "image_token": IMAGE,
             "patch_size": PATCH_PX,
             "vision_feature_select_strategy": "default",
-            # This is the class token. The strategy "default" removes it.
+            # The additional token is the class token. The strategy "default" removes this token.
             "num_additional_image_tokens": 1,
         },
     )

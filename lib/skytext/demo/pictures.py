@@ -1,6 +1,6 @@
-"""Draw pictures for the documentation: a contact sheet of scenes, and search results.
+"""Draw images for the documentation: an overview of many scenes, and the results of searches.
 
-``python -m skytext.demo.pictures sheet.jpg`` draws the contact sheet.
+To draw the overview of scenes, run: ``python -m skytext.demo.pictures sheet.jpg``
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Search:
 
     Attributes:
         query: The query.
-        hits: The images found and their scores, best first.
+        hits: The images that were found, with their scores. The best image is first.
     """
 
     query: str
@@ -47,8 +47,8 @@ def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Ima
 def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
     """Return scenes that together show every land cover, linear feature and kind of object.
 
-    Each scene is chosen from 200 seeds: the scene whose content is rarest in the scenes that are
-    already chosen.
+    The scenes are chosen one after the other. Each choice is made from the scenes of 200 seeds. The
+    scene is chosen that has the most content that is rare in the scenes chosen before.
     """
     shown: Counter[str] = Counter()
     chosen: list[Scene] = []
@@ -63,7 +63,7 @@ def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
 def searches_picture(
     searches: Sequence[Search], *, columns: int = 2, tile_px: int = 148
 ) -> Image.Image:
-    """Return an image of the searches, with each query above the images that it found."""
+    """Return an image that shows searches. Each query is above the images that it found."""
     most = max((len(search.hits) for search in searches), default=1)
     width, height = most * (tile_px + _GAP) + 2 * _GAP, tile_px + 2 * _LABEL + _GAP
     rows = -(-len(searches) // columns)
@@ -97,9 +97,9 @@ def _things(scene: Scene) -> Iterable[str]:
 
 
 def _how_known(scene: Scene, shown: Counter[str]) -> float:
-    """Return how common the content of a scene is in the chosen scenes.
+    """Return a number that is higher if the chosen scenes often show the content of a scene.
 
-    A scene with little content gets a higher value.
+    A scene with little content also gets a higher number.
     """
     things = list(_things(scene))
     return sum(shown[thing] for thing in things) / len(things) + 2.0 / len(things)

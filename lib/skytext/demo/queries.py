@@ -1,9 +1,9 @@
-"""Make queries for generated scenes, in the words that a user might choose.
+"""Make queries for generated scenes, with words that a user might choose.
 
-The queries are made from the ground truth, like the reference descriptions. But they use different
-sentences and different names for all things, so that a search can find a scene only by its meaning.
-Only the compass directions are the same words, because these have no synonyms. The queries measure
-text-to-image retrieval. They are not used for training.
+Queries and reference descriptions are both made from the ground truth. Queries use different
+sentences, and different names for all things, so that a search can find a scene only by its
+meaning. Only the compass directions are the same words, because compass directions have no
+synonyms. The queries are used to measure text-to-image retrieval. They are not used for training.
 """
 
 from __future__ import annotations
@@ -116,11 +116,14 @@ _OPENINGS = ("find {}", "show me {}", "{}")
 
 
 def question(scene: Scene, rng: Rng) -> str:
-    """Return a query that states all facts of ``fact_set``, in other words than the descriptions.
+    """Return a query that states all facts of ``fact_set``.
+
+    The query uses different words than the descriptions.
 
     Args:
-        scene: The scene to find.
-        rng: Random generator that chooses the wording. The same state gives the same query.
+        scene: The scene that a search with the query must find.
+        rng: Random generator that chooses the wording. If its state is the same, the query is the
+            same.
     """
     things = [_object(group, rng) for group in scene.objects]
     things += [_line(line, rng) for line in scene.linear_features]
@@ -134,7 +137,7 @@ def question(scene: Scene, rng: Rng) -> str:
 def fact_set(scene: Scene) -> frozenset[Fact]:
     """Return the facts that the query for a scene states.
 
-    Five and six objects of a kind are the same fact.
+    The fact is the same for five objects of a kind and for six objects of a kind.
     """
     facts: list[Fact] = [("cover", scene.land_cover, scene.water_side or "")]
     facts += [

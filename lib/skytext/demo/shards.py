@@ -1,4 +1,4 @@
-"""Write generated scenes as WebDataset shards, and their ground truth in a separate file."""
+"""Write generated scenes as WebDataset shards, and write the ground truth to a separate file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from skytext.demo.scenes.generate import REFERENCE_PX, Scene, make_scene, render
 from skytext.demo.scenes.truth_captions import describe
 
 COLLECTION = "skytext-demo"
-"""Value of ``collection`` in every sidecar."""
+"""Value of the key ``collection`` in every sidecar."""
 TRUTH_NAME = "truth.jsonl"
-"""Name of the file with the ground truth, in the folder of the shards."""
+"""Name of the file with the ground truth. The file is in the folder of the shards."""
 
 _JPEG_QUALITY = 90
 
@@ -34,18 +34,19 @@ def write_shards(
 ) -> list[Path]:
     """Write ``num_images`` scenes as shards ``scene-000000.tar``, ``scene-000001.tar``, ….
 
-    Each scene has a JPEG and a JSON sidecar in a shard. The sidecar has the keys ``datetime``
-    (RFC 3339), ``bbox`` (west, south, east, north; degrees, EPSG:4326), ``gsd`` (metres per pixel),
-    ``collection`` and ``seed``. It does not say what the image shows. The ground truth is in
-    ``truth.jsonl``: one record per image, with ``shard``, ``member``, ``truth`` and
-    ``description``. The same arguments give the same bytes. Memory use does not depend on the
-    number of images. A shard gets its final name only when it is complete, and ``truth.jsonl`` gets
-    its final name after all shards.
+    A shard contains a JPEG and a JSON sidecar for each scene. The sidecar has the keys ``datetime``
+    (RFC 3339), ``bbox`` (west, south, east and north in degrees, EPSG:4326), ``gsd`` (metres per
+    pixel), ``collection`` and ``seed``. The sidecar does not contain the content of the image. The
+    file ``truth.jsonl`` contains the ground truth. It has one record for each image, with the keys
+    ``shard``, ``member``, ``truth`` and ``description``. If the arguments are the same, the written
+    bytes are the same. The memory use does not depend on the number of images. A shard gets its
+    final name when it is complete. ``truth.jsonl`` gets its final name after all shards.
 
     Args:
-        directory: The output folder. It is created if it is missing. Shards with the same names
-            are replaced.
-        num_images: Total number of scenes. For 0, an empty ``truth.jsonl`` and no shard is written.
+        directory: The output folder. It is created if it does not exist. Existing shards with the
+            same names are replaced.
+        num_images: Total number of scenes. If it is 0, ``truth.jsonl`` is empty and no shard is
+            written.
         images_per_shard: Number of scenes per shard. The last shard may have fewer scenes.
         seed: Seed of the first scene. Scene ``i`` has the seed ``seed + i``. The training data of
             the demonstration checkpoint has only seeds below ``HELD_OUT_SEED``.
@@ -55,7 +56,7 @@ def write_shards(
         The paths of the shards, in order.
 
     Raises:
-        ValueError: A number is too small.
+        ValueError: A number in the arguments is too small.
     """
     _check(num_images=num_images, images_per_shard=images_per_shard, seed=seed, image_px=image_px)
     directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ def _members(key: str, scene: Scene, image_px: int) -> Iterator[tuple[str, bytes
 
 
 def _add(shard: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A new TarInfo has no owner and the time 0, so the bytes are reproducible.
+    # A new TarInfo has no owner and the time 0, so repeated calls write the same bytes.
     member = tarfile.TarInfo(name)
     member.size = len(content)
     shard.addfile(member, io.BytesIO(content))

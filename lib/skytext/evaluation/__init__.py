@@ -1,1 +1,1 @@
-"""Measure recall on published benchmarks and on your own queries (this package imports no Ray)."""
+"""Measure recall on published benchmarks and on your own queries (without Ray)."""

@@ -3,13 +3,14 @@
 The supported formats:
 
 * ``dataset_*.json``: ``{"dataset", "images": [{"filename", "sentences": [{"raw"}], "split"}]}``
-* ``*_caps.txt`` and ``*_filename.txt`` in the same folder: each line of the first file is a
-  caption, and the same line of the second file is the name of its image
+* ``*_caps.txt`` and ``*_filename.txt`` in the same folder. Line n of the first file is a caption.
+  Line n of the second file is the file name of the image with this caption.
 * a JSON list of ``{"filename" or "image", "captions" or "caption": text or list}``
-* JSON lines of such objects
-* CSV with columns such as ``filename,title``: one caption per row
+* JSON lines, where each line is an object with the same keys as in the JSON list
+* CSV with columns such as ``filename,title``. Each row has one caption.
 
-Images are matched by file name without folder, because copies of a benchmark use different folders.
+An image is found by its file name without folders, because different copies of a benchmark have
+different folders.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _CAPS, _FILENAME = "_caps.txt", "_filename.txt"
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """The file name of an image, without folder, and its captions in the order of the file."""
+    """The captions of one image.
+
+    The file name of the image has no folder. The captions are in the order of the annotation file.
+    """
 
     name: str
     captions: tuple[str, ...]
@@ -45,15 +49,15 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The content of some annotation files.
+    """The content of one or more annotation files.
 
     Attributes:
         benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu``. The caller gave this
-            name, or the names of the files and of the two folders above them contain it. None if
-            there is no benchmark or if it is unknown.
-        split: the selected split; None if the files have no splits.
-        images: the images with at least one caption, in the order of the files.
-        num_empty_captions: number of empty captions, which were ignored.
+            name, or the name was found in the path of a file. None if the annotations are not from
+            a benchmark, or if the benchmark is unknown.
+        split: the selected split. None if the files have no splits.
+        images: the images that have at least one caption, in the order of the files.
+        num_empty_captions: number of empty captions. Empty captions are ignored.
     """
 
     benchmark: str | None
@@ -69,9 +73,9 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query text and its expected images (file names without folder).
+    """A query text and the file names (without folders) of its expected images.
 
-    Each of the expected images is a hit.
+    A result is a hit if it is one of the expected images.
     """
 
     text: str
@@ -93,13 +97,14 @@ def file_name(path: str) -> str:
 def read_annotations(
     paths: Sequence[Path], split: str = "test", benchmark: str | None = None
 ) -> Annotations:
-    """Read annotation files as one benchmark.
+    """Read one or more annotation files and combine them.
 
     Args:
-        paths: the files. Of a pair ``*_caps.txt`` and ``*_filename.txt``, one file is enough.
-        split: the split to select, if the files have splits; ``all`` for all splits.
-        benchmark: one of `BENCHMARKS`, or ``none``. None means that the file names contain the
-            name of the benchmark.
+        paths: the files. For a pair of ``*_caps.txt`` and ``*_filename.txt``, one of the two files
+            is enough.
+        split: the split to select, if the files have splits. ``all`` selects all splits.
+        benchmark: one of `BENCHMARKS`, or ``none`` for no benchmark. If None, the name of the
+            benchmark is searched in the paths of the files.
 
     Raises:
         CallError: a file is missing or malformed, the split has no images, two images have the same
@@ -113,8 +118,8 @@ def read_annotations(
     for path in dict.fromkeys(_caps_path(path) for path in paths):
         dataset, found = _read(path)
         names.append(dataset or path.name)
-        # Do not use resolve(): if a file is a link, the name of the benchmark is in the path of the
-        # link, not in the path of its target.
+        # Do not use resolve(). If a file is a symbolic link, the path of the link contains the name
+        # of the benchmark. The path of the target may not contain this name.
         names.extend(Path(os.path.abspath(path)).parts[-3:-1])
         entries.extend(_of_split(path, found, split))
     images = _merged(entries)
@@ -136,13 +141,13 @@ def read_annotations(
 
 
 def read_queries(path: Path) -> tuple[Query, ...]:
-    """Read queries and their expected images: CSV, JSON or JSON lines.
+    """Read queries and their expected images from a CSV, JSON or JSON lines file.
 
-    Rows with the same text become one query with several expected images. In JSON, ``images`` may
-    also be a list.
+    Rows with the same text are combined to one query with several expected images. In JSON,
+    ``images`` may be a list of file names.
 
     Raises:
-        CallError: the file is missing or malformed, or a query has no text or no image.
+        CallError: the file is missing or malformed, a query has no text, or a query has no image.
     """
     expected: dict[str, dict[str, None]] = {}
     for place, item in _items(path):
@@ -194,8 +199,8 @@ def _read_caps(path: Path) -> list[_Entry]:
     for lines in (captions, names):
         if lines and not lines[-1].strip():
             lines.pop()
-    # If the last caption is empty, its line looks like the end of the file. In that case the other
-    # file has one more line.
+    # If the last caption is empty, its line cannot be distinguished from the end of the file. In
+    # that case the file with the names has one more line.
     captions += [""] * (len(names) - len(captions) if len(names) == len(captions) + 1 else 0)
     if len(captions) != len(names):
         raise CallError(
@@ -206,7 +211,7 @@ def _read_caps(path: Path) -> list[_Entry]:
 
 
 def _items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the location and the value of each object in a CSV, a JSON list or JSON lines."""
+    """Yield each object in a CSV, JSON or JSON lines file, with its location in the file."""
     for place, row in _rows(path):
         if not isinstance(row, dict):
             raise CallError(f"{place} is not an object")
@@ -235,15 +240,16 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Use strict: otherwise an unclosed quote would join all following lines to one caption.
+    # Use strict mode. Without strict mode, an unclosed quote would join all following lines to one
+    # caption.
     rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     try:
         for row in rows:
             place = f"{path}, line {rows.line_num}"
             if rows.restkey in row:
                 raise CallError(
-                    f"{place} has more cells than the header: write a text that contains commas in "
-                    "double quotes"
+                    f"{place} has more cells than the header: if a text contains commas, put "
+                    "the text in double quotes"
                 )
             yield place, row
     except csv.Error as error:
@@ -265,7 +271,7 @@ def _entry(place: str, item: Any) -> _Entry:
     texts = [text.get("raw") if isinstance(text, dict) else text for text in captions]
     words = [text for text in texts if isinstance(text, str)]
     if len(words) != len(texts):
-        raise CallError(f"{place}: a caption is not a text: every caption must be a string")
+        raise CallError(f"{place}: every caption must be a string, but one caption is not a string")
     split = item.get("split")
     return _Entry(image, words, split if isinstance(split, str) else None)
 
@@ -278,13 +284,15 @@ def _of_split(path: Path, entries: list[_Entry], split: str) -> list[_Entry]:
     if not kept:
         there = ", ".join(f"{name} ({count:,})" for name, count in splits.items())
         raise CallError(
-            f"{path} has no image of split {split!r}: set --split to one of {there}, or to all"
+            f"{path} has no image in the split {split!r}: set --split to one of {there}, or to all"
         )
     return kept
 
 
 def _merged(entries: Iterable[_Entry]) -> dict[str, list[str]]:
-    """Return the captions of each image. Rows with the same path are merged.
+    """Return the captions of each image, by file name.
+
+    The captions of rows with the same path are combined.
 
     Raises:
         CallError: two different paths have the same file name.
@@ -298,8 +306,9 @@ def _merged(entries: Iterable[_Entry]) -> dict[str, list[str]]:
         before = paths.setdefault(name, entry.image)
         if before != entry.image or (name in images and len(entry.captions) > 1):
             raise CallError(
-                f"the annotations have two images named {name!r} ({before}, {entry.image}): images "
-                "are matched by file name, so they cannot be distinguished"
+                f"the annotations have two images with the file name {name!r} ({before}, "
+                f"{entry.image}). These two images cannot be distinguished, because images are "
+                "found by file name"
             )
         images.setdefault(name, []).extend(entry.captions)
     return images

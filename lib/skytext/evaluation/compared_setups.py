@@ -1,4 +1,4 @@
-"""The rankings and the texts of images that an evaluation compares."""
+"""The setups that an evaluation compares. A setup is a ranking rule and a choice of image texts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 TEXT_WEIGHT = 0.2
-"""Weight of the text ranking for fusion ``floor``. The dense ranking has the weight 1."""
+"""Weight of the text ranking if the fusion is ``floor``. The dense ranking has the weight 1."""
 FLOORS = (-1.0, 0.0)
-"""The lowest possible cosine and the lowest possible BM25 score."""
+"""The minimum cosine and the minimum BM25 score."""
 
 _FIELDS = {"sentence": "one_sentence", "feature": "feature", "paragraph": "caption"}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How images are ranked.
+    """A rule for the ranking of images.
 
     Attributes:
-        mode: ``dense`` ranks by vectors, ``text`` by words (BM25), ``hybrid`` by both.
-        pooling: how the cosines of an image's variants are combined; not used in mode ``text``.
-        fusion: how the two rankings are combined; used only in mode ``hybrid``.
-        text_weight: weight of the text ranking; the dense ranking has the weight 1.
+        mode: ``dense`` ranks by vectors, ``text`` ranks by words (BM25), and ``hybrid`` ranks by
+            both.
+        pooling: how the cosines of an image's variants are combined. Mode ``text`` does not use it.
+        fusion: how the two rankings are combined. Only mode ``hybrid`` uses it.
+        text_weight: weight of the text ranking. The dense ranking has the weight 1.
     """
 
     mode: Mode = "dense"
@@ -52,9 +53,10 @@ class Rule:
 
 
 PAPER_RULE = Rule()
-"""The rule of TRSLLaVA (arXiv 2512.10596): the cosine of the best variant."""
+"""The rule of the TRSLLaVA paper (arXiv 2512.10596). The score is the cosine of the best variant.
+"""
 BEST_RULE = Rule("hybrid", "max+mean")
-"""The rule with the best results on five sets of captions; see ``docs/background/ranking.md``."""
+"""The rule with the best results on five sets of captions (see ``docs/background/ranking.md``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,11 @@ class Setup:
 
     Attributes:
         rule: the ranking.
-        granularity: the searched part of a variant; ``all`` is the text that a table embeds.
-        num_variants: how many variants of each image to use, from the first; None for all.
-        embedder: name of a model; None for the model that embedded the descriptions.
+        granularity: the part of a variant that is searched. ``all`` is the text that is embedded in
+            a table.
+        num_variants: number of variants of each image that are used. The first variants are used.
+            None for all.
+        embedder: name of an embedding model. None for the model that embedded the descriptions.
     """
 
     rule: Rule = field(default=PAPER_RULE)
@@ -98,7 +102,7 @@ class Setup:
 
 
 def variant_text(variant: Variant, granularity: Granularity) -> str:
-    """Return the text to embed for a variant."""
+    """Return the text of a variant that is embedded."""
     if granularity == "all":
         return document_text(variant)
     text: str = getattr(variant, _FIELDS[granularity])

@@ -1,4 +1,4 @@
-"""Evaluate the search for described images, with annotations or with your own queries."""
+"""Measure how well searches find images, with annotations or with your own queries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from skytext.evaluation.report import Evaluation
 from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 
 SETUPS = (Setup(PAPER_RULE), Setup(BEST_RULE))
-"""The default setups: the paper's rule, and the rule that searches use by default."""
+"""The default setups. They use the rule of the paper, and the default rule of searches."""
 
 
 class Embedders(NamedTuple):
@@ -45,7 +45,10 @@ class Embedders(NamedTuple):
 
 
 Models = Mapping[str | None, Embedders]
-"""The models by the name in `Setup.embedder`. The key None is the model of the descriptions."""
+"""The embedding models, by the name in `Setup.embedder`.
+
+The key None has the model that embedded the descriptions.
+"""
 
 
 def evaluate_benchmark(
@@ -58,21 +61,24 @@ def evaluate_benchmark(
     allow_missing: bool = False,
     image_model: ImageModel | None = None,
 ) -> Evaluation:
-    """Measure both directions on a benchmark. Only the images of the benchmark are searched.
+    """Measure text to image and image to text on a benchmark.
+
+    Only the images of the benchmark are searched.
 
     Args:
         images: the described images.
         annotations: the benchmark.
-        models: the model of every ``embedder`` in ``setups``.
-        setups: the setups. Each setup gives one row of the result.
+        models: the embedding model for each ``embedder`` in ``setups``.
+        setups: the setups to measure. The result has one row for each setup.
         ties: how ties are counted.
-        allow_missing: whether to ignore annotated images without a description, with their
-            captions. Otherwise a missing image is an error.
-        image_model: the model of the image vectors, to measure these vectors too: alone, and
-            combined with the descriptions. In this case all images must have an image vector.
+        allow_missing: if true, annotated images that have no description are ignored, together with
+            their captions. If false, such an image is an error.
+        image_model: the model of the image vectors. If it is given, the image vectors are also
+            measured, alone and in combination with the descriptions. All images must then have an
+            image vector. If None, image vectors are not measured.
 
     Raises:
-        CallError: an image is missing, or two images have the same file name.
+        CallError: an expected image is missing, or two images have the same file name.
     """
     wanted = [image.name for image in annotations.images]
     selected = select_images(images, wanted, only_expected=True)
@@ -110,7 +116,7 @@ def evaluate_benchmark(
 def _captions(
     annotations: Annotations, names: Sequence[str], missing: Collection[str]
 ) -> tuple[list[str], Indices]:
-    """Return the captions of the existing images, and the index of each caption's image."""
+    """Return the captions of all existing images, and for each caption the index of its image."""
     place_of = {name: i for i, name in enumerate(names)}
     owned = [
         (caption, place_of[image.name])
@@ -153,12 +159,14 @@ def evaluate_queries(
     allow_missing: bool = False,
     image_model: ImageModel | None = None,
 ) -> Evaluation:
-    """Measure your own queries. All images are searched, and each expected image is a hit.
+    """Measure your own queries.
 
-    The other arguments are those of `evaluate_benchmark`.
+    All images are searched. A result is a hit if the image is expected.
+
+    The other arguments are the same as for `evaluate_benchmark`.
 
     Raises:
-        CallError: an image is missing, or two images have the same file name.
+        CallError: an expected image is missing, or two images have the same file name.
     """
     wanted = list(dict.fromkeys(name for query in queries for name in query.images))
     selected = select_images(images, wanted, only_expected=False)
@@ -213,9 +221,12 @@ def evaluate_text_only(
     *,
     ties: Ties = "expected",
 ) -> Evaluation:
-    """Search captions with captions, with and without repeated captions.
+    """Use captions as queries and as the texts of images.
 
-    If a setup has no number of variants, it is measured with one, two and all variants.
+    Recall is measured with repeated captions and without repeated captions.
+
+    If a setup does not set the number of variants, the setup is measured with one, two and all
+    variants.
 
     Raises:
         CallError: no image has two captions.
@@ -274,11 +285,11 @@ def _counts(caption_words: int | None, most: int) -> list[int]:
 
 
 class _Galleries:
-    """The galleries of several setups. Each gallery is made only once.
+    """The galleries of several setups. A gallery that several setups use is made only once.
 
     Args:
         images: the images, in the order of the galleries.
-        models: the model of every ``embedder`` in the setups.
+        models: the embedding model for each ``embedder`` in the setups.
     """
 
     def __init__(self, images: Sequence[Described], models: Models) -> None:
@@ -301,7 +312,7 @@ class _Galleries:
         return self._words(self.of(setup).texts, tuple(texts))
 
     def reversed_words(self, texts: Sequence[str], setup: Setup) -> WordScores:
-        """Return the word scores of texts when the texts of the images are the queries."""
+        """Return the word scores of texts, where the texts of the images are the queries."""
         return self._words(tuple(texts), self.of(setup).texts)
 
     def _gallery(
@@ -326,6 +337,7 @@ def _missing(wanted: Collection[str], names: Collection[str], allowed: bool) -> 
         some = ", ".join(sorted(missing)[:3])
         raise CallError(
             f"{len(missing):,} of {len(wanted):,} annotated images are missing or have failed "
-            f"({some}{', …' if len(missing) > 3 else ''}): to ignore them, add --allow-missing"
+            f"({some}{', …' if len(missing) > 3 else ''}). To ignore these images, add "
+            "--allow-missing"
         )
     return missing

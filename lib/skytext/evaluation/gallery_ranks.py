@@ -1,4 +1,4 @@
-"""Score a gallery block by block, and find the rank of the best right result of each query."""
+"""Score a gallery for queries. For each query, find the rank of the best correct result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _KEPT_BYTES = 512 * 2**20
 
 
 class WordScores:
-    """BM25 scores of texts for queries, computed when they are needed.
+    """BM25 scores of texts for queries. A score is computed when it is needed.
 
-    Several rules use the same scores, so a cache of at most half a GiB keeps them.
+    Several rules use the same scores, so the scores are stored in a cache of at most half a GiB.
 
     Args:
         texts: the searched texts.
@@ -37,7 +37,7 @@ class WordScores:
         return TextIndex(self._texts)
 
     def rows(self, first: int, last: int) -> Floats:
-        """Return the scores for the queries from ``first`` to before ``last``: (queries, texts)."""
+        """Return the scores of the queries ``first`` to ``last - 1``, shape (queries, texts)."""
         return np.stack([self._row(query) for query in self._queries[first:last]])
 
     def _row(self, query: str) -> Floats:
@@ -54,7 +54,7 @@ class Documents:
     """The variant vectors of the images.
 
     Attributes:
-        vectors: unit vectors of all variants, grouped by image.
+        vectors: unit vectors of all variants. The variants of one image are next to each other.
         offsets: index of the first variant of each image in ``vectors``.
     """
 
@@ -69,14 +69,15 @@ def place_images(
     rule: Rule,
     words: WordScores | None = None,
 ) -> Placings:
-    """Search images with text queries: find the rank of each query's best right image.
+    """Search images with text queries. For each query, find the rank of the best correct image.
 
     Args:
-        queries: unit vectors, one per query.
+        queries: one unit vector for each query.
         documents: the searched images.
-        relevant: indices of the right images of each query.
+        relevant: for each query, the indices of the correct images.
         rule: the ranking.
-        words: word scores of the images' texts for the queries; required if the rule uses text.
+        words: word scores of the images' texts for the queries. They are required if the rule uses
+            text.
     """
     lengths = _lengths(documents, rule)
 
@@ -87,8 +88,9 @@ def place_images(
         return _combined(rule, lambda: dense(queries[first:last]), words, first, last)
 
     def score_row(i: int) -> Floats:
-        # The published code multiplies one query at a time. A product of a whole block differs from
-        # it in the last digit. Only the paper's rule must give exactly the same sort order.
+        # The published code multiplies one query at a time. If a whole block of queries is
+        # multiplied, the last digit of the scores can differ. Only the rule of the paper must give
+        # exactly the same order as the published code.
         return dense(queries[i])
 
     return place(
@@ -106,17 +108,21 @@ def place_captions(
     rule: Rule,
     words: WordScores | None = None,
 ) -> Placings:
-    """Search captions with images as queries: find the rank of each image's best right caption.
+    """Search captions with images as queries.
 
-    A caption has two scores. One is the pooled cosine with the image's variants. The other is the
-    word score of the caption when the image's text is the query.
+    For each image, find the rank of the best caption that belongs to this image.
+
+    A caption has two scores. The dense score is the pooled cosine between the caption and the
+    variants of the image. The word score is the BM25 score of the caption, where the text of the
+    image is the query.
 
     Args:
-        documents: the images, which are the queries.
+        documents: the images that are used as queries.
         captions: unit vectors of the searched captions.
-        relevant: indices of each image's captions.
+        relevant: for each image, the indices of its captions.
         rule: the ranking.
-        words: word scores of the captions for the images' texts; required if the rule uses text.
+        words: word scores of the captions, where the texts of the images are the queries. They are
+            required if the rule uses text.
     """
     vectors, offsets = documents.vectors, documents.offsets
     ends = np.append(offsets[1:], len(vectors))
@@ -147,9 +153,9 @@ def place_captions(
 def _pooled_for_each(
     products: Floats, starts: Indices, pooling: Pooling, lengths: Floats | None
 ) -> Floats:
-    """Pool products (variants, captions) over each image's variants: (images, captions)."""
+    """Combine scores of variants (variants, captions) to scores of images (images, captions)."""
     if pooling == "max+mean-z":
-        # The z-scores are computed over the captions, because this direction ranks captions.
+        # The z-scores are computed over the captions, because image to text ranks captions.
         parts = [_pooled_for_each(products, starts, one, lengths) for one in ("max", "mean")]
         return fuse(parts, "z")
     return pool(products.T, starts, pooling, lengths).T
@@ -161,7 +167,7 @@ def _combined(
     if not rule.uses_text:
         return dense()
     if words is None:
-        raise ValueError(f"rule {rule} needs word scores")
+        raise ValueError(f"the rule {rule} needs word scores")
     by_words = words.rows(first, last)
     if rule.mode == "text":
         return by_words

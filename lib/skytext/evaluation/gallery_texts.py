@@ -1,4 +1,4 @@
-"""Read the searched images and their texts from a table or from JSON lines in RSRT format."""
+"""Read the images to search, and their texts, from a table or from JSON lines in RSRT format."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _IMAGE_KEYS = ("image", "image_path", "filename")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The path and the variants of an image.
+    """A described image.
 
-    The vectors of the variants, the name of the model and the image vector are None if unknown.
+    The fields for the vectors of the variants, the model name and the image vector are None if
+    their values are unknown.
     """
 
     image: str
@@ -38,10 +39,10 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The searched images.
+    """A collection of images that are searched.
 
     Attributes:
-        names: file names of the images without folder.
+        names: file names of the images, without folders.
         documents: vectors of the images' variants.
         texts: texts of the images for the full-text index.
     """
@@ -57,9 +58,10 @@ def described_in_table(
     """Yield the described images of a table.
 
     Args:
-        table: a version of a table.
-        names: file names of the images to yield; None for all images.
-        own_vectors: whether to yield only images that have an image vector, with this vector.
+        table: the table, opened at one version.
+        names: file names of the images to yield. None for all images.
+        own_vectors: if true, only images that have an image vector are yielded, and the image
+            vector is included.
     """
     for image in table.described_images(names, vectors=True, image_vectors=own_vectors):
         if own_vectors and image.image_vector is None:
@@ -69,7 +71,7 @@ def described_in_table(
 
 
 def described_in_jsonl(path: Path) -> Iterator[Described]:
-    """Yield the images of JSON lines in RSRT format.
+    """Yield the images in a JSON lines file in RSRT format.
 
     Each line is an object ``{"image", "variants": [{"one_sentence", "feature", "caption"}]}``.
 
@@ -102,23 +104,24 @@ def _described(place: str, record: Any) -> Described:
 def _variant(place: str, value: Any) -> Variant:
     texts = [value.get(name) for name in FIELDS] if isinstance(value, dict) else [None]
     if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise CallError(f"{place}: a variant lacks one of the fields {', '.join(FIELDS)}")
+        raise CallError(f"{place}: a variant does not have all of the fields {', '.join(FIELDS)}")
     return Variant(*(str(text) for text in texts))
 
 
 def select_images(
     images: Iterable[Described], expected: Collection[str], *, only_expected: bool
 ) -> list[Described]:
-    """Return the images to search, sorted by path.
+    """Select the images to search, and return them sorted by path.
 
     Args:
         images: all images.
         expected: file names of the expected images.
-        only_expected: whether to omit all other images, as the benchmarks do.
+        only_expected: if true, all other images are omitted. Published benchmarks also search only
+            the expected images.
 
     Raises:
-        CallError: two images have the same expected file name, or none of the expected images
-            exists.
+        CallError: two images have the same file name and this file name is expected, or no expected
+            image exists.
     """
     expected = set(expected)
     kept: list[Described] = []
@@ -128,15 +131,16 @@ def select_images(
         if name in expected:
             if name in paths:
                 raise CallError(
-                    f"two images are named {name!r} ({paths[name]}, {image.image}): images are "
-                    "matched by file name, so they cannot be distinguished"
+                    f"two images have the file name {name!r} ({paths[name]}, {image.image}). "
+                    "These two images cannot be distinguished, because images are found by "
+                    "file name"
                 )
             paths[name] = image.image
         if image.variants and (name in expected or not only_expected):
             kept.append(image)
     if not paths:
         raise CallError(
-            f"none of the {len(expected):,} annotated images exists here (one of them is "
+            f"none of the {len(expected):,} annotated images was found (one of them is "
             f"{min(expected)!r}): check that the annotations belong to this archive"
         )
     return sorted(kept, key=lambda image: image.image)
@@ -150,16 +154,17 @@ def make_gallery(
     num_variants: int | None = None,
     keep_vectors: bool = True,
 ) -> Gallery:
-    """Make the gallery in memory: 7.5 KB per image with five variants of 384 dimensions.
+    """Make a gallery in memory. An image with five variants of 384 dimensions needs 7.5 KB.
 
-    The texts are embedded unless ``keep_vectors`` is true, all images have vectors, and
-    ``granularity`` is ``all``.
+    The existing vectors are used if ``keep_vectors`` is true, all images have vectors, and
+    ``granularity`` is ``all``. In all other cases, the texts are embedded.
 
     Args:
         images: the images, in the order of the gallery.
         embed: a function that embeds texts.
-        granularity: the searched part of a variant.
-        num_variants: how many variants of each image to use, from the first; None for all.
+        granularity: the part of a variant that is searched.
+        num_variants: number of variants of each image that are used. The first variants are used.
+            None for all.
         keep_vectors: whether existing vectors may be used.
     """
     standing = [image.variants[:num_variants] for image in images]
@@ -177,7 +182,10 @@ def make_gallery(
 
 
 def embed_once(texts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
-    """Return the vectors of texts. Equal texts are embedded once, so their vectors are equal."""
+    """Return the vectors of texts.
+
+    Texts that are equal are embedded only once, and get the same vector.
+    """
     places: dict[str, int] = {}
     for text in texts:
         places.setdefault(text, len(places))

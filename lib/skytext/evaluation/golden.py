@@ -1,4 +1,7 @@
-"""Golden queries: the required search results and recall before a table is promoted."""
+"""Golden queries.
+
+They define the search results and the recall that a version must reach before it is promoted.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from skytext.evaluation.recall_intervals import Measured
 Name = Literal["R@1", "R@5", "R@10", "mean_recall"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 _MEAN = "mean_recall"
-# 57 hits of 100 are 56.99… % in floating point. One more hit of a million queries is 1e-4 %.
+# Tolerance for rounding errors in percent. In floating point, 57 hits of 100 queries are 56.99… %.
+# The tolerance is smaller than the effect of one hit in a million queries, which is 1e-4 %.
 _ROUNDING = 1e-9
 
 
@@ -28,7 +32,10 @@ class _Strict(BaseModel):
 
 
 class GoldenQuery(_Strict):
-    """A query, its expected images, and the maximum rank of the first of them."""
+    """A query with its expected images.
+
+    ``within`` is the maximum rank of the first expected image in the results.
+    """
 
     query: str = Field(min_length=1, pattern=r"\S")
     images: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
@@ -36,7 +43,7 @@ class GoldenQuery(_Strict):
 
 
 class Golden(_Strict):
-    """Queries, and the required recall in percent over all of them."""
+    """Golden queries, and the required recall of all queries together, in percent."""
 
     queries: tuple[GoldenQuery, ...] = Field(min_length=1)
     thresholds: dict[Name, Percent] = {}
@@ -51,13 +58,14 @@ class Golden(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One required result.
+    """One check. It compares a measured value with the required value.
 
     Attributes:
-        name: name of the recall, or the query.
-        wanted: minimum percent, or maximum rank.
-        found: percent or rank; None if all expected images of a query are missing.
-        passed: whether the requirement is met.
+        name: the name of the recall (such as R@10), or the text of the query.
+        wanted: the required minimum recall in percent, or the required maximum rank.
+        found: the measured recall in percent, or the measured rank. None if all expected images of
+            the query are missing.
+        passed: true if the measured value meets the requirement.
     """
 
     name: str
@@ -86,7 +94,7 @@ class Verdict:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
     def lines(self) -> list[str]:
-        """Return the failed checks, and a count of the passed ones."""
+        """Return one line for each failed check, and a line with the number of passed checks."""
         failed = [check for check in self.checks if not check.passed]
         return [
             *(f"FAILED {check}" for check in failed),
@@ -97,20 +105,24 @@ class Verdict:
 def read_golden(
     path: Path, at_least: Mapping[str, float] | None = None, *, must_check: bool = True
 ) -> Golden:
-    """Read golden queries: YAML or JSON with ``thresholds`` and ``queries``, or lines of queries.
+    """Read golden queries from a YAML file, a JSON file, or a JSON lines file.
+
+    A YAML or JSON file has the keys ``thresholds`` and ``queries``. In a JSON lines file, each line
+    is a query.
 
     Args:
         path: the file.
-        at_least: thresholds in percent that go before the file's own.
-        must_check: refuse a file by which nothing can fail.
+        at_least: thresholds in percent. They replace thresholds of the same name in the file.
+        must_check: if true, a file without any requirement is an error.
 
     Raises:
-        CallError: a missing or malformed file, a duplicate query, or nothing to check.
+        CallError: the file is missing or malformed, a query occurs twice, or the file has nothing
+            to check.
     """
     value = _read(path)
     if isinstance(value, dict):
         own = value.get("thresholds")
-        # Anything other than a mapping is rejected by the model below.
+        # If the thresholds are not a mapping, the validation below raises an error.
         if own is None or isinstance(own, dict):
             value["thresholds"] = {**(own or {}), **(at_least or {})}
     try:
@@ -122,24 +134,28 @@ def read_golden(
     texts = [one.query for one in golden.queries]
     twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
-        raise CallError(f"{path} asks {twice!r} twice: name all of its images in one entry")
+        raise CallError(
+            f"{path} contains the query {twice!r} twice: put all images of this query in one entry"
+        )
     if must_check and not golden.thresholds and all(one.within is None for one in golden.queries):
         raise CallError(
-            f"{path} has nothing to check: give it thresholds (such as R@10: 90) or queries with "
-            "within, or use --at-least R@10=90"
+            f"{path} has nothing to check: add thresholds (such as R@10: 90), add 'within' to "
+            "a query, or use --at-least R@10=90"
         )
     return golden
 
 
 def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
-    """Compare the measurements with the requirements.
+    """Compare measurements with the requirements of golden queries.
 
-    A query's rank is the worst possible one of its best expected image among equal scores.
+    The rank of a query is the rank of its best expected image. If other images have the same score,
+    the worst possible rank is used.
 
     Args:
         golden: the requirements.
         row: the measurements.
-        asked: the queries of ``row`` in order; a query that is missing here has failed.
+        asked: the queries that were measured in ``row``, in the same order. A golden query that is
+            not in ``asked`` has failed.
     """
     recalls = dict(zip([f"R@{k}" for k in KS], row.recall["text_to_image"], strict=True))
     recalls[_MEAN] = row.mean_recall

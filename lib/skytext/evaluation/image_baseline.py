@@ -1,12 +1,12 @@
-"""Measure the image vectors as a zero-shot baseline, alone and combined with the descriptions.
+"""Measure image vectors as a zero-shot baseline, alone and in combination with descriptions.
 
-The model alone is measured like CLIP in the literature. The text tower embeds a caption, and the
-score of an image is the cosine of caption vector and image vector. In the other direction, an image
-searches all captions.
+The image vectors alone are measured in the same way as CLIP in the literature. For text to image,
+the text tower embeds a caption. The score of an image is the cosine between the caption vector and
+the image vector. For image to text, an image is the query, and all captions are searched.
 
-The combination is measured like a search with mode ``image+dense`` (`skytext.search.ranker`): the
-ranking by image vectors and the ranking by descriptions are fused. Here the rankings contain all
-images, and both directions are measured.
+The combination is measured like a search with mode ``image+dense`` (`skytext.search.ranker`). The
+ranking by image vectors and the ranking by descriptions are fused. In this module, the rankings
+contain all images, and both directions are measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROWS_AT_ONCE = 256
 
 
 class ImageModel(NamedTuple):
-    """The model that made the image vectors: the name, and a function that embeds queries."""
+    """The name of the model that made the image vectors, and a function that embeds queries."""
 
     name: str
     queries: Embed
@@ -50,17 +50,18 @@ def found_by_images(
     to_find: Sequence[Indices],
     to_tell: Sequence[Indices] | None,
 ) -> list[Found]:
-    """Measure the image vectors alone, and combined with the ranking of the paper's rule.
+    """Measure image vectors alone, and in combination with the ranking by the rule of the paper.
 
     Args:
         model: model of the image vectors.
-        own_vectors: image vector of each image, unit length.
-        documents: vectors of the descriptions, grouped by image.
+        own_vectors: the image vector of each image, with unit length.
+        documents: the vectors of the descriptions. The descriptions of one image are next to each
+            other.
         texts: the queries: captions of a benchmark, or your own queries.
-        text_vectors: vectors of the queries, made by the model of the descriptions.
-        to_find: indices of the right images of each query.
-        to_tell: for each image, the indices of its captions in ``texts``; None to measure only text
-            to image.
+        text_vectors: the vectors of the queries, from the model that embedded the descriptions.
+        to_find: for each query, the indices of the correct images.
+        to_tell: for each image, the indices of its captions in ``texts``. If None, image to text is
+            not measured.
 
     Raises:
         CallError: an image has no image vector.
@@ -104,7 +105,10 @@ def _as_documents(own_vectors: Sequence[Floats | None]) -> Documents:
 
 
 def _units(to_find: Sequence[Indices], to_tell: Sequence[Indices] | None) -> Indices:
-    """Return the index of each query's unit for the bootstrap: the query itself or its image."""
+    """Return, for each query, the index of the unit that the bootstrap draws.
+
+    The unit is the image of the query, or the query itself if ``to_tell`` is None.
+    """
     if to_tell is None:
         return np.arange(len(to_find))
     return np.array([images[0] for images in to_find], dtype=np.intp)

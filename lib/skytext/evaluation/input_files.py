@@ -1,4 +1,4 @@
-"""Read text, JSON and JSON lines from users. Error messages contain the file and the line."""
+"""Read text, JSON and JSON lines files from users. Error messages name the file and the line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from skytext.errors import CallError
 
-# In UTF-8 text, half of a surrogate pair can be written only with this JSON escape.
+# A single surrogate cannot be encoded in UTF-8. JSON text can contain it only as this escape.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -18,8 +18,8 @@ def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file.
 
     A byte order mark is removed, and all line ends become LF. Split the text only with
-    ``split("\\n")``: ``splitlines`` also splits at characters that are valid in the texts of JSON
-    and CSV, such as U+2028.
+    ``split("\\n")``. The method ``splitlines`` also splits at characters that JSON and CSV allow in
+    a text, such as U+2028.
 
     Raises:
         CallError: the file is missing or unreadable.
@@ -37,7 +37,7 @@ def read_json(text: str, place: str) -> Any:
 
     Args:
         text: one JSON value.
-        place: file and line of the value, for error messages.
+        place: the file and the line of the value, for error messages.
 
     Raises:
         CallError: the text is not JSON, is nested too deeply, or contains a string that is not
@@ -49,7 +49,7 @@ def read_json(text: str, place: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise CallError(
-            f"{place} has a text that is not valid Unicode: half of a surrogate pair"
+            f"{place} has a text that is not valid Unicode, because it contains a single surrogate"
         ) from error
     except RecursionError as error:
         raise CallError(f"{place} is nested too deeply") from error
@@ -59,7 +59,9 @@ def read_json(text: str, place: str) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the location and the value of each line. Only one line is in memory at a time.
+    """Yield the location and the value of each line of a file.
+
+    Only one line is in memory at the same time.
 
     Raises:
         CallError: the file is missing or unreadable, or a line is not valid (see `read_json`).

@@ -1,4 +1,7 @@
-"""Plot recall over k and over the number of variants, with matplotlib (the extra ``plots``)."""
+"""Plot recall against k, and recall against the number of variants.
+
+The plots need matplotlib (the extra ``plots`` of this package).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ RECALL_AT_K = "recall_at_k.png"
 RECALL_BY_VARIANTS = "recall_by_variants.png"
 _STYLES = ("-", "--", ":", "-.")
 _NUM_COLOURS = 10
-"""Length of matplotlib's colour cycle. After this many lines, the next line style is used."""
+"""Number of colours in matplotlib's colour cycle.
+
+After this number of lines, the next line style is used.
+"""
 _TITLES = {"image_to_text": "image to text", "text_to_image": "text to image"}
 
 
@@ -35,9 +41,10 @@ def check_plots() -> None:
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """Plot an evaluation; return the PNG files by name.
+    """Plot an evaluation, and return the PNG files by file name.
 
-    Recall over the number of variants is plotted only if several numbers were measured.
+    Recall against the number of variants is plotted only if several numbers of variants were
+    measured.
 
     Raises:
         ConfigError: matplotlib is missing.
@@ -53,10 +60,10 @@ def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
 def lines_by_variants(
     rows: Sequence[Measured],
 ) -> dict[str, list[tuple[int, float, float, float]]]:
-    """Return the lines of the plot over the number of variants.
+    """Return the lines of the plot of recall against the number of variants.
 
-    A line contains the rows that differ only in the number of variants. Each point is (number of
-    variants, mean recall, lower end of the interval, upper end of the interval).
+    The rows of one line differ only in the number of variants. Each point has four values: number
+    of variants, mean recall, lower end of the interval, upper end of the interval.
     """
     lines: dict[str, list[tuple[int, float, float, float]]] = {}
     for row in rows:

@@ -1,9 +1,9 @@
-"""Published results for comparison, with their sources.
+"""Published results and their sources. An evaluation is compared with these results.
 
-Each row has recall at 1, 5 and 10 in percent, first image to text, then text to image. The mean
-recall is the mean of these six values. A value is None if the source does not report it. All
-results are for the test splits: 452 images of RSITMD and 1,093 images of RSICD, with five captions
-per image.
+Each row has recall at 1, 5 and 10 in percent. The first three values are for image to text, and the
+next three values are for text to image. The mean recall is the mean of these six values. A value is
+None if the source does not report it. All results are for the test splits, which have 452 images
+(RSITMD) and 1,093 images (RSICD). Each image has five captions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 RS5M = "RS5M project's README (om-ai-lab/RS5M)"
 TRSLLAVA = "arXiv 2512.10596, abstract"
-COMPUTED = "computed, not published: images ordered by scene class, at random within it"
+COMPUTED = (
+    "not published, but computed: images are sorted by scene class, with a random "
+    "order in each class"
+)
 
 Triple = tuple[float, float, float]
 

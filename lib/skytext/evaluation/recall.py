@@ -1,13 +1,15 @@
-"""Compute recall at k. Ties count with their expected value or in sort order.
+"""Compute recall at k. For ties, use the expected value or the order of a sort.
 
-A query is a hit at k if the first k results contain a right result. A right result is an expected
-image, or, if the query is an image, any caption of this image.
+A query is a hit at k if the first k results contain a correct result. If the query is a text, each
+expected image is a correct result. If the query is an image, each caption of this image is a
+correct result.
 
 Results with equal scores are ties. A sort puts ties in an arbitrary order, which depends on the
-names and on the algorithm. The expected value over all orders does not depend on them. Suppose that
-``tied`` results have the same score, that ``own`` of them are right, and that ``r`` of the first k
-places remain for them. Then the probability that none of the right results is among the first k is
-C(tied - own, r) / C(tied, r).
+names and on the sort algorithm. The expected value is the mean over all orders, so it does not
+depend on the names or the algorithm. Example: ``tied`` results have the same score, and ``own`` of
+these results are correct. ``r`` of the first k ranks are not used by results with higher scores.
+Then the probability that no correct result is among the first k results is C(tied - own, r) /
+C(tied, r).
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from numpy.typing import NDArray
 Ties = Literal["expected", "sort"]
 KS = (1, 5, 10)
 TIE_TOLERANCE = 1e-6
-"""Scores with at most this difference count as equal. If the same text is embedded in two batches,
-its scores differ by about 1e-7."""
+"""Two scores are equal if their difference is not larger than this.
+
+If a text is embedded twice in different batches, the two scores differ by about 1e-7.
+"""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -32,13 +36,16 @@ ScoreRows = Callable[[int, int], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Placings:
-    """The rank of the best right result of each query.
+    """The ranks of the best correct results, one for each query.
 
     Attributes:
-        better: number of results with a higher score than the best right result.
-        tied: number of results, right and wrong, with the same score as the best right result.
-        own: number of right results among the tied results.
-        sorted_position: index of the first right result in the reversed ``numpy.argsort``.
+        better: for each query, the number of results with a higher score than the best correct
+            result.
+        tied: for each query, the number of results (correct or not) that have the same score as the
+            best correct result.
+        own: for each query, the number of correct results among the tied results.
+        sorted_position: for each query, the index of the first correct result in the reversed
+            ``numpy.argsort``.
     """
 
     better: Indices
@@ -47,7 +54,7 @@ class Placings:
     sorted_position: Indices
 
     def hits(self, k: int, ties: Ties = "expected") -> NDArray[np.float64]:
-        """Return the probability of a hit at ``k`` for each query; with ``sort`` it is 0 or 1."""
+        """Return, for each query, the probability of a hit at ``k`` (0 or 1 with ``sort``)."""
         if ties == "sort":
             return (self.sorted_position < k).astype(np.float64)
         room = np.clip(k - self.better, 0, self.tied)
@@ -66,16 +73,17 @@ def place(
     score_row: Callable[[int], Floats] | None = None,
     tolerance: float = TIE_TOLERANCE,
 ) -> Placings:
-    """Find the rank of the best right result of each query.
+    """For each query, find the rank of the best correct result.
 
     Args:
-        score_rows: a function that takes the numbers of the first query (included) and the last
-            query (excluded), and returns the scores of all results for these queries.
-        relevant: indices of the right results of each query; at least one per query.
+        score_rows: a function with the arguments ``first`` and ``last``. It returns the scores of
+            all results for the queries ``first`` to ``last - 1``.
+        relevant: for each query, the indices of the correct results. Each query must have at least
+            one.
         rows_at_once: maximum number of queries whose scores are in memory at the same time.
-        score_row: a function that returns the exact scores of one query for the sort; None to sort
-            the scores of ``score_rows``.
-        tolerance: scores with at most this difference count as equal.
+        score_row: a function that returns the exact scores of one query. The results are sorted by
+            these scores. If None, the results are sorted by the scores of ``score_rows``.
+        tolerance: two scores are equal if their difference is not larger than this.
     """
     num_rows = len(relevant)
     better, tied, own, position = (np.zeros(num_rows, dtype=np.intp) for _ in range(4))
@@ -105,9 +113,10 @@ class Direction:
     """The results of all queries in one direction: text to image, or image to text.
 
     Attributes:
-        placings: rank of the best right result of each query.
-        unit: for each query, the index of the unit that the bootstrap draws. The unit of a caption
-            is its image. A user's own query is its own unit.
+        placings: for each query, the rank of the best correct result.
+        unit: for each query, the index of the unit that the bootstrap draws. If the query is a
+            caption, the unit is the image of the caption. If the query is a user's own query, the
+            unit is the query itself.
     """
 
     placings: Placings
@@ -126,12 +135,12 @@ def resampled(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return recalls of bootstrap samples, in percent: shape (samples, directions × ks).
+    """Return the recall of each bootstrap sample, in percent: shape (samples, directions × ks).
 
-    The bootstrap draws images with replacement. An image is drawn with all of its queries, and each
-    sample has the same images in all directions. The searched images and captions do not change.
-    The same seed draws the same images, so that two rankings of the same images can be compared
-    sample by sample.
+    The bootstrap draws images with replacement. If an image is drawn, all of its queries are used.
+    A sample uses the same images in all directions. The searched images and captions are the same
+    in all samples. With the same seed, the same images are drawn. Therefore two rankings of the
+    same images can be compared sample by sample.
     """
     num_units = 1 + max(int(direction.unit.max()) for direction in directions)
     sums = []
@@ -152,9 +161,10 @@ def resampled(
 
 
 def interval(drawn: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
-    """Return the ends of the interval that contains the central share ``confidence`` of samples.
+    """Return the lower end and the upper end of the confidence interval of samples.
 
-    The result has shape (2, …): the lower ends and the upper ends.
+    The interval contains the central share ``confidence`` of the samples. The result has shape (2,
+    …). The first row has the lower ends, and the second row has the upper ends.
     """
     ends = [50.0 * (1 - confidence), 50.0 * (1 + confidence)]
     return np.asarray(np.percentile(drawn, ends, axis=0))

@@ -1,4 +1,4 @@
-"""Compute the results of setups: recalls, confidence intervals, and differences between setups."""
+"""Compute the recall of setups, confidence intervals, and differences between setups."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class Measured:
         mean_recall: mean of all values in ``recall``.
         intervals: 95 % interval of each value in ``recall``.
         mean_interval: 95 % interval of ``mean_recall``.
-        other_ties: recall with ties counted in the other way; None if it is equal to ``recall``.
+        other_ties: recall if ties are counted in the other way. None if this is equal to
+            ``recall``.
         curves: recall at each of `CURVE_KS` in each direction.
-        difference: difference to the first row with the same queries and images: this row's mean
-            recall minus the mean recall of that row, and the 95 % interval of this difference. None
-            if this is the first row.
-        directions: ranks of all queries in each direction.
+        difference: the mean recall of this row minus the mean recall of the reference row, and the
+            95 % interval of this difference. The reference row is the first row with the same
+            queries and images. None if this row is the reference row.
+        directions: for each direction, the ranks of all queries.
     """
 
     name: str
@@ -79,7 +80,7 @@ class Measured:
 
 
 class Found(NamedTuple):
-    """The result of one setup: the name, the setup as JSON, and the ranks in each direction."""
+    """The ranks that one setup gives in each direction, with the name and the JSON of the setup."""
 
     name: str
     setup: Mapping[str, Any]
@@ -87,7 +88,10 @@ class Found(NamedTuple):
 
 
 def measure(found: Sequence[Found], ties: Ties) -> tuple[Measured, ...]:
-    """Make one row per setup, with its difference to the first row with the same queries."""
+    """Make one row for each setup.
+
+    A row also has the difference to the first row with the same queries.
+    """
     rows: list[Measured] = []
     firsts: list[tuple[Found, NDArray[np.float64]]] = []
     for one in found:
@@ -148,12 +152,12 @@ def _same_queries(one: Found, other: Found) -> bool:
 
 
 def other_ties(ties: Ties) -> Ties:
-    """Return the other way to count ties."""
+    """Return the way to count ties that is not ``ties``."""
     return "sort" if ties == "expected" else "expected"
 
 
 def by_k(values: Sequence[Any]) -> dict[str, Any]:
-    """Return an object with the keys R@1, R@5 and R@10 for three values."""
+    """Return three values as a dictionary with the keys R@1, R@5 and R@10."""
     return {f"R@{k}": value for k, value in zip(KS, values, strict=True)}
 
 

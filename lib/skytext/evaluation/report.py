@@ -1,4 +1,4 @@
-"""Format an evaluation: lines for a terminal, Markdown for papers, JSON for programs."""
+"""Format an evaluation as lines for a terminal, as Markdown for papers, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The published results for this benchmark; empty for a text-only evaluation."""
+        """The published results for this benchmark, or () for a text-only evaluation."""
         return () if self.is_text_only else REFERENCES.get(self.benchmark or "", ())
 
     def caveats(self) -> list[str]:
@@ -51,13 +51,14 @@ class Evaluation:
         wanted = NUM_TEST_IMAGES.get(self.benchmark or "")
         if self.references and self.num_images != wanted:
             notes.append(
-                f"the published rows are for the test split with {wanted:,} images, but the other "
-                f"rows are for {self.num_images:,} images: do not compare them"
+                f"the published rows are for the test split with {wanted:,} images, but the "
+                f"other rows are for {self.num_images:,} images: do not compare the published "
+                "rows with the other rows"
             )
         if self.is_text_only:
             notes.append(
-                "human captions replace the descriptions of images: do not compare these rows with "
-                "rows for real descriptions"
+                "images are represented by human captions instead of descriptions: do not "
+                "compare these rows with rows for descriptions"
             )
         return notes
 
@@ -122,7 +123,7 @@ class Evaluation:
         paired = any(row.difference is not None for row in self.rows)
         differ = any(row.other_ties is not None for row in self.rows)
         return [
-            "± is half the width of the 95 % interval, by bootstrap over images",
+            "± is half the width of the 95 % interval, which is computed by bootstrap over images",
             *(
                 [
                     "Δ is the mean recall minus the mean recall of the first row with the same "

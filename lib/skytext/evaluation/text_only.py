@@ -1,9 +1,9 @@
-"""Measure retrieval with the human captions of a benchmark only, without images and descriptions.
+"""Measure retrieval with only the human captions of a benchmark, without images or descriptions.
 
-This measures the embedder and the pooling alone. The measurement has several rounds. In round n,
-the n-th caption of every image is a query, and the other captions of the image represent the image.
-If an image has fewer than n captions, it has no query in round n, and all of its captions except
-the last caption represent it. Images with fewer than two captions are omitted.
+This measures only the embedder and the pooling. The measurement has several passes. In pass n,
+caption n of each image is a query, and the other captions of the image represent the image. If an
+image has fewer than n captions, the image has no query in pass n. The image is then represented by
+all of its captions except the last caption. Images with fewer than two captions are omitted.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ TOO_FEW = "text-only evaluation needs images with at least two captions"
 
 @dataclass(frozen=True, slots=True)
 class TextOnly:
-    """Results of a search of images that are represented by captions, with captions as queries.
+    """Results of searches in which captions are the queries.
+
+    Each searched image is represented by its other captions.
 
     Attributes:
-        num_images: number of searched images. Each of them has at least two captions.
-        directions: results of the queries for each rule.
+        num_images: number of searched images. Each searched image has at least two captions.
+        directions: for each ranking rule, the results of all queries.
     """
 
     num_images: int
@@ -51,15 +53,17 @@ def text_only(
     num_variants: int | None = None,
     rules: Sequence[Rule] = (PAPER_RULE,),
 ) -> TextOnly:
-    """Use each caption as a query, and search for its image by the other captions.
+    """Use each caption as a query that searches for the image of the caption.
+
+    Other captions represent the images.
 
     Args:
         annotations: images and captions.
-        vectors: vector of every caption.
-        distinct: whether to remove repeated captions of an image first. Otherwise many queries are
-            equal to a caption that represents their image.
-        num_variants: maximum number of captions that represent an image; None for all.
-        rules: the rankings. All of them use the same captions.
+        vectors: the vector of each caption.
+        distinct: if true, repeated captions of an image are removed first. If false, many queries
+            are equal to a caption that represents the image of the query.
+        num_variants: maximum number of captions that represent an image. None for all captions.
+        rules: the ranking rules. All rules use the same captions.
 
     Raises:
         CallError: no image has two captions.

@@ -10,9 +10,9 @@ from skytext_client.geojson import geometry
 
 
 def write_geojson(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one feature per image, each on its own line.
+    """Write one line for each image. Each line is a GeoJSON feature.
 
-    If an image has no bounding box, its geometry is null.
+    If an image has no bounding box, the geometry of its feature is null.
     """
     out.write(b'{"type":"FeatureCollection","features":[\n')
     count = 0
@@ -24,7 +24,7 @@ def write_geojson(table: ImagesTable, out: BinaryIO) -> int:
 
 
 def feature(image: dict[str, Any]) -> dict[str, Any]:
-    """Convert an image from `described` to a GeoJSON feature."""
+    """Convert the result of `described` to a GeoJSON feature."""
     box = image["bbox"]
     made: dict[str, Any] = {"type": "Feature", "id": image["image_id"]}
     if box is not None:

@@ -28,7 +28,7 @@ COLUMNS = (
     "captions",
     "caption_model",
 )
-"""The columns that `described` needs."""
+"""The columns of the table that `described` needs."""
 
 
 def rows(table: ImagesTable, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -38,15 +38,15 @@ def rows(table: ImagesTable, columns: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def variants(row: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the descriptions of a row: a dictionary with three texts for each description."""
+    """Return the descriptions of a row. Each description is a dictionary with three texts."""
     return [{name: caption[name] for name in FIELDS} for caption in row["captions"]]
 
 
 def described(row: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of an image as JSON values.
 
-    ``bbox`` is a list of west, south, east, north in degrees. ``datetime`` is an ISO 8601 string in
-    UTC.
+    ``bbox`` is the list [west, south, east, north] in degrees. ``datetime`` is an ISO 8601 string
+    in UTC.
     """
     taken: dt.datetime | None = row["datetime"]
     metadata = row["metadata"]
@@ -69,7 +69,7 @@ def described(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def bbox(value: dict[str, float | None] | None) -> list[float] | None:
-    """Return west, south, east, north in degrees, or None if one of these numbers is missing."""
+    """Return [west, south, east, north] in degrees, or None if one of these numbers is missing."""
     if value is None:
         return None
     sides = [finite(value[side]) for side in ("west", "south", "east", "north")]
@@ -78,7 +78,7 @@ def bbox(value: dict[str, float | None] | None) -> list[float] | None:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number, or None for NaN and infinities, which JSON does not support."""
+    """Return a number, or None if the number is NaN or infinite (JSON has no such numbers)."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -19,13 +19,13 @@ _MORE = ("content_sha256", "format", "num_variants", "text", "prompt_id", "run_i
 
 
 def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = False) -> int:
-    """Write the described images. The columns have the types of the table.
+    """Write the described images. The columns have the same types as in the table.
 
-    ``metadata`` is a string with JSON text.
+    The column ``metadata`` is different: it contains JSON text.
 
     Args:
         table: the table version to export.
-        out: the output file. It does not need to support seek.
+        out: the output file. It can be a pipe, because seek is not used.
         with_vectors: whether to add the column ``vectors``, a list with one unit vector for each
             variant.
     """
@@ -56,7 +56,7 @@ def parquet_schema(column: VectorColumn, with_vectors: bool) -> pa.Schema:
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Rename the columns as in a schema, and convert ``metadata`` to a string column."""
+    """Rename the columns to the names in a schema, and convert ``metadata`` to a string column."""
     columns = [
         column if column.type == field.type else column.cast(field.type)
         for column, field in zip(batch.columns, schema, strict=True)

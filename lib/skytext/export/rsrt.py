@@ -1,6 +1,6 @@
-"""Export the images of a table as JSON lines in the form of RSRT.
+"""Export the images of a table as JSON lines in the format of RSRT.
 
-`skytext.evaluation.gallery_texts.described_in_jsonl` reads this form.
+The function `skytext.evaluation.gallery_texts.described_in_jsonl` reads this format.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from skytext.table.rows.scan import done_batches
 
 
 def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one line per image with a unique path, the variants and the caption model.
+    """Write one line for each image, with a unique path, the variants and the caption model.
 
-    The path is the result of `image_path`. If the same shard is in two archives, several images
-    have the same path. In this case the ``image_id`` is added before the member's name.
+    The path is the result of `image_path`. If two archives contain the same shard, two images have
+    the same path. In this case the ``image_id`` is added to the path, before the name of the
+    member.
     """
     repeated = _repeated(table)
     count = 0
@@ -43,8 +44,8 @@ def image_path(shard: str, member: str) -> str:
     """Return the path of an image relative to the root of its archive.
 
     Examples are ``a.tar/0001.jpg`` and ``north/0001.jpg``. The path depends only on the image, so
-    it does not change when rows are added to the table. The shard of an imported image is the
-    import file, so its path is the path in the import file.
+    the path does not change when rows are added to the table. For an image from an import file, the
+    result is the path that the import file gives for the image.
     """
     if shard.endswith("/"):
         return f"{shard.removeprefix('./')}{member}"
@@ -52,10 +53,10 @@ def image_path(shard: str, member: str) -> str:
 
 
 def _repeated(table: ImagesTable) -> set[int]:
-    """Return the digests of all paths that several images have.
+    """Return the digests of all paths that more than one image has.
 
-    Digests need only 8 bytes of memory per image. If two different paths have the same digest, the
-    only effect is that these paths get an unnecessary ``image_id``.
+    A digest needs only 8 bytes of memory. If two different paths have the same digest, the only
+    effect is that an unnecessary ``image_id`` is added to these paths.
     """
     paths = (
         image_path(shard, member)

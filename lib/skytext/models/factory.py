@@ -1,4 +1,4 @@
-"""Build the captioner and the embedders that a configuration names."""
+"""Build the captioner and the embedders that the settings name."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def make_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) 
 
 
 def check_name(name: str) -> None:
-    """Check the options in a model's name, if this kind of model has options in its name.
+    """Check the options in a model name, if models of this kind have options in their names.
 
     Raises:
-        ConfigError: this kind of model does not have these options.
+        ConfigError: the name contains an option that models of this kind do not have.
     """
     if kind_of(name) in _CHECKS:
         _CHECKS[kind_of(name)](name)
@@ -62,7 +62,7 @@ def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> Image
     """Load an image embedding model.
 
     Raises:
-        ModelError: the model cannot be loaded, or does not embed both images and text.
+        ModelError: the model cannot be loaded, or the model does not embed both images and texts.
     """
     return _IMAGE_EMBEDDERS[kind_of(model.name)](config, model)
 
@@ -80,7 +80,7 @@ def _fake_captioner(config: CaptionConfig, model: ModelIdentity, _: Prompt) -> C
     )
 
 
-# The constructors for each kind of model. A new kind of captioner needs only an entry here and a
+# The constructors for each kind of model. To add a kind of captioner, add an entry here and a
 # prefix in `skytext.models.checkpoints`.
 _CAPTIONERS: dict[str, CaptionerFactory] = {
     CHECKPOINT: _vllm_captioner,
@@ -98,7 +98,7 @@ _IMAGE_EMBEDDERS: dict[str, Callable[[ImageEmbedConfig, ModelIdentity], ImageEmb
 
 
 class EmbeddedBy(Protocol):
-    """The table's record of its embedding model."""
+    """The entry in which a table records its embedding model."""
 
     @property
     def model(self) -> str:
@@ -106,11 +106,11 @@ class EmbeddedBy(Protocol):
 
     @property
     def revision(self) -> str:
-        """The hub commit; empty if the model is not from a hub."""
+        """The hub commit of the model. It is empty if the model is not from a hub."""
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the model, its prompts and the text layout."""
+        """The fingerprint of the model, of the model's prompts and of the text layout."""
 
 
 def make_table_image_embedder(
@@ -120,17 +120,16 @@ def make_table_image_embedder(
     config: ImageEmbedConfig | None = None,
     images: ImageConfig | None = None,
 ) -> ImageEmbedder:
-    """Load the model with which a table's images were embedded.
+    """Load the model that embedded the images of a table.
 
     Args:
-        table: address of the table, for error messages.
-        by: the table's record of the model.
-        config: how to run the model. ``config.model``, if it is set, is the current location of
-            the table's model.
+        table: the address of the table, which is used in error messages.
+        by: the entry in which the table records the model.
+        config: how to run the model. If ``config.model`` is set, the model is loaded from there.
         images: the pixel settings.
 
     Raises:
-        TableError: the model differs from the table's model.
+        TableError: the model is not the one that the table records.
         ModelError: the model cannot be loaded.
     """
     config = config or ImageEmbedConfig()
@@ -138,15 +137,15 @@ def make_table_image_embedder(
         config = config.model_copy(update={"model": by.model, "revision": by.revision or None})
     found = image_model(config)
     images = images or ImageConfig()
-    # Older vectors were made before the setting images.bands existed. They remain valid until they
-    # are replaced.
+    # Vectors without bands in their fingerprint were made before the setting images.bands existed.
+    # These vectors remain valid until they are replaced.
     shown = (images, images.model_copy(update={"bands": None}))
     if by.fingerprint not in [image_embedding_fingerprint(found, one) for one in shown]:
         raise TableError(
-            f"the images of {table} were embedded with {by.model!r}; {config.model!r} is not that "
-            "model, or images.max_side_px or images.bands has changed: set the folder of that "
-            "model with --set image_embed.model=… (or its revision with "
-            "--set image_embed.revision=…)"
+            f"the images of {table} were embedded with {by.model!r}. Now {config.model!r} is a "
+            "different model, or images.max_side_px or images.bands has changed. Give the "
+            "folder of the table's model with --set image_embed.model=…, or the revision of "
+            "the table's model with --set image_embed.revision=…"
         )
     return make_image_embedder(config, found)
 
@@ -154,12 +153,12 @@ def make_table_image_embedder(
 def make_table_embedder(
     table: str, by: EmbeddedBy, embed: EmbedConfig | None = None, named: str | None = None
 ) -> Embedder:
-    """Load the model with which a table was embedded.
+    """Load the model that embedded the descriptions of a table.
 
-    The arguments are those of `find_table_embedder`.
+    The arguments are the same as for `find_table_embedder`.
 
     Raises:
-        TableError: the model differs from the table's model.
+        TableError: the model is not the one that the table records.
         ModelError: the model cannot be found or cannot be loaded.
     """
     return make_embedder(*find_table_embedder(table, by, embed, named))
@@ -168,30 +167,31 @@ def make_table_embedder(
 def find_table_embedder(
     table: str, by: EmbeddedBy, embed: EmbedConfig | None = None, named: str | None = None
 ) -> tuple[EmbedConfig, ModelIdentity]:
-    """Find the embedding model of a table.
+    """Find the model that embedded the descriptions of a table.
 
     Args:
-        table: address of the table, for error messages.
-        by: the table's record of the model.
-        embed: how to run the model. Its ``model`` and ``revision`` are ignored.
-        named: current location of the table's model, if the recorded name is no longer valid.
+        table: the address of the table, which is used in error messages.
+        by: the entry in which the table records the model.
+        embed: how to run the model. The settings ``model`` and ``revision`` are ignored.
+        named: the current name or folder of the table's model. It is needed only if the model is no
+            longer available under the recorded name.
 
     Raises:
-        TableError: the model differs from the table's model.
+        TableError: the model is not the one that the table records.
         ModelError: the model cannot be found.
     """
     config = (embed or EmbedConfig()).model_copy(
         update={
             "model": named or by.model,
-            # The recorded revision belongs to the recorded name. If the caller names the model, the
-            # fingerprint shows whether it is the table's model.
+            # The recorded revision is only valid for the recorded name. If the caller gives a
+            # different name, the fingerprint shows whether this model is the model of the table.
             "revision": None if named else by.revision or None,
         }
     )
     found = embed_model(config)
     if embedding_fingerprint(found) != by.fingerprint:
         raise TableError(
-            f"{table} was embedded with {by.model!r}; {config.model!r} is not that "
+            f"{table} was embedded with {by.model!r}, but {config.model!r} is now a different "
             "model: give the folder of the table's model with --embedding-model"
         )
     return config, found

@@ -1,4 +1,4 @@
-"""Fingerprints: hashes of all settings that change a model's output."""
+"""Fingerprints. A fingerprint is a hash of all settings that change the output of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from skytext.errors import ConfigError
 from skytext.models.checkpoints import ModelIdentity
 from skytext.pixels.decode import PIXELS_VERSION
 
-# The vLLM options that change a model's input or weights. All other options change only the speed.
+# The vLLM options that change the input or the weights of a model. All other options change only
+# the speed.
 _DECISIVE_OPTIONS = ("hf_overrides", "mm_processor_kwargs")
 
 
@@ -33,10 +34,13 @@ def prompt_of(config: CaptionConfig) -> Prompt:
 def caption_fingerprint(
     config: CaptionConfig, images: ImageConfig, model: ModelIdentity, prompt: Prompt
 ) -> str:
-    """Return the hash of the settings that change a caption: model, prompt, sampling, pixels.
+    """Return the caption fingerprint.
+
+    It is the hash of all settings for the model, the prompt, sampling and pixels that change a
+    caption.
 
     Raises:
-        ConfigError: the chat template's file cannot be read.
+        ConfigError: the file of the chat template cannot be read.
     """
     return _fingerprint(
         {
@@ -63,7 +67,7 @@ def caption_fingerprint(
 
 
 def embedding_fingerprint(model: ModelIdentity) -> str:
-    """Return the hash of the settings that change a text vector: model, prompts, text layout."""
+    """Return the hash of the model, its prompts and the text layout, which change a text vector."""
     return _fingerprint(
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
@@ -73,7 +77,7 @@ def embedding_fingerprint(model: ModelIdentity) -> str:
 
 
 def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> str:
-    """Return the hash of the settings that change an image vector: model and pixel settings."""
+    """Return the hash of the model and the pixel settings, which change an image vector."""
     return _fingerprint(
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
@@ -84,8 +88,8 @@ def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> st
 
 def _pixels(images: ImageConfig) -> list[Any]:
     parts: list[Any] = [PIXELS_VERSION, images.max_side_px]
-    # Add `bands` only if it is set. Otherwise the fingerprint would also change for rows that were
-    # made before this setting existed.
+    # Add `bands` only if `bands` is set. Otherwise the fingerprint would differ from the
+    # fingerprint of rows that were made before this setting existed.
     return parts if images.bands is None else [*parts, list(images.bands)]
 
 
@@ -97,7 +101,7 @@ def read_template(path: str) -> str:
     """Return a chat template.
 
     Args:
-        path: the file of a template, or the template itself.
+        path: the path of a template file, or the text of a template.
 
     Raises:
         ConfigError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""A hash of a model folder, for models that have no revision on a hub."""
+"""Compute the hash of a model folder, for a model that has no revision on a hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def hash_folder(path: Path) -> str:
-    """Return the SHA-256 of the names and contents of a folder's files, in hexadecimal.
+    """Return the SHA-256 of the names and contents of all files in a folder, in hexadecimal.
 
     Hidden files and files in hidden folders are not included.
     """

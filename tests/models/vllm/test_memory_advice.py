@@ -95,7 +95,7 @@ def test_each_message_names_the_settings_to_change(
 def test_a_gpu_used_by_another_process_is_recognised() -> None:
     advice = memory_advice(HELD, CONFIG, device="cuda")
     assert advice is not None
-    assert advice.startswith("another process uses GPU memory")
+    assert advice.startswith("another process uses memory of the GPU")
     assert "embed.num_gpus_per_actor" in advice
 
 

@@ -87,7 +87,7 @@ def test_cores_are_read_in_vllms_form(text: str, cores: list[int]) -> None:
 
 
 def test_cores_of_another_form_are_refused() -> None:
-    with pytest.raises(ConfigError, match="must list cores"):
+    with pytest.raises(ConfigError, match="must be a list of cores"):
         parse_cores("all")
 
 
@@ -100,8 +100,10 @@ def test_the_reported_cause_is_in_the_error() -> None:
 
 def test_without_a_report_the_error_names_the_logs() -> None:
     said = start_failure(HUB, EngineConfig(), FAILED, None, device="cuda")
-    assert said.startswith(f"vLLM cannot serve '{HUB.name}': Engine core initialization failed.")
-    assert said.endswith("(see the engine's log lines above)")
+    assert said.startswith(
+        f"vLLM cannot serve the model '{HUB.name}': Engine core initialization failed."
+    )
+    assert said.endswith("(see the log lines of the engine above)")
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any]) -> Any:
@@ -146,7 +148,7 @@ def test_a_gpu_engine_uses_vllms_defaults_for_offline_work(
 def test_an_option_that_vllm_does_not_know_is_refused() -> None:
     pytest.importorskip("vllm")
     config = CaptionConfig(engine=EngineConfig(options={"max_num_sequences": 1}))
-    with pytest.raises(ConfigError, match="must be fields of vLLM's AsyncEngineArgs"):
+    with pytest.raises(ConfigError, match="only fields of vLLM's AsyncEngineArgs"):
         start_engine(config, caption_model(config), EngineProcesses(), device="cuda")
 
 

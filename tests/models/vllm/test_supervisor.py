@@ -261,7 +261,7 @@ def test_the_image_at_which_the_engine_hangs_is_found() -> None:
     assert described(outcomes) == set(keys) - {"image-4"}
     error = outcomes["image-4"]
     assert isinstance(error, SampleError)
-    assert "no sign of life for 0.2 s" in error.detail
+    assert "made no progress for 0.2 s" in error.detail
     assert time.monotonic() - started < 12 * 2 * HANG_S
 
 

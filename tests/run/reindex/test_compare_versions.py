@@ -110,10 +110,10 @@ def test_a_live_version_whose_model_is_gone_is_not_compared(tmp_path: Path) -> N
     live = ImagesTable.open(where).version
     table = embed_again(where, "fake:dim=24")
     with pytest.raises(
-        NotComparedError, match=rf"not compared: the live version {live} .* is not that"
+        NotComparedError, match=rf"not compared: the live version {live} .* is now a different"
     ):
         compare(table, live, table.version)
     # The model of the new version is needed.
-    with pytest.raises(TableError, match="is not that model"):
+    with pytest.raises(TableError, match="is now a different model"):
         compare(table, table.version, live)
     assert compare(table, table.version, table.version).num_queries == 3

@@ -278,7 +278,8 @@ def test_no_engine_outlives_its_stage() -> None:
 def test_no_engine_is_left_by_a_job_that_fails() -> None:
     stage = captioner("fake:die=1", engine={"max_restarts": 2})
     with pytest.raises(
-        JobError, match=r"ended 3 times in a row .*process \d+ was ended by signal 9"
+        JobError,
+        match=r"ended 3 times in a row .*process \d+ of the fake engine ended because of signal 9",
     ):
         asyncio.run(stage(unit(good(9))))
     assert engines() == []

@@ -1,9 +1,9 @@
 """Load versioned prompt files in YAML.
 
 A prompt file has these keys: ``id``, ``one`` (the request for one description) and ``all`` (the
-request for all variants). Never edit a prompt that was already used. For a new wording, add a new
-file with a new ``id``. The id is stored in every row. The hash of the file is part of the caption
-fingerprint.
+request for all variants). Never edit a prompt file that was already used. To change the wording,
+add a new file with a new ``id``. The id is stored in every row. The hash of the file is part of the
+caption fingerprint.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Prompt:
         prompt_id: the id, which is stored in every row.
         one: the request for one description.
         all: the request for all variants in one answer, with the placeholder ``{num_variants}``.
-            None if the file has no such request.
-        sha256: the hash of the file's bytes, hexadecimal.
+            None if the file does not have the key ``all``.
+        sha256: the SHA-256 of the prompt file, in hexadecimal.
     """
 
     prompt_id: str
@@ -67,9 +67,9 @@ def load_prompt(name: str) -> Prompt:
             content = Path(name).read_bytes()
         except OSError as error:
             raise ConfigError(
-                f"{name!r} is not the id of a packaged prompt, and not a file that can be read "
-                f"({error.strerror}): use one of the ids {', '.join(available())}, or the path of "
-                "your own prompt file"
+                f"{name!r} is not the id of a packaged prompt, and cannot be read as a file "
+                f"({error.strerror}): use one of the ids {', '.join(available())}, or the path "
+                "of your own prompt file"
             ) from error
     return _parse(name, content)
 
@@ -78,7 +78,7 @@ def _parse(name: str, content: bytes) -> Prompt:
     try:
         fields = parse_yaml(content)
     except ValueError as error:
-        raise ConfigError(f"prompt file {name!r} is not YAML: {error}") from error
+        raise ConfigError(f"the prompt file {name!r} is not YAML: {error}") from error
     known = {"id", "one", "all"}
     if (
         not isinstance(fields, dict)
@@ -87,8 +87,8 @@ def _parse(name: str, content: bytes) -> Prompt:
         or set(fields) - known
     ):
         raise ConfigError(
-            f"prompt file {name!r} is not valid: it must have the keys 'id' and 'one', may have "
-            "the key 'all', and must not have other keys; each value must be a string"
+            f"the prompt file {name!r} is not valid: it must have the keys 'id' and 'one', and "
+            "may have the key 'all'. Other keys are not allowed. Each value must be a string"
         )
     return Prompt(
         prompt_id=fields["id"],

@@ -1,8 +1,8 @@
-"""A small drawing surface in unit coordinates, so that a scene is the same at any size.
+"""A drawing surface in unit coordinates. A scene has the same content at any size in pixels.
 
-Coordinates are from 0 to 1. The x axis points east and the y axis points south: the top of a tile
-is north. The number of random draws does not depend on the resolution, so the same seed gives the
-same scene at 112 and at 224 px.
+Coordinates are from 0 to 1. The x axis points east, and the y axis points south. Therefore the top
+of a tile is north. The number of random draws does not depend on the resolution. Therefore a seed
+gives the same scene at 112 px and at 224 px.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Light:
     Attributes:
         brightness: Factor for every pixel, about 0.85 to 1.12.
         haze: Share of white haze in a pixel, from 0 (clear) to 0.25.
-        warmth: Share by which red is increased and blue is decreased, from -0.05 to 0.05.
-        shadow_x: Eastward component of a shadow of length 1.
-        shadow_y: Southward component of a shadow of length 1.
-        greenness: From 0 (dry season, dormant plants) to 1 (growing season).
+        warmth: The red values are increased by this share, and the blue values are decreased by it.
+            The share is from -0.05 to 0.05.
+        shadow_x: East component of the vector of a shadow with length 1.
+        shadow_y: South component of the vector of a shadow with length 1.
+        greenness: State of the plants, from 0 (dry season) to 1 (growing season).
     """
 
     brightness: float
@@ -62,11 +63,11 @@ class Sensor:
 
 _CLEAR_SENSOR = Sensor(noise=1, blur=0.0)
 _LEAST_BLUR_PX = 0.2
-"""A smaller radius has no visible effect."""
+"""Minimum radius of the blur in pixels. A smaller radius has no visible effect."""
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Mix two colours: ``share`` 0 gives ``first``, ``share`` 1 gives ``second``."""
+    """Mix two colours. With ``share`` 0 the result is ``first``, and with 1 it is ``second``."""
     return (
         first[0] + (second[0] - first[0]) * share,
         first[1] + (second[1] - first[1]) * share,
@@ -90,7 +91,7 @@ def rotated_rectangle(
 
 
 class Canvas:
-    """A square RGB surface. It is drawn at twice its size, and then averaged down."""
+    """A square RGB surface. It is drawn at twice its size, and then scaled down."""
 
     def __init__(
         self,
@@ -106,8 +107,9 @@ class Canvas:
             size_px: Side length in pixels.
             light: The light of the scene.
             sensor: The effects of the camera.
-            extent_share: Extent of the tile on the ground, from 0 (smallest plausible extent for
-                the land cover) to 1 (largest). A tile with a larger extent has a finer texture.
+            extent_share: Extent of the tile on the ground, from 0 to 1. 0 is the minimum plausible
+                extent for the land cover, and 1 is the maximum plausible extent. A tile with a
+                larger extent has a finer texture.
         """
         self.size_px = size_px
         self.light = light
@@ -121,15 +123,18 @@ class Canvas:
         self.y: Field = np.broadcast_to(axis[:, None], (size_px, size_px))
 
     def by_extent(self, close: float, wide: float) -> float:
-        """Interpolate between ``close`` (smallest extent of a tile) and ``wide`` (largest)."""
+        """Interpolate between ``close`` (for the minimum extent) and ``wide`` (for the maximum)."""
         return close + (wide - close) * self.extent_share
 
     def noise(self, rng: np.random.Generator, *cells: int) -> Field:
-        """Return smooth noise: the scaled sum of one random grid per value of ``cells``.
+        """Return smooth noise.
+
+        It is the scaled sum of several random grids, one for each value of ``cells``.
 
         Args:
-            rng: Random generator for the grids. The draws do not depend on the resolution.
-            cells: Number of cells along one side of each grid. More cells give a finer grain.
+            rng: Random generator for the grids. The number of draws does not depend on the
+                resolution.
+            cells: Number of cells along one side of each grid. A higher number gives finer noise.
 
         Returns:
             float32 of shape (size_px, size_px), about -1 to 1, with a mean near 0.
@@ -144,7 +149,7 @@ class Canvas:
         return total / np.float32(math.sqrt(len(cells)))
 
     def shade(self, height: Field, strength: float) -> Field:
-        """Return the hill shading of a height field. It is positive on slopes that face the sun.
+        """Return the hill shading of a height field. Slopes that face the sun have positive values.
 
         Args:
             height: float32 of shape (size_px, size_px), about -1 to 1.
@@ -216,7 +221,8 @@ class Canvas:
         shift_x, shift_y = self.light.shadow_x * height, self.light.shadow_y * height
         moved = [(px + shift_x, py + shift_y) for px, py in points]
         self.polygon(moved, dark)
-        # Fill the gap between roof and shadow, so that tall objects do not seem to float.
+        # Fill the gap between the roof and its shadow, so that a tall object does not seem to
+        # float.
         half = [(px + shift_x / 2, py + shift_y / 2) for px, py in points]
         self.polygon(half, dark)
 
@@ -232,7 +238,7 @@ class Canvas:
             )
 
     def ground(self, x: float, y: float, factor: float) -> Colour:
-        """Return the present colour at (x, y), multiplied by ``factor`` (slightly more blue)."""
+        """Return the drawn colour at (x, y), multiplied by ``factor`` (slightly more blue)."""
         column = min(max(int(x * self._big), 0), self._big - 1)
         row = min(max(int(y * self._big), 0), self._big - 1)
         pixel = self._image.getpixel((column, row))
@@ -241,7 +247,7 @@ class Canvas:
         return pixel[0] * factor, pixel[1] * factor, pixel[2] * factor + 6.0
 
     def finish(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        """Return the tile with light, haze, blur and noise: uint8 (size_px, size_px, 3)."""
+        """Apply light, haze, blur and noise. Return the tile: uint8 (size_px, size_px, 3)."""
         light, noise = self.light, self.sensor.noise
         image = self._image.reduce(_OVERSAMPLING)
         blur_px = self.sensor.blur * self.size_px
@@ -250,7 +256,8 @@ class Canvas:
         table: list[int] = []
         for tint, veil in ((1 + light.warmth, 200.0), (1.0, 208.0), (1 - light.warmth, 220.0)):
             factor = tint * light.brightness * (1.0 - light.haze)
-            # Keep a margin for the noise at both ends of the range, so that no value overflows.
+            # Leave room for the noise at both ends of the range of values, so that no value
+            # overflows.
             levels = np.arange(256) * factor + veil * light.haze
             table += np.clip(levels, noise, 255 - noise).round().astype(int).tolist()
         lit = np.asarray(image.point(table))

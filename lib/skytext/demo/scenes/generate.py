@@ -2,7 +2,7 @@
 
 ``make_scene`` makes the ground truth from a seed, and ``render`` draws the scene at any size. All
 random choices depend only on the seed. The ground truth is exact, so a description can be compared
-with it.
+with the ground truth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from skytext.demo.scenes.linear_features import (
 from skytext.demo.scenes.object_kinds import OBJECT_KINDS, ObjectKind, group_slots
 
 REFERENCE_PX = 224
-"""Side length in pixels of the tile that ``Scene.gsd`` refers to."""
+"""Side length in pixels of a tile in which a pixel has the size ``Scene.gsd``."""
 HELD_OUT_SEED = 1_000_000_000
 """The first held-out seed. This seed and all higher seeds are never used for training."""
 METRES_PER_DEGREE = 111_320.0
@@ -75,9 +75,10 @@ class LinearFeature:
     Attributes:
         kind: A key of ``LINEAR_KINDS``.
         orientation: A key of ``ORIENTATIONS``.
-        position: The part of the tile that the feature passes: a key of ``POSITIONS``.
-        offset: Distance from the tile's centre as a share of the tile's side. It is positive to the
-            right of the direction.
+        position: The part of the tile through which the feature passes. It is a key of
+            ``POSITIONS``.
+        offset: Distance from the tile's centre, as a share of the tile's side. If you look in the
+            direction of the feature, the distance is positive on the right side.
     """
 
     kind: str
@@ -95,7 +96,7 @@ class SceneObject:
         count: Number of objects, 1 to 6.
         position: A key of ``POSITIONS``.
         size: Size of the objects, ``small`` or ``large``.
-        arrangement: How the objects are arranged: one of ``ARRANGEMENTS``.
+        arrangement: The arrangement of the objects, which is one of ``ARRANGEMENTS``.
     """
 
     kind: str
@@ -112,13 +113,13 @@ class Scene:
     Attributes:
         seed: The seed, which determines all other values.
         land_cover: A key of ``LAND_COVERS``.
-        water_side: Side with water ("north", "east", "south" or "west"); None without such a side.
+        water_side: Side with water ("north", "east", "south" or "west"). None if no side has water.
         linear_features: Linear features that cross the tile, in the order of drawing.
         objects: Groups of objects. Each group has a different position.
         gsd: Ground sampling distance of a tile of ``REFERENCE_PX`` pixels, in metres per pixel.
         datetime: Acquisition time, UTC.
-        bbox: West, south, east, north; degrees, EPSG:4326.
-        light: Sun, haze and season.
+        bbox: West, south, east and north in degrees, EPSG:4326.
+        light: The sun, the haze and the season.
         sensor: The effects of the camera.
     """
 
@@ -134,7 +135,7 @@ class Scene:
     sensor: Sensor
 
     def gsd_at(self, size_px: int) -> float:
-        """Return the ground sampling distance in metres per pixel for this size of the tile."""
+        """Return the ground sampling distance (metres per pixel) of a tile with this size."""
         return self.gsd * REFERENCE_PX / size_px
 
     def as_dict(self) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class Scene:
 
 
 def make_scene(seed: int) -> Scene:
-    """Return the scene of a seed (0 or more)."""
+    """Return the scene of a seed. The seed must be 0 or more."""
     rng = np.random.default_rng((seed, 0))
     covers = list(LAND_COVERS)
     land_cover = covers[int(rng.integers(len(covers)))]
@@ -178,7 +179,8 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
 
     Args:
         scene: The scene.
-        size_px: Side length of the tile in pixels. The content does not depend on it.
+        size_px: Side length of the tile in pixels. The content of the tile does not depend on this
+            length.
 
     Returns:
         uint8 of shape (size_px, size_px, 3), RGB. North is at the top.
@@ -187,8 +189,8 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
     low, high = (math.log(extent_m) for extent_m in cover.extent_m)
     share = (math.log(scene.gsd * REFERENCE_PX) - low) / (high - low)
     canvas = Canvas(size_px, scene.light, scene.sensor, extent_share=min(max(share, 0.0), 1.0))
-    # Use one random generator per layer, so that a change of one painter does not change the other
-    # layers.
+    # Use one random generator for each layer. If one painter is changed, the other layers do not
+    # change.
     cover.paint(canvas, np.random.default_rng((scene.seed, 1)), scene.water_side)
     for index, (line, path) in enumerate(
         zip(scene.linear_features, line_paths(scene), strict=True)
@@ -218,10 +220,10 @@ def line_paths(scene: Scene) -> list[Path]:
 
 
 def group_places(scene: Scene) -> list[tuple[list[Point], float]]:
-    """Return, for each group, the unit coordinates of its objects and their rotation.
+    """Return, for each group of objects, the unit coordinates and the rotation of the objects.
 
-    The rotation is in radians from east, clockwise. Objects on a linear feature have the rotation
-    of this feature.
+    The rotation is the clockwise angle from east, in radians. Objects on a linear feature have the
+    rotation of this feature.
     """
     paths = {
         line.kind: path for line, path in zip(scene.linear_features, line_paths(scene), strict=True)
@@ -261,12 +263,12 @@ def _paint_group(
         canvas.polygon([(west, north), (east, north), (east, south), (west, south)], kind.pad)
     spread = 0.0 if kind.on in LINEAR_KINDS else 0.3
     for x, y in slots:
-        # The objects of a group have similar directions, like parked aircraft and moored ships.
+        # The objects of a group have similar directions, like parked aircraft.
         kind.paint(canvas, rng, x, y, radius, angle + spread * float(rng.uniform(-1.0, 1.0)))
 
 
 def cell_centre(position: str) -> tuple[float, float]:
-    """Return the centre of one of the nine positions: unit coordinates (x east, y south)."""
+    """Return the unit coordinates (x, y) of the centre of one of the nine positions."""
     column, row = POSITIONS[position]
     return (column + 0.5) / 3.0, (row + 0.5) / 3.0
 
@@ -287,7 +289,8 @@ def _choose_lines(rng: Rng, land_cover: str) -> tuple[LinearFeature, ...]:
     turns = rng.permutation(len(ORIENTATIONS))[:number].tolist()
     sides = rng.integers(-1, 2, size=number).tolist()
     if number == 2 and "runway" in names:
-        # A linear feature must not cross a runway. So the two are parallel, on opposite sides.
+        # A linear feature must not cross a runway. Therefore the feature is parallel to the runway,
+        # on the opposite side of the tile.
         turns[1] = turns[0]
         sides = [-1, 1] if rng.random() < 0.5 else [1, -1]
     return tuple(
@@ -311,7 +314,7 @@ def _choose_objects(
     present = {line.kind for line in lines}
     number = int(rng.choice(3, p=(0.2, 0.5, 0.3)))
     groups: list[SceneObject] = []
-    # Draw a weighted random order: a kind with twice the weight comes first twice as often.
+    # Draw a weighted random order. A kind with twice the weight is the first kind twice as often.
     race = {name: float(rng.exponential()) / kind.weight for name, kind in OBJECT_KINDS.items()}
     for name in sorted(race, key=race.__getitem__):
         kind = OBJECT_KINDS[name]
@@ -328,7 +331,8 @@ def _choose_objects(
         low, high = max(low, kind.extent_m[0]), min(high, kind.extent_m[1])
         count = int(rng.integers(kind.counts[0], kind.counts[1] + 1))
         arrangement = _choose_arrangement(rng, count)
-        # Five or six large objects do not fit in a ninth of a tile, and three in a row do not fit.
+        # Five or six large objects do not fit in a ninth of a tile. A row of three large objects
+        # does not fit either.
         roomy = count <= 4 and arrangement in ("close", "block")
         size: Size = "large" if roomy and rng.random() < 0.5 else "small"
         position = cells[int(rng.integers(len(cells)))]
@@ -383,13 +387,13 @@ def _choose_bbox(rng: Rng, land_cover: str, extent_m: float) -> Box:
 
 
 def _choose_light(rng: Rng, bbox: Box) -> tuple[dt.datetime, Light]:
-    """Return a time, and the light at this time: sun, season and haze."""
+    """Return a time and the light (sun, season and haze) at this time."""
     day = dt.datetime(2017, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=int(rng.integers(3285)))
     solar_hour = float(rng.uniform(9.5, 14.5))
     when = day + dt.timedelta(seconds=round((solar_hour - (bbox[0] + bbox[2]) / 30.0) * 3600))
     northern = bbox[1] >= 0.0
-    # Before noon the sun is in the east. In the northern hemisphere the sun is in the south, and in
-    # the southern hemisphere it is in the north.
+    # Before noon, the sun is in the east. In the northern hemisphere, the sun is in the south. In
+    # the southern hemisphere, the sun is in the north.
     shadow_x, shadow_y = (solar_hour - 12.0) / 2.5, -0.8 if northern else 0.8
     length = math.hypot(shadow_x, shadow_y)
     season = math.cos(2.0 * math.pi * (when.timetuple().tm_yday - 196) / 365.25)

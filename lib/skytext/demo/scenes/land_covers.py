@@ -1,7 +1,7 @@
-"""The land covers of scenes: their painters and their names.
+"""The land covers of scenes. Each land cover has a function that paints it, and names.
 
-To add a land cover, write a painter and add an entry to ``LAND_COVERS``. The scene generator, the
-captions and the scores use the entry.
+To add a land cover, write a function that paints it, and add an entry to ``LAND_COVERS``. The scene
+generator, the captions and the scores then use the new land cover.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 """West, south, east, north in degrees, EPSG:4326."""
 Rng = np.random.Generator
 Painter = Callable[[Canvas, Rng, str | None], None]
-"""A function that draws a whole tile. The last argument is the side with water, or None."""
+"""A function that draws a whole tile. Its last argument is the side with water, or None."""
 
 SEA_COLOURS: tuple[Colour, ...] = ((18, 52, 92), (22, 68, 106), (16, 60, 84), (30, 78, 112))
 
@@ -39,13 +39,13 @@ class LandCover:
     """One land cover.
 
     Attributes:
-        names: Noun phrases with their articles, the most common phrase first. Without the articles,
-            no name contains a name of another land cover.
+        names: Noun phrases with articles. The most common phrase is first. If the articles are
+            removed, no name contains a name of another land cover.
         textures: Phrases that describe the surface.
         paint: The function that draws the land cover.
         extent_m: Minimum and maximum side length of a plausible tile in metres.
         regions: Regions of the world in which scenes with this land cover are placed.
-        sided: Whether one side of the tile is water (``Scene.water_side``).
+        sided: True if one side of the tile is water (see ``Scene.water_side``).
     """
 
     names: tuple[str, ...]
@@ -78,7 +78,8 @@ def _green(canvas: Canvas, lush: Colour, dry: Colour) -> Colour:
 
 
 def _modulate(pixels: Field, amount: Field) -> Field:
-    # Change the array in place: the allocation of a new array would cost more than the arithmetic.
+    # Change the array in place. The allocation of a new array would take more time than the
+    # arithmetic.
     pixels *= (1.0 + amount)[..., None]
     return pixels
 
@@ -239,7 +240,7 @@ def _residential(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     choice = [_choose(rng, roofs) for _ in range(3)]
     jitter = rng.random((16, 16, 5)).tolist()
     for row in range(-7, 8):
-        # Two rows of houses back to back, then a street.
+        # Draw two rows of houses, and then a street.
         street = row % 2 == 0
         offset_v = row * depth + (0.018 if street else -0.018)
         if street:
@@ -274,7 +275,7 @@ def _house(
     corners = rotated_rectangle(x, y, width, height, angle)
     canvas.shadow_of(corners, 0.017)
     canvas.polygon(corners, roof)
-    # The half of a gable roof that faces away from the sun is darker.
+    # A gable roof has two halves. The half that faces away from the sun is darker.
     ridge = [
         corners[0],
         corners[1],
@@ -323,7 +324,7 @@ def _industrial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
 
 
 def mix_point(a: tuple[float, float], b: tuple[float, float], share: float) -> tuple[float, float]:
-    """Interpolate between two points: ``share`` 0 gives ``a``, ``share`` 1 gives ``b``."""
+    """Interpolate between two points. The result is ``a`` for ``share`` 0 and ``b`` for 1."""
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
@@ -362,7 +363,8 @@ def _tower(
 ) -> None:
     """Draw one office block.
 
-    ``draw`` contains five random numbers from 0 to 1: width, depth, height, colour and use.
+    ``draw`` contains five random numbers from 0 to 1. They determine the width, depth, height,
+    colour and use of the block.
     """
     x, y = at
     if draw[4] < 0.1:
@@ -394,7 +396,7 @@ def _harbour(canvas: Canvas, rng: Rng, side: str | None) -> None:
     edge = float(rng.uniform(-0.02, 0.03))
     water = _water(canvas, rng, _choose(rng, ((38, 78, 92), (46, 88, 96), (30, 66, 88))))
     canvas.paint(water)
-    # The coordinate u is along the quay, and the coordinate v points towards the water.
+    # The direction u is along the quay, and the direction v is towards the water.
     turn = float(rng.uniform(-0.05, 0.05))
     base = math.atan2(towards_y, towards_x) - math.pi / 2 + turn
     cos, sin = math.cos(base), math.sin(base)

@@ -1,7 +1,7 @@
-"""The linear features of a scene, from rivers to power lines: painters and names.
+"""The kinds of linear features, such as rivers and power lines. Each kind has a painter and names.
 
-To add a kind of linear feature, write a painter and add an entry to ``LINEAR_KINDS``. The entry
-lists the land covers that the feature may cross.
+To add a kind of linear feature, write a function that paints it, and add an entry to
+``LINEAR_KINDS``. The entry lists the land covers that the feature may cross.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from skytext.demo.scenes.canvas import Canvas, Colour, Point, mix
 
 Rng = np.random.Generator
 Path = npt.NDArray[np.float64]
-"""Points on the middle line of a feature: shape (n, 2), unit coordinates, equal distances along
-the direction of the feature."""
+"""Points on the middle line of a feature: shape (n, 2), unit coordinates.
+
+The distances between the points are equal along the direction of the feature.
+"""
 
 ORIENTATIONS: Mapping[str, float] = MappingProxyType(
     {
@@ -29,7 +31,7 @@ ORIENTATIONS: Mapping[str, float] = MappingProxyType(
         "northeast-southwest": 3 * math.pi / 4,
     }
 )
-"""Angle of each orientation: radians from east, clockwise, because y increases to the south."""
+"""The clockwise angle of each orientation from east, in radians. (y increases to the south.)"""
 
 _NUM_POINTS = 41
 _HALF_LENGTH = 0.85
@@ -40,9 +42,10 @@ class LinearKind:
     """One kind of linear feature.
 
     Attributes:
-        names: Names of the kind, the most common name first. Each name takes the article "a".
+        names: Names of the kind. The most common name is first. All names have the article "a".
         covers: Land covers that the feature may cross.
-        wiggle: Minimum and maximum amplitude of the bends, as a share of the tile's side.
+        wiggle: Minimum and maximum amplitude of the curves of the feature, as a share of the tile's
+            side.
         paint: The function that draws the feature.
     """
 
@@ -56,11 +59,12 @@ def make_path(rng: Rng, orientation: str, offset: float, wiggle: tuple[float, fl
     """Return the middle line of a feature that crosses the whole tile.
 
     Args:
-        rng: Random generator that chooses the exact direction and the bends.
+        rng: Random generator that chooses the exact direction and the curves of the feature.
         orientation: A key of ``ORIENTATIONS``.
-        offset: Distance from the tile's centre as a share of the tile's side. It is positive to the
-            right of the direction.
-        wiggle: Minimum and maximum amplitude of the bends, as a share of the tile's side.
+        offset: Distance from the tile's centre, as a share of the tile's side. If you look in the
+            direction of the feature, the distance is positive on the right side.
+        wiggle: Minimum and maximum amplitude of the curves of the feature, as a share of the tile's
+            side.
     """
     angle = ORIENTATIONS[orientation] + float(rng.uniform(-0.07, 0.07))
     t = np.linspace(-_HALF_LENGTH, _HALF_LENGTH, _NUM_POINTS)
@@ -129,7 +133,7 @@ def _runway(canvas: Canvas, rng: Rng, path: Path) -> None:
         canvas.line(_points(path + side * width * normals), 0.008, (228, 228, 228))
     for start in range(1, len(path) - 2, 4):
         canvas.line(_points(path[start : start + 3]), 0.013, (238, 238, 238))
-    # The touchdown bars. They are drawn where the runway is inside the tile.
+    # Draw the touchdown bars where the runway is inside the tile.
     middle, direction = path[12], path[13] - path[12]
     for offset in (-0.32, -0.19, 0.19, 0.32):
         start_at = middle + offset * width * normals[12]
@@ -149,7 +153,7 @@ def _motorway(canvas: Canvas, rng: Rng, path: Path) -> None:
         lane = path + side * normals
         for start in range(0, len(path) - 1, 2):
             canvas.line(_points(lane[start : start + 2]), 0.006, (226, 226, 222))
-    # A few vehicles, each in a lane.
+    # Draw a few vehicles. Each vehicle is in a lane.
     vehicles: tuple[Colour, ...] = ((244, 244, 244), (180, 40, 36), (36, 56, 110))
     for at, lane_at, tone in rng.random((8, 3)).tolist():
         index = int(at * (len(path) - 2))

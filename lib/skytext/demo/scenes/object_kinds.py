@@ -1,6 +1,6 @@
-"""The kinds of objects in scenes: painters, names, and plausible places.
+"""The kinds of objects in scenes. Each kind has a painter, names, and land covers.
 
-To add a kind, write a painter for a single object, and add an entry to ``OBJECT_KINDS``.
+To add a kind, write a function that paints one object, and add an entry to ``OBJECT_KINDS``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from skytext.demo.scenes.canvas import (
 
 Rng = np.random.Generator
 Painter = Callable[[Canvas, Rng, float, float, float, float], None]
-"""A function that draws one object. Its arguments are the canvas, the random generator, the centre
-x and y and the radius in unit coordinates, and the angle in radians."""
+"""A function that draws one object.
+
+Its arguments are the canvas, the random generator, the x and y coordinates of the centre, the
+radius and the angle. Coordinates and radius are in unit coordinates. The angle is in radians.
+"""
 
 ARRANGEMENTS = ("close", "row", "block", "scattered")
-"""Arrangements of a group. One or two objects are ``close``. Three objects are in a ``row`` or
-``scattered``. Four to six objects are in a ``block`` or ``scattered``."""
+"""The possible arrangements of the objects in a group.
+
+One or two objects are ``close``. Three objects are in a ``row`` or ``scattered``. Four to six
+objects are in a ``block`` or ``scattered``.
+"""
 
 _IRREGULAR: Mapping[int, tuple[tuple[tuple[int, int], ...], ...]] = MappingProxyType(
     {
-        # Column and row of each object, counted from the centre of the group.
+        # Each pair is the column and the row of an object, counted from the centre of the group.
         3: (((-1, -1), (1, 0), (-1, 1)), ((-1, -1), (0, 1), (1, -1)), ((-1, -1), (1, 0), (0, 1))),
         4: (((-1, -1), (1, -1), (0, 0), (-1, 1)), ((0, -1), (-1, 0), (1, 0), (1, 1))),
         5: (
@@ -51,22 +57,23 @@ class ObjectKind:
     """One kind of object.
 
     Attributes:
-        names: Pairs (singular, plural), the most common pair first. No name contains a name of
-            another kind.
-        covers: Land covers on which the object can occur. If ``beside`` is set, these are land
-            covers that the linear feature in ``beside`` may cross.
+        names: Pairs of names (singular, plural). The most common pair is first. No name contains a
+            name of another kind.
+        covers: Land covers on which the object can occur. If ``beside`` is set, the linear feature
+            in ``beside`` can also cross these land covers.
         counts: Minimum and maximum number of objects in one group.
         radius_small: Radius of a small object, as a share of the tile's side.
         radius_large: Radius of a large object, as a share of the tile's side.
-        extent_m: Minimum and maximum side length, in metres, of a tile in which the object has this
-            size.
+        extent_m: Minimum and maximum side length, in metres, of a tile in which the object can have
+            a radius from ``radius_small`` to ``radius_large``.
         paint: The function that draws one object.
-        on: Where the object is: "land", "water", or a kind of linear feature. In the last case the
-            object is on the middle line of the feature and has the direction of the feature.
+        on: Where the object is: "land", "water", or the name of a kind of linear feature. If it is
+            a kind of linear feature, the object is on the middle line of the feature, and has the
+            direction of the feature.
         beside: The kind of linear feature that must be in the scene, or None.
-        pad: Colour of the cleared ground around the object, or None.
-        weight: Relative frequency of this kind among the kinds that fit in a scene. It is higher
-            for kinds that fit in few scenes.
+        pad: Colour of the ground around the object. None if the ground is not changed.
+        weight: Relative frequency with which this kind is chosen, if several kinds fit in a scene.
+            The weight is higher for kinds that fit in few scenes.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -88,10 +95,10 @@ def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> l
     Args:
         arrangement: One of ``ARRANGEMENTS``.
         count: Number of objects, 1 to 6.
-        x: Centre of the group, in the direction east.
-        y: Centre of the group, in the direction south.
-        rng: Random generator that rotates and scatters the objects. The draws do not depend on the
-            resolution.
+        x: X coordinate of the centre of the group.
+        y: Y coordinate of the centre of the group.
+        rng: Random generator that rotates and scatters the objects. The number of draws does not
+            depend on the resolution.
     """
     if arrangement == "row":
         upright = bool(rng.random() < 0.5)
@@ -114,10 +121,10 @@ def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> l
 
 
 def _scattered(count: int, x: float, y: float, rng: Rng) -> list[Point]:
-    """Return ``count`` irregular places of a 3 × 3 grid, with small random shifts."""
+    """Return ``count`` points of a 3 × 3 grid in an irregular pattern, with small random shifts."""
     patterns = _IRREGULAR[count]
     pattern = patterns[int(rng.integers(len(patterns)))]
-    # A quarter turn of an irregular pattern is also irregular.
+    # An irregular pattern is still irregular after a rotation by a quarter turn.
     turns = int(rng.integers(4))
     points = [((i, j), (-j, i), (-i, -j), (j, -i))[turns] for i, j in pattern]
     mean_i = sum(i for i, _ in points) / count
@@ -318,7 +325,7 @@ def _turbine(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angle
     for blade in range(3):
         turn = angle + blade * 2 * math.pi / 3
         tip = (x + radius * 1.15 * math.cos(turn), y + radius * 1.15 * math.sin(turn))
-        # A dark rim makes the white blades visible on snow.
+        # Draw a dark border around the white blades, so that they are visible on snow.
         canvas.line([foot, tip], 0.03, mix(shade, (110, 110, 116), 0.5))
         canvas.line([foot, tip], 0.017, (252, 252, 252))
         far = (top[0] + radius * 0.7 * math.cos(turn), top[1] + radius * 0.7 * math.sin(turn))
@@ -425,7 +432,7 @@ def _warehouse(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angl
     block(0.0, -0.2, 0.94, 0.03, mix(tone, (60, 70, 84), 0.4))
     for light in (-0.7, -0.35, 0.0, 0.35, 0.7):
         block(light, -0.2, 0.05, 0.34, (126, 152, 176))
-    # Trucks at the loading docks. They face away from the building.
+    # Draw trucks at the loading docks. The trucks face away from the building.
     for dock, pick in zip(
         (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8), rng.random(6).tolist(), strict=True
     ):
@@ -460,7 +467,8 @@ def _quarry(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle:
     tone = tones[int(rng.integers(len(tones)))]
 
     def outline(scale: float, shift: float) -> list[Point]:
-        # Each step of the quarry is bright on the side of the sun and dark on the other side.
+        # Each terrace of the quarry is bright on the side that faces the sun, and dark on the
+        # opposite side.
         dx, dy = light.shadow_x * shift * radius, light.shadow_y * shift * radius
         return [
             (x + dx + radius * scale * r * math.cos(t), y + dy + radius * scale * r * math.sin(t))
@@ -482,7 +490,7 @@ def _interchange(
 
     asphalt, verge = (108.0, 108.0, 114.0), (122.0, 162.0, 88.0)
     for scale, colour in ((1.3, asphalt), (1.16, verge)):
-        # The outer ramps form a diamond with its corners on the two roads.
+        # The outer ramps form a diamond. The corners of the diamond are on the two roads.
         corners = ((scale, 0.0), (0.0, scale), (-scale, 0.0), (0.0, -scale))
         canvas.polygon([place(u, v) for u, v in corners], colour)
     for i, j in ((-1, -1), (1, -1), (-1, 1), (1, 1)):

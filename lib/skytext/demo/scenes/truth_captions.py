@@ -1,9 +1,10 @@
 """Make descriptions from the ground truth of a scene, in several wordings.
 
-The demonstration checkpoint is trained on these descriptions. They contain only visible facts: land
-cover, texture, linear features with orientation and position, and objects with number, size,
-arrangement and position. The top of a tile is north. In the fields ``feature`` and ``caption``,
-each clause names only one thing, so that ``skytext.demo.training.score`` can parse it.
+The demonstration checkpoint is trained on these descriptions. A description contains only visible
+facts. These facts are the land cover, the texture, the linear features and the objects. Linear
+features have an orientation and a position. Objects have a number, a size, an arrangement and a
+position. The top of a tile is north. In the fields ``feature`` and ``caption``, each clause names
+only one thing, so that ``skytext.demo.training.score`` can parse the clauses.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from skytext.demo.scenes.object_kinds import OBJECT_KINDS
 PROMPT = "Describe this remote sensing image as JSON."
 """The user prompt with which the demonstration checkpoint was trained."""
 FIELDS = ("one_sentence", "feature", "caption")
-"""Keys of a description, in the order in which they are written."""
+"""The keys of a description, in the order in which they are in the JSON text."""
 
 COUNT_WORDS: Mapping[int, str] = MappingProxyType(
     {1: "one", 2: "two", 3: "three", 4: "four", 5: "several", 6: "several"}
 )
-"""The words for the numbers of objects."""
+"""The word for each number of objects."""
 
 Rng = np.random.Generator
 
@@ -64,12 +65,13 @@ def describe(scene: Scene, rng: Rng) -> dict[str, str]:
 
     Args:
         scene: The scene.
-        rng: Random generator that chooses the wording. The same state gives the same description.
+        rng: Random generator that chooses the wording. If its state is the same, the description is
+            the same.
 
     Returns:
-        A text for each key of ``FIELDS``. ``one_sentence`` names the land cover and all things.
-        ``feature`` lists the things with their directions and positions. ``caption`` is a short
-        paragraph.
+        A text for each key of ``FIELDS``. ``one_sentence`` names the land cover, all linear
+        features and all objects. ``feature`` lists the linear features and objects with their
+        directions and positions. ``caption`` is a short paragraph.
     """
     return {
         "one_sentence": _one_sentence(scene, rng),
@@ -79,7 +81,7 @@ def describe(scene: Scene, rng: Rng) -> dict[str, str]:
 
 
 def target_text(description: Mapping[str, str]) -> str:
-    """Return the JSON text of a description. This is the text that the model learns to write."""
+    """Return the JSON text of a description. The model learns to write this text."""
     return json.dumps({field: description[field] for field in FIELDS})
 
 
@@ -112,7 +114,10 @@ def _place(position: str, rng: Rng) -> str:
 
 
 def _arranged(group: SceneObject, rng: Rng) -> str:
-    """Return words for the arrangement of a group, which follow its noun; may be empty."""
+    """Return words for the arrangement of a group, or an empty text.
+
+    The words follow after the noun of the group.
+    """
     return _pick(rng, _ARRANGEMENT_WORDS[group.arrangement])
 
 

@@ -1,1 +1,1 @@
-"""The training and the scoring of the demonstration checkpoint."""
+"""Train the demonstration checkpoint, and measure its descriptions."""

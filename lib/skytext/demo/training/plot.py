@@ -1,6 +1,6 @@
-"""Plot a training run: ``python -m skytext.demo.training.plot DIR``.
+"""Plot a training run. To draw the plot, run: ``python -m skytext.demo.training.plot DIR``
 
-The plot is drawn with Pillow, so no other package is needed.
+The plot is drawn with Pillow, so no plotting package is needed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 
 PLOT_NAME = "training.png"
-"""Name of the plot, in the folder of ``log.jsonl``."""
+"""File name of the plot. The plot is in the folder of ``log.jsonl``."""
 
 Curve = list[tuple[float, float]]
-"""Points (minutes of training, value), in the order of time."""
+"""Points (minutes of training, value), sorted by time."""
 
 _WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 330, 64, 190, 34, 40
 _INK, _GRID = (40, 40, 44), (222, 222, 226)
@@ -46,7 +46,7 @@ _SHOWN_SCORES = (
 
 
 def read_curves(log: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """Return the losses and the held-out scores of a run's ``log.jsonl``, by name."""
+    """Read the losses and the held-out scores from the ``log.jsonl`` of a run, by name."""
     losses: dict[str, Curve] = {}
     scores: dict[str, Curve] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
@@ -62,7 +62,7 @@ def read_curves(log: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
 
 
 def write_plot(directory: Path) -> Path:
-    """Plot ``log.jsonl`` of a run as ``training.png`` in the same folder; return the new path."""
+    """Plot the ``log.jsonl`` of a run. Return the path of the plot, which is in the same folder."""
     losses, scores = read_curves(directory / "log.jsonl")
     end = max((curve[-1][0] for curve in [*losses.values(), *scores.values()]), default=1.0)
     image = Image.new("RGB", (_WIDTH, 2 * _PANEL), (255, 255, 255))
@@ -84,7 +84,10 @@ def write_plot(directory: Path) -> Path:
 
 
 def _smoothed(curve: Curve) -> Curve:
-    """Return means over groups of steps. Single values vary, because each step has other scenes."""
+    """Return the means of groups of steps.
+
+    The values of single steps vary, because each step uses different scenes.
+    """
     spans = [curve[at : at + _SMOOTHED_STEPS] for at in range(0, len(curve), _SMOOTHED_STEPS)]
     return [(span[-1][0], sum(value for _, value in span) / len(span)) for span in spans if span]
 

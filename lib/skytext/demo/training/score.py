@@ -23,10 +23,11 @@ class Facts:
     """The facts in a description.
 
     Attributes:
-        land_cover: The land cover that is named first; None if no land cover is named.
-        objects: The positions of each named kind of object.
-        linear_features: The orientations of each named kind of linear feature.
-        numbers: The number words of each named kind of object. The word "a" becomes "one".
+        land_cover: The first named land cover. None if no land cover is named.
+        objects: The positions that are named for each kind of object.
+        linear_features: The orientations that are named for each kind of linear feature.
+        numbers: The number words that are named for each kind of object. The word "a" is stored as
+            "one".
     """
 
     land_cover: str | None
@@ -37,22 +38,24 @@ class Facts:
 
 @dataclass(frozen=True)
 class DescriptionScore:
-    """The score of one description. All numbers count kinds, not single objects.
+    """The score of one description.
+
+    All numbers are numbers of kinds, not numbers of single objects.
 
     Attributes:
-        land_cover_right: Whether the land cover that is named first is right.
+        land_cover_right: True if the first named land cover is correct.
         num_objects: Number of kinds of objects in the scene.
         num_objects_named: Number of kinds of objects that the description names.
         num_objects_right: Number of kinds of objects that are in the scene and in the description.
-        num_positions_right: Number of kinds of objects that are in the scene, and that are named
-            with the right position only.
-        num_numbers_right: Number of kinds of objects that are in the scene, and that are named with
-            the right number only.
+        num_positions_right: Number of kinds of objects that are in the scene and for which the
+            description names the correct position and no other position.
+        num_numbers_right: Number of kinds of objects that are in the scene and for which the
+            description names the correct number and no other number.
         num_lines: Number of linear features in the scene.
         num_lines_named: Number of linear features that the description names.
         num_lines_right: Number of linear features that are in the scene and in the description.
-        num_orientations_right: Number of linear features that are in the scene, and that are named
-            with the right orientation only.
+        num_orientations_right: Number of linear features that are in the scene and for which the
+            description names the correct orientation and no other orientation.
     """
 
     land_cover_right: bool
@@ -73,17 +76,20 @@ class ScoreSummary:
 
     Attributes:
         num_descriptions: Number of descriptions, including descriptions that are not valid JSON.
-        json_valid: Share of descriptions that are JSON objects with exactly the right keys.
-        land_cover: Share of descriptions with the right land cover. Invalid JSON counts as wrong.
-        object_precision: Share of the named kinds of objects that are in the scene.
-        object_recall: Share of the kinds of objects in the scene that are named.
-        position: Share of the kinds of objects in the scene that are named with the right position.
-        position_of_named: Share of the rightly named kinds of objects that have the right position.
-        number: Share of the kinds of objects in the scene that are named with the right number. The
-            numbers five and six are both "several".
-        line_precision: Share of the named linear features that are in the scene.
-        line_recall: Share of the linear features in the scene that are named.
-        orientation: Share of the linear features in the scene that are named with the right
+        json_valid: Share of descriptions that are JSON objects with exactly the required keys.
+        land_cover: Share of descriptions with the correct land cover. A description with invalid
+            JSON is counted as wrong.
+        object_precision: Of the kinds of objects that are named, the share that is in the scene.
+        object_recall: Of the kinds of objects in the scene, the share that is named.
+        position: Of the kinds of objects in the scene, the share that is named with the correct
+            position.
+        position_of_named: Of the kinds of objects that are in the scene and are named, the share
+            that has the correct position.
+        number: Of the kinds of objects in the scene, the share that is named with the correct
+            number. For the numbers five and six, the correct word is "several".
+        line_precision: Of the linear features that are named, the share that is in the scene.
+        line_recall: Of the linear features in the scene, the share that is named.
+        orientation: Of the linear features in the scene, the share that is named with the correct
             orientation.
     """
 
@@ -101,7 +107,10 @@ class ScoreSummary:
 
 
 def read_description(description: Mapping[str, str]) -> Facts:
-    """Return the facts in a description. The registries of kinds define the words."""
+    """Return the facts in a description.
+
+    The words for the facts are defined in the tables of land covers and kinds.
+    """
     fields = [description.get(field, "") for field in FIELDS]
     objects: dict[str, set[str]] = {}
     lines: dict[str, set[str]] = {}
@@ -112,8 +121,9 @@ def read_description(description: Mapping[str, str]) -> Facts:
             positions = _positions(_DIRECTION.sub(" ", clause))
             for kind in _named(clause, "object"):
                 objects.setdefault(kind, set())
-                # The first field lists all objects in one clause, so its positions are ambiguous.
-                # In the other two fields, each clause contains only one object.
+                # The first field lists all objects in one clause, so a position in this field
+                # cannot be assigned to an object. In the other two fields, each clause contains
+                # only one object.
                 if field is not fields[0]:
                     objects[kind] |= positions
                 numbers.setdefault(kind, set())
@@ -136,7 +146,8 @@ def score_description(
     """Score one description.
 
     Args:
-        scene_truth: The scene, or the result of its ``as_dict()``, as stored in ``truth.jsonl``.
+        scene_truth: The scene, or the dictionary that ``Scene.as_dict`` returns (as in
+            ``truth.jsonl``).
         description: Texts with the keys of ``FIELDS``. A missing key counts as an empty text.
     """
     truth = scene_truth.as_dict() if isinstance(scene_truth, Scene) else scene_truth
@@ -166,11 +177,11 @@ def score_description(
 
 
 def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> ScoreSummary:
-    """Return the shares over many scores.
+    """Combine many scores to shares.
 
     Args:
-        scores: One score per description with valid JSON.
-        num_invalid: Number of descriptions without valid JSON. These have no score.
+        scores: One score for each description with valid JSON.
+        num_invalid: Number of descriptions with invalid JSON. These descriptions have no score.
     """
     counted = list(scores)
     total = len(counted) + num_invalid
@@ -178,7 +189,8 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     def share(right: str, of: str) -> float:
         whole: int = sum(getattr(score, of) for score in counted)
         if not whole:
-            # There was nothing to find. The score is 1 if all descriptions are valid, else 0.
+            # There was nothing to find. In this case the share is 1 if all descriptions are valid,
+            # and 0 if one is not.
             return 0.0 if num_invalid else 1.0
         found: int = sum(getattr(score, right) for score in counted)
         return found / whole
@@ -199,7 +211,7 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
 
 
 def _numbers(clause: str, kind: str) -> set[str]:
-    """Return the number words that stand before the names of a kind in a clause."""
+    """Return the number words that directly precede the names of a kind in a clause."""
     return {"one" if word in ("a", "an") else word for word in _counted(kind).findall(clause)}
 
 
@@ -239,7 +251,7 @@ def _patterns(family: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 def _named(text: str, family: str) -> list[str]:
-    """Return the kinds of a family that a text names, in the order of their first occurrence."""
+    """Return the kinds of a family that occur in a text, in the order of their first occurrence."""
     found = []
     for name, pattern in _patterns(family):
         match = pattern.search(text)

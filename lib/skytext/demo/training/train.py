@@ -1,8 +1,8 @@
-"""Train the demonstration checkpoint: ``python -m skytext.demo.training.train --out DIR``.
+"""Train the demonstration checkpoint. Run: ``python -m skytext.demo.training.train --out DIR``
 
 A LLaVA model is trained from scratch. The scenes are drawn during the training, and no image is
-used twice. Training uses seeds below ``HELD_OUT_SEED``, and scoring uses seeds from
-``HELD_OUT_SEED`` on, so they never overlap.
+used twice. All seeds for training are below ``HELD_OUT_SEED``, and all seeds for scoring are at
+least ``HELD_OUT_SEED``. Therefore no scene is used for both.
 """
 
 from __future__ import annotations
@@ -75,21 +75,25 @@ _LINE_SLOTS = len(ORIENTATIONS) * 3
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of one training run. With one thread, the same settings give the same result.
+    """The settings of one training run.
+
+    If the run uses only one thread, the same settings give the same result.
 
     Attributes:
-        seed: Seed of the weights. It also selects the training scenes.
+        seed: Seed of the initial weights. The seed also selects the training scenes.
         batch_size: Number of scenes per step.
-        learning_rate: Maximum learning rate, which is reached after the warm-up.
-        steps: Length of the schedule in steps, or None to use ``minutes``.
-        minutes: Length of the schedule in minutes of training, if ``steps`` is None.
+        learning_rate: Maximum learning rate. It is reached at the end of the warm-up.
+        steps: Length of the schedule in steps. If None, ``minutes`` is used instead.
+        minutes: Length of the schedule in minutes of training. It is used only if ``steps`` is
+            None.
         shape: Sizes of the network.
-        num_tokenizer_scenes: Number of scenes whose descriptions train the tokenizer.
-        num_scored: Number of held-out scenes per scoring.
+        num_tokenizer_scenes: Number of scenes from which the tokenizer is trained.
+        num_scored: Number of held-out scenes in each scoring.
         score_every: Number of steps between two scorings.
         save_every: Number of steps between two checkpoints.
-        facts_share: Share of the schedule in which only the vision tower is trained, on the facts.
-            A step without text takes a third of the time, and the vision tower learns slowest.
+        facts_share: Share of the schedule in which only the vision tower is trained, to predict the
+            facts. A step without text takes a third of the time, and the vision tower learns more
+            slowly than the text model.
         compiled: Whether to compile the network.
     """
 
@@ -113,19 +117,20 @@ class Batch:
 
     Attributes:
         pixels: float32 (B, 3, 112, 112), normalised.
-        targets: int64 (B, T), the target text and the end token, with padding on the right.
+        targets: int64 (B, T), tokens of the target text and the end token, with padding on the
+            right.
         is_target: bool (B, T), False for padding.
         cells: int64 (B, 9, 4), for each position: object kind (0 for none), count, size and
             arrangement.
         covers: int64 (B,), index of the land cover.
-        sides: int64 (B,), index of the side with water. If there is no water side, the value is the
+        sides: int64 (B,), index of the side with water. If no side has water, the value is the
             number of sides.
         lines: float32 (B, kinds × orientations × 3). Each index is a combination of a kind of
             linear feature, an orientation and an offset (negative, zero or positive). The value is
-            1 if the scene has such a feature, else 0.
+            1 if the scene has a feature with this combination, and 0 if it does not.
         patches: float32 (B, 64, line kinds + object kinds). The value for a kind of linear feature
-            is 1 if its middle line crosses the patch, else 0. The value for a kind of object is 1
-            if the centre of an object is in the patch, else 0.
+            is 1 if the middle line of a feature crosses the patch. The value for a kind of object
+            is 1 if the centre of an object is in the patch. All other values are 0.
     """
 
     pixels: torch.Tensor
@@ -138,23 +143,25 @@ class Batch:
     patches: torch.Tensor
 
     def to(self, device: str) -> Batch:
-        """Return the batch on a device."""
+        """Return a copy of the batch on a device."""
         return Batch(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
 
 
 class AuxiliaryHead(nn.Module):
-    """Predicts the facts from the projected image tokens. The checkpoint does not contain it.
+    """A head that predicts the facts from the projected image tokens.
 
-    With this head, the vision tower learns the kinds and the positions of things before the text
-    model is trained.
+    The checkpoint does not contain this head.
+
+    The head is used to train the vision tower before the text model is trained. The vision tower
+    then learns the kinds and the positions of objects and linear features.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.cells = nn.Linear(width, sum(_CELL_CLASSES))
         self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1)
-        # Use all nine positions: a mean over all tokens loses the orientation of a line. A training
-        # run with such a mean did not learn orientations.
+        # Use all nine positions. A mean over all tokens does not contain the orientation of a line.
+        # A training run that used the mean did not learn orientations.
         self.lines = nn.Linear(len(POSITIONS) * width, len(_LINES) * _LINE_SLOTS)
         self.patches = nn.Linear(width, len(_LINES) + len(_KINDS))
 
@@ -182,16 +189,16 @@ class AuxiliaryHead(nn.Module):
             self.lines(pooled.flatten(1)), batch.lines
         )
         patches = functional.binary_cross_entropy_with_logits(self.patches(tokens), batch.patches)
-        # Nearly all targets of these two losses are zero, so the losses are small. The factors
-        # compensate for that.
+        # Nearly all targets of these two losses are zero, so the losses are small. The factors make
+        # the losses larger.
         return total + 10.0 * lines + 20.0 * patches
 
 
 def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
     """Return the model's input for an image: float32 (3, 112, 112), resized and normalised.
 
-    The result is that of the checkpoint's ``CLIPImageProcessor``. The crop of that processor is
-    omitted, because all tiles of this package are square.
+    The result is the same as from the ``CLIPImageProcessor`` of the checkpoint. The function does
+    not crop the image, because all tiles of this package are square.
     """
     if image.size != (IMAGE_PX, IMAGE_PX):
         image = image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
@@ -201,7 +208,7 @@ def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.Image:
-    """Return the image of a scene as stored in a shard: drawn at ``size_px``, with JPEG losses."""
+    """Return the image of a scene as a shard contains it, which is a decoded JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(render(scene, size_px)).save(buffer, format="JPEG", quality=quality)
     buffer.seek(0)
@@ -211,8 +218,8 @@ def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.
 def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
     """Draw and describe the scenes of some seeds."""
     scenes = [make_scene(seed) for seed in seeds]
-    # Compress and resize a quarter of the images like images of shards, so that the model also
-    # learns to describe such images.
+    # Make a quarter of the images like the images in shards (compressed and then resized). The
+    # model then also learns to describe these images.
     pixels = [
         model_pixels(
             shipped_image(scene) if index % 4 == 0 else Image.fromarray(render(scene, IMAGE_PX))
@@ -295,7 +302,7 @@ def fact_loss(
     *,
     vision_tower: Callable[..., Any] | None = None,
 ) -> torch.Tensor:
-    """Return the loss of the auxiliary head, without using the text model."""
+    """Return the loss of the auxiliary head. The text model is not used."""
     tower = model.model.vision_tower if vision_tower is None else vision_tower
     vision = tower(batch.pixels, output_hidden_states=True)
     return head.loss(model.model.multi_modal_projector(vision.hidden_states[-2][:, 1:]), batch)
@@ -310,18 +317,19 @@ def text_and_fact_loss(
     vision_tower: Callable[..., Any] | None = None,
     language_model: Callable[..., Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the text loss on the target tokens, and the loss of the auxiliary head.
+    """Return the loss of the text model on the target tokens, and the loss of the auxiliary head.
 
-    The prompt is the same for the whole batch, so the image tokens are inserted directly. The
-    padding is on the right. A causal model ignores later tokens, so no attention mask is needed.
+    All images of the batch have the same prompt, so the image tokens are inserted directly. The
+    padding is on the right, and a causal model ignores later tokens, so no attention mask is
+    needed.
 
     Args:
         model: The network.
         head: The auxiliary head.
         prompt: int64 (1, P), with the image token repeated ``NUM_IMAGE_TOKENS`` times.
         batch: Images and targets.
-        vision_tower: The compiled vision tower; None to use the vision tower of ``model``.
-        language_model: The compiled text model; None to use the text model of ``model``.
+        vision_tower: The compiled vision tower. If None, the vision tower of ``model`` is used.
+        language_model: The compiled text model. If None, the text model of ``model`` is used.
     """
     inner = model.model
     vision_tower = inner.vision_tower if vision_tower is None else vision_tower
@@ -404,7 +412,10 @@ def parse_description(text: str) -> dict[str, str] | None:
 
 
 class Trainer:
-    """One training run. Its folder contains the state, the log, the plot and the checkpoint."""
+    """One training run.
+
+    The folder of the run contains the state, the log, the plot and the checkpoint.
+    """
 
     def __init__(self, out: Path, recipe: Recipe, *, device: str = "cpu") -> None:
         self.out = out
@@ -423,8 +434,8 @@ class Trainer:
         self.model.generation_config.pad_token_id = token_id(self.tokenizer, PAD)
         self.head = AuxiliaryHead(recipe.shape.text_width)
         if device == "cpu":
-            # On a CPU, the backward pass of torch's fused attention is slow: a step takes 2.2 s
-            # instead of 1.8 s.
+            # Do not use torch's fused attention on a CPU, because its backward pass is slow. A step
+            # would take 2.2 s instead of 1.8 s.
             self.model.set_attn_implementation("eager")
         self.model.to(device).train()
         self.head.to(device)
@@ -438,7 +449,8 @@ class Trainer:
             betas=(0.9, 0.98),
             fused=True,
         )
-        # Keep the compiled modules separate: generation uses the uncompiled modules of the model.
+        # Keep the compiled modules separate from the model, because generation uses the uncompiled
+        # modules.
         self._vision_tower: Callable[..., Any] = self.model.model.vision_tower
         self._language_model: Callable[..., Any] = self.model.model.language_model
         if recipe.compiled:
@@ -446,11 +458,12 @@ class Trainer:
             self._language_model = torch.compile(self._language_model, dynamic=True)
         self.step = 0
         self.trained_s = 0.0
-        # The step at which the training of the text model started; None before this step.
+        # The step in which the training of the text model started. None if this training has not
+        # started.
         self.text_from: int | None = None
 
     def resume(self) -> bool:
-        """Continue from ``state.pt``; return False if this file does not exist."""
+        """Continue from ``state.pt``. Return False if this file does not exist."""
         path = self.out / "state.pt"
         if not path.exists():
             return False
@@ -464,16 +477,17 @@ class Trainer:
         return True
 
     def _forget_lost_steps(self) -> None:
-        """Remove the steps after the stored state from the log, because they will be repeated."""
+        """Remove the steps after the stored state from the log. These steps will be repeated."""
         log = self.out / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        # Keep the scores with the number of the stored state: they were computed after this step.
-        # Remove the loss with this number: it belongs to the next step.
+        # Keep scores that have the step number of the stored state, because they were computed
+        # after this step. Remove the loss with this step number, because it belongs to the next
+        # step.
         kept = [line for line in lines if _is_before(json.loads(line), self.step)]
         log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def save(self) -> None:
-        """Write the state, from which a run can be resumed, and the current checkpoint."""
+        """Write the current checkpoint, and the state from which a run can be resumed."""
         state = {
             "model": self.model.state_dict(),
             "head": self.head.state_dict(),
@@ -495,8 +509,8 @@ class Trainer:
     def learning_rate(self) -> float:
         """Return the learning rate of the next step.
 
-        During the warm-up, the rate depends only on the number of steps. So the first steps are
-        reproducible even if the schedule is in minutes.
+        During the warm-up, the rate depends only on the number of steps. Therefore the first steps
+        are reproducible even if the schedule is in minutes.
         """
         # When the training of the text model starts, there is a second warm-up.
         taken = self.step if self.text_from is None else self.step - self.text_from
@@ -509,8 +523,8 @@ class Trainer:
     def train(self) -> list[float]:
         """Train to the end of the schedule, and return the loss of every step.
 
-        This is the loss of the facts before the training of the text model starts, and the loss of
-        the text after that.
+        Until the training of the text model starts, this is the loss of the facts. After that, this
+        is the loss of the text.
         """
         prompt = torch.tensor([prompt_ids(self.tokenizer)], device=self.device)
         losses: list[float] = []
@@ -523,7 +537,8 @@ class Trainer:
             self.trained_s += time.monotonic() - began_s
             if self.step % self.recipe.save_every == 0:
                 self.save()
-            # Do not score an untrained text model: it would generate up to the length limit.
+            # Do not score an untrained text model, because it would always generate texts of the
+            # maximum length.
             if self.text_from is not None and self.step % self.recipe.score_every == 0:
                 self.score()
         self.save()
@@ -541,8 +556,8 @@ class Trainer:
 
     def _one_step(self, prompt: torch.Tensor) -> float:
         size = self.recipe.batch_size
-        # Runs with different seeds start with distant scenes. All training scenes have seeds below
-        # the held-out seeds.
+        # Runs with different seeds start with different scenes. All training scenes have seeds
+        # below the held-out seeds.
         first = (self.recipe.seed * 10_000_019 + self.step * size) % (HELD_OUT_SEED - size)
         batch = make_batch(range(first, first + size), self.tokenizer).to(self.device)
         drawn_s = time.monotonic()
@@ -588,15 +603,23 @@ class Trainer:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the run: state, log, plot and checkpoint.")],
-    minutes: Annotated[float, typer.Option(help="Minutes of training, without --steps.")] = 60.0,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the state, the log, the plot and the checkpoint.")
+    ],
+    minutes: Annotated[
+        float, typer.Option(help="Minutes of training. Ignored if --steps is given.")
+    ] = 60.0,
     steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; only 1 is reproducible.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="Number of CPU threads. Results are reproducible only with 1.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of weights and training scenes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed for the weights and for the training scenes.")
+    ] = 0,
     batch_size: Annotated[int, typer.Option(help="Scenes per step.")] = 64,
     compiled: Annotated[bool, typer.Option(help="Compile the network.")] = False,
-    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue the existing run in the folder.")] = False,
 ) -> None:
     """Train the demonstration checkpoint from scratch on generated scenes."""
     if device not in ("cpu", "cuda"):
@@ -608,7 +631,8 @@ def main(
     )
     if (out / "state.pt").exists() and not resume:
         raise typer.BadParameter(
-            f"{out} already contains a run: add --resume to continue it, or use another folder"
+            f"{out} already contains a run: add --resume to continue this run, or use a "
+            "different folder"
         )
     trainer = Trainer(out, recipe, device=device)
     if resume and trainer.resume():

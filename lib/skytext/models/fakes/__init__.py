@@ -1,1 +1,1 @@
-"""Fake engine and fake embedders: fast, deterministic, with configurable failures."""
+"""A fake engine and fake embedders. They are fast and deterministic, and simulate failures."""

@@ -1,4 +1,4 @@
-"""Fake embedders: they make unit vectors from words and colours."""
+"""Fake embedders, which make unit vectors from words and colours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from skytext.models.text_embedder import EmbedderInfo, Embeddings, to_unit
 
 
 class FakeEmbedder:
-    """Maps each word to a fixed random direction, so texts with the same words are similar."""
+    """A fake embedder that gives each word a fixed random direction.
+
+    Texts with the same words have similar vectors.
+    """
 
     info = EmbedderInfo(device="cpu", precision="float32")
     max_words = 256
@@ -29,12 +32,13 @@ class FakeEmbedder:
         return Embeddings(self.embed_queries(texts), truncated)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length."""
+        """Return the vectors of queries: float32, shape (texts, dim), unit length."""
         vectors = np.array([self._sum_of_words(text) for text in texts]).reshape(-1, self.dim)
         return to_unit(vectors)
 
     def _sum_of_words(self, text: str) -> NDArray[np.float64]:
-        # A text without words also gets a direction, because a zero vector has no unit length.
+        # A text without words also needs a direction, because a zero vector cannot be scaled to
+        # length 1.
         total = np.full(self.dim, 1e-6)
         for word in text.lower().split()[: self.max_words]:
             seed = int(hashlib.sha256(word.strip(".,:;").encode()).hexdigest()[:8], 16)
@@ -43,13 +47,14 @@ class FakeEmbedder:
 
 
 class FakeImageEmbedder:
-    """Embeds images by their mean colour: the vector of a red image is near that of the word "red".
+    """A fake embedder that embeds images by their mean colour.
 
-    The same is true for green and blue.
+    The vector of a red image is similar to the vector of the word "red". Green and blue images have
+    the same property.
 
     Args:
-        options: only these are used: ``delay_s`` (per image), ``journal`` (one line per image, the
-            digest of its pixels) and ``dim``.
+        options: only three options are used: ``delay_s`` (seconds for each image), ``journal`` (one
+            line for each image, with the digest of the pixels) and ``dim``.
     """
 
     info = EmbedderInfo(device="cpu", precision="float32")
@@ -60,12 +65,12 @@ class FakeImageEmbedder:
         self.dim = self._options.dim or 8
 
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Embed RGB images: float32, shape (images, dim), unit length."""
+        """Return the vectors of RGB images: float32, shape (images, dim), unit length."""
         rows = [self._of_image(image) for image in images]
         return to_unit(np.array(rows).reshape(-1, self.dim))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries: float32, shape (texts, dim), unit length."""
+        """Return the vectors of queries: float32, shape (texts, dim), unit length."""
         rows = [self._of_text(text) for text in texts]
         return to_unit(np.array(rows).reshape(-1, self.dim))
 
@@ -76,7 +81,7 @@ class FakeImageEmbedder:
             with open(self._options.journal, "a", encoding="ascii") as journal:
                 journal.write(f"{digest}\n")
         colour = np.asarray(image, dtype=np.float64).mean(axis=(0, 1)) / 255
-        # Images of the same colour get slightly different vectors.
+        # Two images with the same mean colour get slightly different vectors.
         rest = np.random.default_rng(int(digest[:8], 16)).normal(size=self.dim - 3)
         return np.concatenate([colour - colour.mean() + 1e-3, 0.02 * rest])
 

@@ -1,7 +1,8 @@
-"""Fake engine: fast, deterministic, with configurable failures.
+"""A fake engine. It is fast and deterministic, and simulates failures.
 
-With the fake engine, users can test their jobs without a model. To use it, set the model name to
-``fake``. A name with options is, for example, ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
+With the fake engine, users can test their jobs without a model. To use the fake engine, set the
+model name to ``fake``. The name can contain options, for example
+``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _PROMPT_TOKENS, _ANSWER_TOKENS = 100, 90
 
 
 class FakeEngine:
-    """A fake engine, in a process of its own like a real engine.
+    """A fake engine, which runs in a separate process like a real engine.
 
-    The image's pixels and the request determine the answers.
+    The answers depend only on the pixels of the image and on the request.
 
     Args:
         options: the failures to simulate.
-        processes: registers the process of the engine.
+        processes: the object in which the process of the engine is registered.
         start_timeout_s: maximum time for the start, in seconds.
 
     Raises:
@@ -58,7 +59,7 @@ class FakeEngine:
         """Answer one request.
 
         Raises:
-            SampleError: the image is in the share of images that `FakeOptions.fail` sets.
+            SampleError: the engine rejects the image, because of `FakeOptions.fail`.
             EngineDiedError: the process of the engine died.
         """
         self.num_requests += 1
@@ -74,7 +75,7 @@ class FakeEngine:
         """Do nothing."""
 
     def close(self) -> None:
-        """Kill the process of the engine, and wait until it has ended."""
+        """Kill the process of the engine, and wait until the process has ended."""
         self._processes.kill()
         self._process.close()
         self._processes.end()

@@ -1,8 +1,8 @@
-"""The client side of the fake engine's process.
+"""The client for the process of the fake engine.
 
-It sends requests, receives answers, and detects that the process has died. One thread writes and
-another thread reads. A full pipe therefore cannot block both processes. Any event loop may use the
-client.
+The client sends requests, receives answers, and detects that the process has died. One thread
+writes and another thread reads, so that a full pipe cannot block both processes. Any event loop may
+use the client.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class FakeProcess:
     """A running fake engine.
 
     Args:
-        options: fields of `skytext.models.fakes.options.FakeOptions`, by name.
-        fields: names of the text fields in an answer.
+        options: the values of `skytext.models.fakes.options.FakeOptions`, by the names of its
+            fields.
+        fields: the names of the text fields in an answer.
     """
 
     def __init__(self, options: Mapping[str, Any], fields: Sequence[str]) -> None:
@@ -67,7 +68,7 @@ class FakeProcess:
             raise EngineDiedError(self._dead)
 
     async def ask(self, request: Mapping[str, Any]) -> _Reply:
-        """Send a request and wait for its answer.
+        """Send a request, and wait for the answer to this request.
 
         Raises:
             EngineDiedError: the process died.
@@ -101,7 +102,7 @@ class FakeProcess:
                 try:
                     _write_all(stream, line)
                 except OSError:
-                    return  # The process has ended; the reader thread reports it.
+                    return  # The process has ended. The reader thread reports this.
 
     def _read(self) -> None:
         rest = b""
@@ -123,9 +124,9 @@ class FakeProcess:
             _call(future.get_loop(), _answer, future, reply)
 
     def _bury(self, status: int) -> None:
-        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        how = f"because of signal {-status}" if status < 0 else f"with status {status}"
         with self._lock:
-            self._dead = f"the fake engine's process {self.pid} was ended {how}"
+            self._dead = f"the process {self.pid} of the fake engine ended {how}"
             waiting, self._waiting = self._waiting, {}
         self._ready.set()
         for future in waiting.values():
@@ -139,7 +140,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _write_all(stream: IO[bytes], data: bytes) -> None:
-    # An unbuffered pipe may accept only a part of the bytes per call.
+    # One call may write only a part of the bytes, because the pipe has no buffer.
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]

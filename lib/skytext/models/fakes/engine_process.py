@@ -1,9 +1,10 @@
-"""The process of the fake engine. A request contains the digest of the pixels, not the image.
+"""The process of the fake engine.
 
-This file is run as a program, by its path, with ``python -I -S``. It must start within a few
-hundredths of a second, so it imports only the standard library. It reads requests from stdin and
-writes answers to stdout. Each line is one JSON value. When the parent process ends, stdin is
-closed, and then this process ends too.
+This file is run as a program with ``python -I -S``. The program must start within a few hundredths
+of a second, so it imports only the standard library. The program reads requests from stdin and
+writes answers to stdout. Each line is one JSON value. A request contains the digest of the image's
+pixels, not the image. When the parent process ends, stdin is closed, and then this process also
+ends.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from typing import Any, NoReturn
 
 PROCESS_TITLE = "skytext-fake-engine"
-"""Part of the command line of every fake engine process."""
+"""A string that the command line of every fake engine process contains."""
 
 _CHUNK_BYTES = 2**20
 _WORDS = [
@@ -33,11 +34,12 @@ _ROOM_TOKENS = 512
 
 
 class FakeModel:
-    """A fake model. The request, with the digest of the image's pixels, determines the answers.
+    """A fake model. Its answers depend only on the request, which contains the digest of the image.
 
     Args:
-        options: fields of `skytext.models.fakes.options.FakeOptions`, by name.
-        fields: names of the text fields in an answer.
+        options: the values of `skytext.models.fakes.options.FakeOptions`, by the names of its
+            fields.
+        fields: the names of the text fields in an answer.
     """
 
     def __init__(self, options: dict[str, Any], fields: list[str]) -> None:
@@ -45,7 +47,7 @@ class FakeModel:
         self._fields = fields
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the answers or a rejection. For some images, exit or hang instead."""
+        """Return the answers or a rejection, or make this process exit or hang."""
         digest: str = request["digest"]
         draw = int(digest[:8], 16) / 2**32
         if self._happens("die", digest, draw):
@@ -53,7 +55,10 @@ class FakeModel:
         if self._happens("hang", digest, draw):
             hang()
         if draw < self._options["fail"]:
-            return {"id": request["id"], "refused": "the fake is configured to refuse"}
+            return {
+                "id": request["id"],
+                "refused": "the fake engine is configured to refuse this image",
+            }
         if self._options["journal"]:
             with open(self._options["journal"], "a", encoding="ascii") as journal:
                 journal.write(f"{digest}\n")
@@ -62,8 +67,8 @@ class FakeModel:
 
     def _happens(self, what: str, digest: str, draw: float) -> bool:
         prefixes = self._options[f"{what}_on"].split("+")
-        # Use the upper end of the range of `draw`. The lower end selects the images that are
-        # rejected, repeated or truncated.
+        # Use the upper end of the range of `draw`. The lower end is already used to select the
+        # images that are rejected, repeated or truncated.
         return 1 - draw <= self._options[what] or any(
             prefix and digest.startswith(prefix) for prefix in prefixes
         )
@@ -93,14 +98,14 @@ class FakeModel:
 
 
 def hang() -> NoReturn:
-    """Send no more answers, and exit when the parent process ends."""
+    """Wait without sending answers, and exit when the parent process ends."""
     while os.read(0, _CHUNK_BYTES):
         pass
     os._exit(0)
 
 
 def serve(model: FakeModel, delay_s: float) -> None:
-    """Answer each request ``delay_s`` seconds after its arrival, until stdin ends."""
+    """Answer each request ``delay_s`` seconds after the request arrived. Stop when stdin ends."""
     due: list[tuple[float, int, dict[str, Any]]] = []
     rest = b""
     selector = selectors.DefaultSelector()
@@ -117,7 +122,8 @@ def serve(model: FakeModel, delay_s: float) -> None:
                 heapq.heappush(due, (at, request["id"], request))
         now = time.monotonic()
         while due and due[0][0] <= now:
-            # Write one line at a time. If this process crashes, all earlier answers are complete.
+            # Write each line separately. If this process crashes, all answers that were already
+            # sent are complete.
             _write(model.answer(heapq.heappop(due)[2]))
 
 
@@ -140,8 +146,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # If the parent was killed before it read all answers, end without an error message.
+    # If the parent process was killed before it had read all answers, exit without an error
+    # message.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # Ctrl-C in a terminal reaches all processes. The parent process must end the engine.
+    # Ignore Ctrl-C, which a terminal sends to all processes. The parent process ends the engine.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main()

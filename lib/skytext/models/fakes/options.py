@@ -23,22 +23,23 @@ _DIGESTS = re.compile(r"[0-9a-f]{1,64}(\+[0-9a-f]{1,64})*")
 class FakeOptions:
     """The failures that a fake engine simulates.
 
-    The pixels of an image determine whether the image fails.
+    Whether an image fails depends only on the pixels of the image.
 
     Attributes:
         delay_s: seconds per answer.
         fail: share of images that the engine rejects.
         empty: share of answers with an empty field.
-        repeat: share of images whose answers are all equal.
-        truncate: share of images whose first answers are truncated.
+        repeat: share of images for which all answers are equal.
+        truncate: share of images for which the first answers are truncated.
         die: share of images that crash the engine's process.
         hang: share of images that hang the engine's process.
-        die_on: images that crash the engine's process: digests of their pixels (`pixel_digest`) or
-            prefixes of these digests, joined by ``+``.
+        die_on: images that crash the engine's process. The value contains digests of pixels (see
+            `pixel_digest`), or prefixes of such digests, joined by ``+``.
         hang_on: images that hang the engine's process, in the same form as ``die_on``.
         start_s: seconds for the engine's start.
-        journal: a file. For each answered request, the engine appends one line with the digest of
-            the pixels. The lines count all model calls, also those whose answers were lost.
+        journal: a file to which the engine appends one line for each answered request. The line is
+            the digest of the pixels. The number of lines is the number of all model calls,
+            including calls with answers that were lost.
         dim: length of a vector. The minimum is 4 for image vectors. None means 16 for text vectors
             and 8 for image vectors.
     """
@@ -58,7 +59,7 @@ class FakeOptions:
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
-        """Parse a fake model's name.
+        """Parse the name of a fake model.
 
         Raises:
             ConfigError: an option is unknown, or the value of an option is invalid.
@@ -84,12 +85,16 @@ class FakeOptions:
         except (TypeError, ValueError) as error:
             known = ", ".join(cls.__dataclass_fields__)
             raise ConfigError(
-                f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=VALUE,… and the "
-                f"options are {known}. The values of die_on and hang_on are hexadecimal digits, "
-                "the value of journal is a file, and all other values are numbers"
+                f"the name {name!r} of a fake model is not valid: write "
+                f"{FAKE_MODEL_PREFIX}:OPTION=VALUE,… with these options: {known}. The values "
+                "of die_on and hang_on are hexadecimal digits, the value of journal is a file, "
+                "and all other values are numbers"
             ) from error
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Return the SHA-256 of an image's pixels, in hexadecimal; it determines the fake's answers."""
+    """Return the SHA-256 of an image's pixels, in hexadecimal.
+
+    The answers of the fake engine depend on this digest.
+    """
     return hashlib.sha256(image.tobytes()).hexdigest()

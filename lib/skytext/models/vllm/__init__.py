@@ -1,1 +1,1 @@
-"""The vLLM engine: start, supervision, and error messages."""
+"""The vLLM engine, with modules for its start, its supervision and its error messages."""

@@ -1,9 +1,9 @@
 """The vLLM engine, for any vision-language model that vLLM supports.
 
-It uses vLLM's public classes and works with the CPU and GPU builds of vLLM 0.26 to 0.33. It does
-not use ``ray.data.llm``, for two reasons. First, each version of ``ray.data.llm`` needs one certain
-version of vLLM. Second, ``AsyncLLM`` in an actor can batch the requests of many Ray blocks
-together, so the batch stays full.
+The module uses public classes of vLLM, and works with the CPU and GPU builds of vLLM 0.26 to 0.33.
+The module does not use ``ray.data.llm``, for two reasons. First, each version of ``ray.data.llm``
+needs one exact version of vLLM. Second, ``AsyncLLM`` in an actor can put the requests of many Ray
+blocks into one batch, so that the batch is always full.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ logger = logging.getLogger(__name__)
 
 _CHECK_PX = 224
 _CHECK_TOKENS = 4
-# Parts of vLLM's messages for a prompt that is too long: of its input processor and its renderer.
+# Parts of the error messages with which vLLM rejects a prompt that is too long. The first message
+# comes from the input processor, and the second message from the renderer.
 _TOO_LONG = ("longer than the maximum", "maximum context length")
-_GONE = "the process of vLLM's engine has died (its log lines show the cause)"
+_GONE = "the process of the vLLM engine has died (the log lines of this process show the cause)"
 
 
 class VllmEngine:
-    """One vLLM engine: its front end in this process, and its core in a child process.
+    """One vLLM engine. Its front end runs in this process, and its core runs in a child process.
 
     Args:
         config: the caption settings.
         model: the checkpoint.
         prompt: the caption prompt.
-        processes: registers the engine's processes.
+        processes: the object in which the processes of the engine are registered.
 
     Raises:
         ModelError: vLLM cannot serve the checkpoint, or the device has too little memory.
@@ -78,8 +79,9 @@ class VllmEngine:
         self._requests = itertools.count()
         self.num_signs = 0
         self._processes = processes or EngineProcesses()
-        # The resource tracker belongs to this Python process. It must continue to run when an
-        # engine ends, so start it before the engine's processes are registered.
+        # Python's resource tracker is a process of this Python process, and must continue to run
+        # when an engine ends. Therefore start the resource tracker before the processes of the
+        # engine are registered.
         resource_tracker.ensure_running()
         self._processes.leave_out_running()
         self._engine = start_engine(
@@ -93,7 +95,9 @@ class VllmEngine:
         )
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
-        """Answer one request. Image and prompt are processed once for all samples of the request.
+        """Answer one request.
+
+        The image and the prompt are processed once for all samples of the request.
 
         Raises:
             SampleError: vLLM rejected this request.
@@ -133,10 +137,10 @@ class VllmEngine:
         )
 
     async def check(self) -> None:
-        """Send one small request with a blank image. Call it before the first real image.
+        """Send one small request with a blank image. Call this method before the first real image.
 
-        The request finds errors that would otherwise fail every image of the archive: a prompt that
-        is too long, or a template without a placeholder for the image.
+        The request detects errors that would make every image of the archive fail. Examples are a
+        prompt that is too long, and a template without a placeholder for the image.
 
         Raises:
             ModelError: the engine rejects the request.
@@ -149,7 +153,7 @@ class VllmEngine:
             await self.generate(blank, ask)
         except SampleError as error:
             raise ModelError(
-                f"the engine rejects even a blank image ({error.detail}): check --prompt, "
+                f"the engine rejects a blank test image ({error.detail}): check --prompt, "
                 "--chat-template and caption.engine.max_model_len"
             ) from error
 
@@ -163,7 +167,8 @@ class VllmEngine:
         if engine is not None:
             engine.shutdown()
             # AsyncLLM.__del__ also calls shutdown(). When the interpreter exits, the modules that
-            # shutdown() needs are already deleted, and it would print a TypeError on stderr.
+            # shutdown() needs are already deleted. A second call of shutdown() would then print a
+            # TypeError on stderr.
             engine.shutdown = _nothing
         self._processes.end()
 
@@ -188,14 +193,14 @@ class VllmEngine:
             seed=ask.seed,
             structured_outputs=guide,
             output_kind=RequestOutputKind.DELTA,
-            # It costs the front end far less to decode each complete answer once than to decode
-            # text after every token.
+            # Decode each complete answer once. This takes the front end much less time than
+            # decoding the text after every token.
             detokenize=False,
         )
 
 
 class _Samples:
-    """Collects the answers to one request from vLLM's partial outputs."""
+    """The answers to one request, which are built from the partial outputs of vLLM."""
 
     def __init__(self) -> None:
         self.token_ids: dict[int, list[int]] = {}
@@ -204,7 +209,7 @@ class _Samples:
         self.num_cached_tokens = 0
 
     def add(self, output: RequestOutput) -> None:
-        """Add a partial output, which contains only new tokens."""
+        """Add a partial output. It contains only the tokens after the last partial output."""
         self.num_prompt_tokens = len(output.prompt_token_ids or ())
         self.num_cached_tokens = output.num_cached_tokens or 0
         for item in output.outputs:
@@ -213,7 +218,9 @@ class _Samples:
 
 
 class PromptRenderer:
-    """Renders the prompt with the checkpoint's chat template. The image comes before the text.
+    """A function object that renders the prompt with the chat template of the checkpoint.
+
+    In the prompt, the image comes before the text.
 
     Args:
         config: the caption settings.
@@ -222,7 +229,7 @@ class PromptRenderer:
 
     Raises:
         ModelError: the checkpoint has no processor that transformers can load.
-        ConfigError: the chat template's file cannot be read.
+        ConfigError: the file of the chat template cannot be read.
     """
 
     def __init__(self, config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> None:
@@ -258,8 +265,8 @@ class PromptRenderer:
             )
         except (ValueError, TypeError) as error:
             raise ModelError(
-                f"the checkpoint's chat template is not usable ({error}): give a template that "
-                "accepts an image with --chat-template FILE"
+                f"the chat template of the checkpoint is not usable ({error}): use "
+                "--chat-template FILE to give a template that accepts an image"
             ) from error
         return self._without_second_bos(str(rendered))
 
@@ -268,7 +275,7 @@ class PromptRenderer:
         return str(self._processor.tokenizer.decode(token_ids, skip_special_tokens=True))
 
     def _without_second_bos(self, rendered: str) -> str:
-        """Remove the beginning-of-sequence token if the tokenizer adds it too (Llama 3)."""
+        """Remove the beginning-of-sequence token if the tokenizer also adds it (as in Llama 3)."""
         tokenizer = self._processor.tokenizer
         bos = tokenizer.bos_token
         adds_bos = bos and tokenizer("").get("input_ids", [])[:1] == [tokenizer.bos_token_id]
@@ -276,7 +283,7 @@ class PromptRenderer:
 
 
 def _nothing() -> None:
-    """Do nothing: the engine is already shut down."""
+    """Do nothing. This function replaces ``shutdown`` of an engine that is already shut down."""
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -290,11 +297,15 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return vLLM's exception classes for a request that failed. The engine may still run."""
+    """Return the exception classes of vLLM for a failed request.
+
+    After such an exception, the engine may still be running.
+    """
     from vllm import exceptions
     from vllm.v1.engine.exceptions import EngineGenerateError
 
-    # vLLM 0.33 raises GenerationError directly. Earlier versions wrap it in an EngineGenerateError.
+    # vLLM 0.33 raises GenerationError directly. Earlier versions wrap the GenerationError in an
+    # EngineGenerateError.
     return (EngineGenerateError, getattr(exceptions, "GenerationError", EngineGenerateError))
 
 

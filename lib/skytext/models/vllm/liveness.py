@@ -1,4 +1,4 @@
-"""One engine from start to end: its unfinished images, and whether the engine still responds."""
+"""A running engine: its unfinished images, and a check whether the engine still responds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CANCEL_S = 10.0
 
 
 class LocalEngine(Engine, Protocol):
-    """An engine in processes of this machine.
+    """An engine that runs in processes of this machine.
 
     Attributes:
-        num_signs: a counter that grows with every answer and with every few tokens. If it does not
-            grow for a long time, the engine is hung.
+        num_signs: a counter that increases with every answer, and also after every few tokens. If
+            the counter does not increase for a long time, the engine hangs.
     """
 
     num_signs: int
@@ -31,13 +31,13 @@ class LocalEngine(Engine, Protocol):
 
 @dataclass(eq=False, slots=True)
 class Case:
-    """One image that a caller waits for.
+    """One image for which a caller waits.
 
     Attributes:
         image: the RGB image.
-        key: name of the image for the captioner.
-        outcome: the result.
-        num_falls: number of engines that ended while they described this image.
+        key: the name of the image, which is passed to the captioner.
+        outcome: the future with the description or the error.
+        num_falls: the number of engines that ended while they described this image.
     """
 
     image: Image.Image
@@ -50,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """The end of an engine: a reason code and a message."""
+    """The reason code and the message of an engine that has ended."""
 
     reason: Reason
     detail: str
@@ -60,17 +60,18 @@ class EngineLife:
     """A running engine.
 
     Args:
-        captioner: the interface to the engine.
+        captioner: the captioner that sends the images to the engine.
         processes: the engine's processes.
-        hang_timeout_s: seconds after which an engine is considered hung if it has unfinished images
-            and ``num_signs`` does not grow.
-        on_answer: called when the engine has answered, even if no answer is usable. It is not
-            called if an image is rejected, because the rejection may come from the front end and
-            not from the core of the engine.
+        hang_timeout_s: the hang timeout in seconds. The engine hangs if it has unfinished images,
+            and ``num_signs`` does not increase for this time.
+        on_answer: a function that is called when the engine has answered, even if no answer is
+            usable. The function is not called if an image is rejected, because the front end of the
+            engine can reject images while the core hangs.
 
     Attributes:
-        fall: the end of the engine. This future is not done while the engine runs.
-        num_taken: number of images that the engine was given.
+        fall: a future with the reason why the engine ended. The future is not done while the engine
+            runs.
+        num_taken: the number of images that the engine has received.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class EngineLife:
         self._watcher = asyncio.create_task(self._watch())
 
     def take(self, case: Case) -> None:
-        """Give an image to the engine. When the image is done, ``case.outcome`` is set."""
+        """Start to describe an image. When the image is done, ``case.outcome`` is set."""
         self.num_taken += 1
         task = asyncio.create_task(self.captioner.describe(case.image, case.key))
         self._in_hand[case] = task
@@ -99,7 +100,7 @@ class EngineLife:
 
     @property
     def in_hand(self) -> list[Case]:
-        """The unfinished images, in the order of arrival."""
+        """The unfinished images, in the order in which the engine received them."""
         return list(self._in_hand)
 
     async def end(self) -> list[Case]:
@@ -114,9 +115,11 @@ class EngineLife:
         self._processes.kill()
         tasks = [task for task in self._in_hand.values() if task.cancel()]
         if tasks:
-            # A task that waits for a dead engine may ignore its cancellation, so limit the wait.
+            # A task that waits for a dead engine may not react to cancellation, so limit the
+            # waiting time.
             await asyncio.wait(tasks, timeout=_CANCEL_S)
-        # This blocks the event loop. That is acceptable: no work can continue without an engine.
+        # This call blocks the event loop. This is acceptable, because no work can continue without
+        # an engine.
         self.captioner.close()
         return self.in_hand
 
@@ -136,12 +139,12 @@ class EngineLife:
             if error.reason is Reason.NO_GOOD_VARIANT:
                 self._on_answer()
         elif not self.fall.done():
-            # This is a bug in skytext. If the engine is dead, ignore the error: a dead engine may
-            # cause any error.
+            # Such an error is a bug in skytext. But if the engine is dead, ignore the error,
+            # because a dead engine can cause any error.
             case.outcome.set_exception(error)
 
     def _put_down(self, case: Case) -> None:
-        """Stop the work on an image that is done or that its caller has cancelled."""
+        """Stop the work on an image that is done, or that the caller has cancelled."""
         task = self._in_hand.pop(case, None)
         if task is not None:
             task.cancel()
@@ -151,10 +154,10 @@ class EngineLife:
             self.fall.set_result(Fall(reason, detail))
 
     async def _watch(self) -> None:
-        """Detect an engine that has unfinished images but makes no progress.
+        """Detect that the engine has unfinished images but makes no progress.
 
-        The time is counted in turns of this loop, not with the clock. With the clock, an engine
-        would seem to be hung after this process was suspended for some time.
+        The method counts iterations of its loop instead of reading the clock. If it read the clock,
+        an engine would seem to hang after this process was suspended for some time.
         """
         tick_s = min(self._hang_timeout_s / _TICKS, _MAX_TICK_S)
         silent_s, seen = 0.0, -1
@@ -165,6 +168,6 @@ class EngineLife:
             seen = signs
         self._fall(
             Reason.ENGINE_HUNG,
-            f"the engine gave no sign of life for {self._hang_timeout_s:g} s "
+            f"the engine made no progress for {self._hang_timeout_s:g} s "
             "(caption.engine.hang_timeout_s)",
         )

@@ -1,8 +1,8 @@
-"""Advice for an engine that needs more memory than its device has (this module imports no vLLM).
+"""Advice for an engine that needs more memory than its device has. The module imports no vLLM.
 
-The patterns match the messages of vLLM 0.26 to 0.33. The start can fail in three steps: before the
-weights are loaded (another process uses the memory), when vLLM measures the memory of a full batch,
-and when vLLM allocates the cache.
+The patterns match the error messages of vLLM 0.26 to 0.33. The start of an engine can fail in three
+steps. It can fail before the weights are loaded, if another process uses the memory. It can fail
+when vLLM measures how much memory a full batch needs. It can fail when vLLM allocates the cache.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _BATCHED_TOKENS = "caption.engine.max_num_batched_tokens ({max_num_batched_token
 _NUM_SEQS = "caption.engine.max_num_seqs ({max_num_seqs})"
 _MODEL_LEN = "caption.engine.max_model_len ({max_model_len})"
 
-# The first pattern that matches is used. Later patterns are more general.
+# The advice of the first matching pattern is used. Later patterns are more general.
 _GPU_ADVICE = (
     (
-        # This message comes before the engine has allocated memory on the device.
+        # vLLM writes this message before the engine allocates memory on the device.
         r"less than desired GPU memory utilization",
-        f"another process uses GPU memory: end it, or lower {_UTILIZATION}; an embedder on the "
-        "same GPU (embed.num_gpus_per_actor) also needs memory",
+        f"another process uses memory of the GPU: end that process, or lower {_UTILIZATION}. "
+        "An embedder on the same GPU (embed.num_gpus_per_actor) also needs memory",
     ),
     (
         r"No available memory for the cache blocks|to serve even a single token",
@@ -35,12 +35,13 @@ _GPU_ADVICE = (
     ),
     (
         r"max seq len .*larger than|larger than the available KV cache",
-        f"the longest prompt and answer do not fit in the cache: lower {_MODEL_LEN}, raise "
-        f"{_UTILIZATION}, try {_FP8_CACHE}, or {_MORE_GPUS}",
+        f"the longest possible prompt and answer do not fit in the cache: lower {_MODEL_LEN}, "
+        f"raise {_UTILIZATION}, try {_FP8_CACHE}, or {_MORE_GPUS}",
     ),
     (
         r"warming up sampler",
-        f"not enough memory for so many answers in one batch: lower {_NUM_SEQS} or {_UTILIZATION}",
+        "there is not enough memory for this number of answers in one batch: lower "
+        f"{_NUM_SEQS} or {_UTILIZATION}",
     ),
     (
         r"OutOfMemoryError|out of memory|OUT_OF_MEMORY|memory",
@@ -63,15 +64,15 @@ _CPU_ADVICE = (
 
 
 def memory_advice(message: str, config: EngineConfig, *, device: str) -> str | None:
-    """Return advice: the settings to change, with their present values.
+    """Return a text that advises which settings to change. It contains the current values.
 
     Args:
         message: the engine's error message.
         config: the engine's settings.
-        device: ``cpu``, or any other text for an accelerator.
+        device: ``cpu``, or any other string for an accelerator.
 
     Returns:
-        The advice, or None if too little memory is not the cause.
+        The advice. None if the message does not show that memory is the cause.
     """
     values = {
         name: "not set" if value is None else value for name, value in config.model_dump().items()

@@ -1,6 +1,6 @@
-"""Set up every process of a vLLM engine (entry point ``vllm.general_plugins``).
+"""A vLLM plugin that sets up every process of an engine (entry point ``vllm.general_plugins``).
 
-vLLM loads the plugins of this entry point group in each of its processes, before it loads a model.
+Each process of vLLM loads the plugins of this entry point group before it loads a model.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ import threading
 import time
 
 PARENT_VARIABLE = "SKYTEXT_ENGINE_PARENT_PID"
-"""Environment variable: id of the process that started the engine. The engine's child processes
-must end when this process ends."""
+"""Name of the environment variable with the id of the process that started the engine.
+
+The child processes of the engine must end when this process ends.
+"""
 
 CORES_VARIABLE = "SKYTEXT_ENGINE_CORES"
-"""Environment variable: the CPU cores for the engine's child processes, such as ``0,1``."""
+"""Name of the environment variable with the CPU cores for the engine's processes, such as ``0,1``.
+"""
 
 REPORT_VARIABLE = "SKYTEXT_ENGINE_REPORT"
-"""Environment variable: a file in which the engine's child processes record start errors."""
+"""Name of the environment variable with the path of a file for start errors.
+
+The processes of the engine write their start errors to this file.
+"""
 
 _POLL_S = 1.0
 # vLLM's messages: "EngineCore failed to start.", "WorkerProc failed to start."
@@ -28,8 +34,8 @@ _START_FAILED = "failed to start"
 def prepare_process() -> None:
     """Set up a child process of an engine.
 
-    The process then runs only on the configured cores, ends when its parent ends, and records its
-    start errors.
+    After this call, the process runs only on the configured cores. It ends when its parent ends. If
+    its start fails, it writes the error to a file.
     """
     if _foreign_parent() is None:
         return
@@ -38,19 +44,20 @@ def prepare_process() -> None:
         logging.getLogger("vllm").addHandler(_StartReporter(report))
     cores = os.environ.get(CORES_VARIABLE)
     if cores:
-        # VLLM_CPU_OMP_THREADS_BIND binds only the computing threads. The scheduler process must use
-        # the same cores, so that it does not slow down reading and embedding.
+        # VLLM_CPU_OMP_THREADS_BIND binds only the computing threads to the cores. The scheduler
+        # process must also use only these cores, so that it does not slow down reading and
+        # embedding.
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     watch_parent()
 
 
 def watch_parent() -> None:
-    """End this process when the process that started the engine has ended.
+    """Start a thread that ends this process when the process that started the engine has ended.
 
-    vLLM's EngineCore continues to run after its parent was killed with SIGKILL (vllm#55510). Ray
-    ends only the processes in the process group of a killed actor. So this function starts a thread
-    that polls the parent. PR_SET_PDEATHSIG is not used, because it depends on which thread of the
-    parent started the child.
+    The EngineCore process of vLLM continues to run after its parent was killed with SIGKILL
+    (vllm#55510). When Ray kills an actor, it ends only the processes in the process group of this
+    actor. Therefore the thread polls the parent. PR_SET_PDEATHSIG is not used, because its effect
+    depends on the thread of the parent that started the child.
     """
     parent = _foreign_parent()
     if parent is None:
@@ -62,10 +69,11 @@ def watch_parent() -> None:
 
 
 class _StartReporter(logging.Handler):
-    """Writes to a file the error with which a process failed to start, one line per error.
+    """A log handler that writes the error of a failed start to a file. Each error is one line.
 
-    vLLM does not send the cause to the parent process, only "see root cause above". The cause,
-    usually too little memory, is only in the log of the child process.
+    vLLM does not send the cause to the parent process. The parent process only receives the text
+    "see root cause above". The cause is only in the log of the child process. Usually the cause is
+    too little memory.
     """
 
     def __init__(self, path: str) -> None:
@@ -87,7 +95,7 @@ class _StartReporter(logging.Handler):
 def _foreign_parent() -> int | None:
     """Return the id of the process that started the engine.
 
-    Return None if this process started the engine, or if no engine was started.
+    The result is None if this process itself started the engine, or if no engine was started.
     """
     parent = os.environ.get(PARENT_VARIABLE)
     return None if parent is None or int(parent) == os.getpid() else int(parent)
@@ -96,7 +104,8 @@ def _foreign_parent() -> int | None:
 def _exit_with(parent: int) -> None:
     while _is_alive(parent):
         time.sleep(_POLL_S)
-    # There is no data to save, and a clean-up would only occupy the GPU for longer.
+    # Exit without a clean-up. There is no data to save, and a clean-up would only occupy the GPU
+    # for a longer time.
     os._exit(1)
 
 

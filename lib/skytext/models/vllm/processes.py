@@ -16,11 +16,12 @@ _END_S = 30.0
 class EngineProcesses:
     """The processes that an engine starts, directly or indirectly.
 
-    Create this object before the engine starts, so that an engine whose start fails can be ended
-    too. During the start, every new descendant of this process belongs to the engine. After
-    `settle`, only the processes found until then and their descendants belong to it. Every process
-    that was found stays recorded: when vLLM's EngineCore dies, its workers get another parent and
-    are no longer descendants.
+    Create this object before the engine starts. Then the processes can also be killed if the start
+    fails. Until `settle` is called, every new descendant of this process belongs to the engine.
+    After the call, only the processes that were found before the call, and the descendants of these
+    processes, belong to the engine. A process that was found once is never removed. This is needed
+    because the workers of vLLM get a new parent when EngineCore dies, and are then not descendants
+    of this process.
 
     Any thread may call any method.
     """
@@ -33,18 +34,21 @@ class EngineProcesses:
         self.leave_out_running()
 
     def leave_out_running(self) -> None:
-        """Exclude the processes that run now. Call it before the engine starts a process."""
+        """Exclude all processes that are already running.
+
+        Call this method before the engine starts a process.
+        """
         with self._lock:
             self._others = set(_descendants(psutil.Process()))
 
     def settle(self) -> None:
-        """Record the processes of the engine. Call it when the engine has started."""
+        """Record the processes of the engine. Call this method when the engine has started."""
         with self._lock:
             self._look()
             self._starting = False
 
     def kill(self) -> None:
-        """Kill all processes, including hung and stopped processes, and do not wait."""
+        """Kill all processes without waiting, including processes that hang or are stopped."""
         with self._lock:
             self._look()
             for process in self._found:
@@ -62,8 +66,8 @@ class EngineProcesses:
         if left:
             pids = ", ".join(str(process.pid) for process in left)
             raise JobError(
-                f"the engine was killed, but does not end (process {pids}): its device or its disk "
-                "does not respond; check the machine, then run again"
+                f"the engine was killed, but its process {pids} does not end, because a device "
+                "or a disk does not respond: check the machine, then run the command again"
             )
 
     def alive(self) -> list[psutil.Process]:
@@ -89,9 +93,9 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
 def start_limit(processes: EngineProcesses, limit_s: float) -> Iterator[None]:
     """Kill an engine if its start takes longer than ``limit_s`` seconds.
 
-    The body of the ``with`` statement must be the start. vLLM waits for its core process, and after
-    an error this process may wait for a worker forever. When the processes are killed, the start
-    fails.
+    The body of the ``with`` statement must start the engine. vLLM waits for its core process, and
+    after an error the core process may wait for a worker without end. When the processes are
+    killed, the start fails with an error.
 
     Raises:
         JobError: the start took too long.
@@ -110,9 +114,9 @@ def start_limit(processes: EngineProcesses, limit_s: float) -> Iterator[None]:
     except Exception as error:
         if too_late.is_set():
             raise JobError(
-                f"the engine did not start within caption.engine.start_timeout_s ({limit_s:g} s) "
-                "and was ended: raise this limit for a large model or a slow disk; otherwise look "
-                "for the cause in the engine's log lines above"
+                f"the engine did not start within caption.engine.start_timeout_s ({limit_s:g} "
+                "s) and was ended: raise this limit if the model is large or the disk is slow. "
+                "Otherwise look for the cause in the log lines of the engine above"
             ) from error
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Start a vLLM engine from the configuration, and report the cause of a failed start."""
+"""Start a vLLM engine as the settings require. If the start fails, report the cause."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from skytext.models.vllm.memory_advice import memory_advice
 from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, REPORT_VARIABLE
 from skytext.models.vllm.processes import EngineProcesses, start_limit
 
-# The cache reuses only whole blocks. A block must therefore not be longer than the common beginning
-# of the prompts. vLLM's default on CPUs is 128 tokens, which can be longer than the whole prompt.
+# Number of tokens in a block of the cache. The cache reuses only whole blocks, so a block must not
+# be longer than the part at the beginning that all prompts share. vLLM's default for CPUs is 128
+# tokens, and the whole prompt can be shorter.
 _CPU_BLOCK_SIZE = 32
 # This class runs the model in the core's process. Its short name "uni" has no effect on CPUs: vLLM
 # replaces the name by "mp", which starts one more process for the model.
 _MODEL_IN_CORE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-# The engine reports a partial answer after this many tokens. Each report shows that the engine is
-# not hung, and costs almost no time.
+# The engine reports a partial answer after every 32 tokens. Each report shows that the engine does
+# not hang. A report takes almost no time.
 _TOKENS_PER_SIGN = 32
 _MAX_MESSAGE_CHARS = 600
 
 
 def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
-    """Set vLLM's environment variables in this process. Call it before vLLM is imported.
+    """Set vLLM's environment variables in this process. Call this before vLLM is imported.
 
     Raises:
         ConfigError: the list of cores is invalid.
@@ -41,7 +42,7 @@ def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
         os.environ[CORES_VARIABLE] = ",".join(map(str, parse_cores(config.engine.cpu_cores)))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # The engine's child processes check whether this process is running (vllm#55510).
+    # The child processes of the engine check whether this process is still running (vllm#55510).
     os.environ[PARENT_VARIABLE] = str(os.getpid())
     if model.is_local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -50,7 +51,8 @@ def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
 def parse_cores(text: str) -> list[int]:
     """Parse a list of cores in vLLM's format, such as ``0-3,8``.
 
-    A ``|`` separates the cores of tensor-parallel ranks.
+    If there are several tensor-parallel ranks, a ``|`` separates the cores of one rank from the
+    cores of the next rank.
 
     Raises:
         ConfigError: the text does not have this format.
@@ -62,13 +64,14 @@ def parse_cores(text: str) -> list[int]:
             cores.update(range(int(first), int(last or first) + 1))
     except ValueError as error:
         raise ConfigError(
-            f"caption.engine.cpu_cores {text!r} must list cores, e.g. '0-3' or '0,2'"
+            "caption.engine.cpu_cores must be a list of cores such as '0-3' or '0,2' (given: "
+            f"{text!r})"
         ) from error
     return sorted(cores)
 
 
 def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -> dict[str, Any]:
-    """Return vLLM's AsyncEngineArgs for the configuration.
+    """Return the values for vLLM's AsyncEngineArgs.
 
     Args:
         config: the settings. ``config.options`` overrides all other settings.
@@ -85,14 +88,14 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
         "tensor_parallel_size": config.tensor_parallel_size,
         "limit_mm_per_prompt": {"image": 1},
         "enable_prefix_caching": True,
-        # An archive contains each image once, so a cache of preprocessed images would be useless.
+        # An archive contains each image only once, so a cache of preprocessed images is useless.
         "mm_processor_cache_gb": 0,
         "disable_log_stats": True,
         "stream_interval": _TOKENS_PER_SIGN,
     }
     if device == "cpu":
         if config.dtype == "auto":
-            # vLLM's own `auto` uses bfloat16 on every processor.
+            # In vLLM, the value `auto` means bfloat16 on every CPU.
             options["dtype"] = native_precision(device)
         options["block_size"] = _CPU_BLOCK_SIZE
         if config.tensor_parallel_size == 1:
@@ -100,8 +103,9 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
             # data to it. On two cores, the start takes half the time without it, and the engine
             # generates 1.3 to 1.9 times as many tokens per second.
             options["distributed_executor_backend"] = _MODEL_IN_CORE_PROCESS
-        # Do not compile. Compilation makes the start slower and needs a C++ compiler on every
-        # machine. With torch 2.13, it fails if the path of the environment contains a space.
+        # Do not compile the model. Compilation makes the start slower, and needs a C++ compiler on
+        # every machine. With torch 2.13, compilation fails if the path of the environment contains
+        # a space.
         options["enforce_eager"] = True
     else:
         options["gpu_memory_utilization"] = config.gpu_memory_utilization
@@ -114,7 +118,7 @@ def start_engine(
     """Start an engine and return vLLM's ``AsyncLLM``.
 
     Raises:
-        ConfigError: vLLM does not have one of the options.
+        ConfigError: an option in the settings is not an option of vLLM.
         ModelError: vLLM cannot serve the checkpoint, or the device has too little memory.
         JobError: the start took too long.
     """
@@ -125,10 +129,11 @@ def start_engine(
         args = AsyncEngineArgs(**engine_options(config.engine, model, device=device))
     except TypeError as error:
         raise ConfigError(
-            f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
+            f"caption.engine.options may contain only fields of vLLM's AsyncEngineArgs: {error}"
         ) from error
-    # On a GPU, use vLLM's defaults for offline work: 8192 or 16384 tokens per step, depending on
-    # the GPU. The default of AsyncLLM is 2048 tokens, less than four images need in a LLaVA model.
+    # On a GPU, use vLLM's defaults for offline work. These are 8192 or 16384 tokens per step,
+    # depending on the GPU. The default of AsyncLLM is 2048 tokens, which is not enough for four
+    # images in a LLaVA model.
     context = UsageContext.ENGINE_CONTEXT if device == "cpu" else UsageContext.LLM_CLASS
     with _start_report() as report, contextlib.ExitStack() as undo:
         undo.callback(processes.end)
@@ -157,7 +162,9 @@ def _make_engine(args: Any, context: Any) -> Any:
     threads = OMPProcessManager(config)
     # vLLM reserves one core for the scheduler. Here the scheduler and the model are in one process
     # and work in turn, so the model can use this core, too.
-    threads.cpu_lists[:1] = [sorted(threads.cpu_lists[0] + threads.reserved_cpu_list)]
+    # There is no list if VLLM_CPU_OMP_THREADS_BIND is "nobind".
+    if threads.cpu_lists:
+        threads.cpu_lists[0] = sorted(threads.cpu_lists[0] + threads.reserved_cpu_list)
     # OpenMP reads its settings when a process starts. vLLM sets them only for a process that runs
     # nothing but the model, and Ray sets one thread in an actor with one CPU.
     with threads.configure_omp_envs(rank=0, local_rank=0):
@@ -168,21 +175,22 @@ def _make_engine(args: Any, context: Any) -> Any:
 
 @contextlib.contextmanager
 def _start_report() -> Iterator[Path]:
-    """Provide a file in which the engine's processes record start errors."""
+    """Provide a file to which the engine's processes write start errors."""
     with tempfile.TemporaryDirectory(prefix="skytext-engine-") as folder:
         report = Path(folder) / "report"
         os.environ[REPORT_VARIABLE] = str(report)
         try:
             yield report
         finally:
-            # The folder is deleted, so processes that start later must not use it.
+            # The folder is deleted now, so processes that start later must not write to it.
             os.environ.pop(REPORT_VARIABLE, None)
 
 
 def _root_cause(report: Path) -> str | None:
-    """Return the first recorded error, or None.
+    """Return the first error in the file, or None if there is no error.
 
-    Later errors come from processes that waited for the process with the first error.
+    The first error is the cause. Later errors come from processes that waited for the process that
+    failed first.
     """
     try:
         lines = report.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -199,15 +207,17 @@ def start_failure(
     *,
     device: str,
 ) -> str:
-    """Return one line with the cause of a failed start and advice.
+    """Return one line that explains why a start failed and what to do.
 
     Args:
         model: the checkpoint.
         config: the settings.
         error: the error that vLLM raised in this process.
-        root_cause: the error that the engine's processes recorded, or None.
+        root_cause: the error that the engine's processes wrote to the file, or None.
         device: vLLM's ``device_type``.
     """
     message = " ".join((root_cause or str(error)).split())
-    advice = memory_advice(message, config, device=device) or "see the engine's log lines above"
-    return f"vLLM cannot serve {model.name!r}: {message[:_MAX_MESSAGE_CHARS]} ({advice})"
+    advice = (
+        memory_advice(message, config, device=device) or "see the log lines of the engine above"
+    )
+    return f"vLLM cannot serve the model {model.name!r}: {message[:_MAX_MESSAGE_CHARS]} ({advice})"

@@ -1,12 +1,12 @@
-"""Keep an engine running, and find the image that crashes it (no Ray).
+"""Keep an engine running, and find images that crash it. This module does not use Ray.
 
-When the engine dies or hangs, no new images are admitted, and all processes of the engine are
-killed. The unfinished images are the suspects. A new engine describes one half of the suspects, and
-then the other half. If a half also ends the new engine, its unfinished images are split into halves
-again. An image that is alone in a newly started engine and ends this engine is the cause: only this
-image fails. All other images get their descriptions. If no image ends an engine in this way, the
-cause was something else (out of memory, for example), and no image fails. Then normal work
-continues.
+When the engine dies or hangs, the supervisor accepts no new images, and kills all processes of the
+engine. The unfinished images are the suspects. A new engine describes one half of the suspects, and
+then the other half. If the new engine also dies or hangs, the unfinished images of that half are
+split into two halves again. If a newly started engine receives only one image, and dies or hangs,
+this image is the cause. Only this image fails, and all other images are described. If no such image
+is found, the engine ended for another reason, for example too little memory. In that case no image
+fails. After the search, the supervisor accepts new images again.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ _GO_ON = "committed images are kept; run the same command again to continue"
 
 
 class SupervisedCaptioner:
-    """A `skytext.captions.captioner.Captioner` with a local engine; it replaces a dead engine.
+    """A `skytext.captions.captioner.Captioner` that has a local engine.
+
+    If the engine dies, the captioner starts a new engine.
 
     Args:
         config: the caption settings and limits.
-        start: a function that starts an engine and registers its processes.
+        start: a function that starts an engine, and registers the processes of the engine.
         parse: see `EngineCaptioner`.
 
     Attributes:
-        info: description of the engines; None until an engine was started.
-        clock: busy and idle time of the engines, including restarts.
-        num_restarts: number of engines that were started after the first engine.
+        info: device, version and precision of the engines. None until the first engine has started.
+        clock: the busy time and the idle time of all engines, including the time for restarts.
+        num_restarts: the number of engines that were started to replace the first engine.
     """
 
     def __init__(
@@ -64,8 +66,8 @@ class SupervisedCaptioner:
         self._make_captioner = lambda noted: EngineCaptioner(start(noted), config, parse)
         self._config = config.engine
         self._life: EngineLife | None = None
-        # This lock is held while an engine starts and while suspects are tried. During this time no
-        # new image is admitted.
+        # This lock is held while an engine starts, and while suspects are described again. During
+        # this time, new images must wait.
         self._gate = asyncio.Lock()
         self._recovery: asyncio.Task[None] | None = None
         self._restarts_in_a_row = 0
@@ -77,7 +79,7 @@ class SupervisedCaptioner:
         self._closed = False
 
     async def start(self) -> EngineInfo:
-        """Start the first engine, unless an engine was already started; return its description."""
+        """Start the first engine if no engine was started yet. Return its device and versions."""
         if self.info is None or self._failure is not None:
             async with self._gate:
                 return (await self._running()).captioner.engine.info
@@ -87,9 +89,9 @@ class SupervisedCaptioner:
         """Describe one image. If the engine dies, other engines replace it.
 
         Raises:
-            SampleError: this image cannot be described, or it crashes the engine.
+            SampleError: this image cannot be described, or this image makes the engine die or hang.
             CallError: the engine cannot start.
-            JobError: too many engines in a row ended before they described an image.
+            JobError: too many consecutive engines ended before they described an image.
         """
         case = Case(image, key)
         while True:
@@ -98,15 +100,16 @@ class SupervisedCaptioner:
                 if not life.fall.done():
                     life.take(case)
                     break
-            # The engine has ended, so let the recovery lock the gate first.
+            # The engine has ended. Wait, so that the recovery can lock the gate before this method
+            # does.
             await asyncio.sleep(0)
         return await case.outcome
 
     def close(self) -> None:
         """End the engine, and wait until all its processes have ended.
 
-        The engine may still be starting. Any thread may call this method, also more than once.
-        Callers that wait for a description get a JobError.
+        The method also works while the engine starts. Any thread may call the method, and it may be
+        called more than once. Callers that wait for a description get a JobError.
         """
         with self._closing:
             self._closed = True
@@ -118,7 +121,10 @@ class SupervisedCaptioner:
                 self._processes.end()
 
     async def _running(self) -> EngineLife:
-        """Return the running engine, or start an engine. The caller must have locked the gate."""
+        """Return the running engine, or start an engine if no engine runs.
+
+        The caller must hold the gate.
+        """
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         if self._life is None:
@@ -143,7 +149,7 @@ class SupervisedCaptioner:
                         "the engine died while it started or while it described a blank test "
                         f"image: {error}"
                     ) from error
-                logger.warning("a new engine died while it started: %s", error)
+                logger.warning("a replacement engine died while it started: %s", error)
             except CallError as error:
                 if not again:
                     raise
@@ -159,7 +165,7 @@ class SupervisedCaptioner:
             self._captioner = None
         captioner = None
         try:
-            # Use a thread, so that the run can be stopped while the engine starts.
+            # Start the engine in a thread, so that the run can be stopped during the start.
             captioner = await asyncio.to_thread(self._make_captioner, processes)
             with self._closing:
                 self._captioner = captioner
@@ -193,7 +199,7 @@ class SupervisedCaptioner:
             raise JobError("the engine has no processes")
         # Processes that started during the first request also belong to the engine.
         processes.settle()
-        # All engines use the same clock, so the time of a restart counts as idle time.
+        # All engines share one clock, so the time that a restart needs counts as idle time.
         captioner.clock = self.clock
         self.info = captioner.engine.info
         life = EngineLife(captioner, processes, self._config.hang_timeout_s, self._on_answer)
@@ -215,7 +221,11 @@ class SupervisedCaptioner:
         self.num_restarts += 1
 
     def _on_fall(self, life: EngineLife) -> None:
-        """Start a recovery. If a recovery is in progress, it also handles this engine's end."""
+        """Start a recovery for an engine that has ended.
+
+        If a recovery is already running, no second recovery is started, because the running
+        recovery also handles this engine.
+        """
         if self._recovery is None:
             self._recovery = asyncio.create_task(self._recover(life))
 
@@ -227,7 +237,8 @@ class SupervisedCaptioner:
             except SkytextError as error:
                 self._give_up(error, waiting)
             except BaseException as error:
-                # This is a bug in skytext. The waiting callers must also get the error.
+                # This error is a bug in skytext. The callers that wait for images must also get an
+                # error.
                 what = " ".join(f"{type(error).__name__}: {error}".split())
                 self._give_up(JobError(f"the engine could not be replaced: {what}"), waiting)
                 raise
@@ -271,7 +282,10 @@ class SupervisedCaptioner:
 
 
 async def _try(life: EngineLife, group: Sequence[Case]) -> Fall | None:
-    """Describe some images. Return the end of the engine, or None if the engine still runs."""
+    """Describe some images with one engine.
+
+    Return why the engine ended, or None if the engine still runs.
+    """
     for case in group:
         life.take(case)
     all_done = asyncio.ensure_future(asyncio.wait([case.outcome for case in group]))
@@ -290,8 +304,8 @@ def _blame(cases: Sequence[Case], fall: Fall) -> None:
     for case in cases:
         if not case.outcome.done():
             detail = (
-                f"{fall.detail}; {case.num_falls} engines ended while they described this image; "
-                "for the last engine it was the first and only image"
+                f"{fall.detail}; {case.num_falls} engines ended while they described this "
+                "image, and the last of these engines had received no other image"
             )
             case.outcome.set_exception(
                 SampleError(Stage.CAPTION, fall.reason, detail, attempts=case.num_falls)
