@@ -89,6 +89,8 @@ def test_a_store_that_fails_or_hangs_delays_no_search(
     monkeypatch.setattr(query_log, "_SAVE_EVERY_S", 0.01)
     monkeypatch.setattr(query_log, "save_queries", save)
     monkeypatch.setattr(logging.getLogger("skytext.service"), "propagate", True)
+    # Earlier tests of the process may have configured this logger.
+    caplog.set_level(logging.WARNING, "skytext.service")
     with client(own.uri, log_queries=True) as http:
         assert http.post("/v1/search", json={"text": "a river"}).status_code == 200
         until(lambda: len(tries) == 3)

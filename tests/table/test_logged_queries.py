@@ -25,8 +25,6 @@ from skytext.table.logged_queries import (
 from skytext.table.store.state_files import StateStore
 from tests.table.rows import good_row, location, make_table
 
-NOW = dt.datetime.now(dt.UTC)
-
 
 @pytest.fixture(params=["file system", "store"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> TableLocation:
@@ -39,7 +37,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> TableLocation:
 
 def asked(*texts: str, minutes_ago: float = 0, **more: Any) -> list[LoggedQuery]:
     """Searches one second apart, the last one so many minutes ago."""
-    last = NOW - dt.timedelta(minutes=minutes_ago)
+    last = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes_ago)
     return [
         LoggedQuery(last - dt.timedelta(seconds=len(texts) - i), {"text": text, **more})
         for i, text in enumerate(texts)
