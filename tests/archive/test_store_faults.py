@@ -106,10 +106,10 @@ def test_after_a_broken_body_one_range_is_read_again(proxy: FaultyProxy) -> None
 
 
 KINDS = {
-    "slow_down": "answered SlowDown",
-    "server_error": "answered InternalError",
+    "slow_down": "returned SlowDown",
+    "server_error": "returned InternalError",
     "expired": r"refuses access to .* \(ExpiredToken\): renew the credentials",
-    "truncate": "cannot reach the store|answered 500",  # botocore's message for a listing
+    "truncate": "cannot reach the store|returned 500",  # botocore's message for a listing
     "reset": "cannot reach the store",
 }
 

@@ -252,7 +252,7 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
         (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is not a folder"),
         (["failures", "missing"], "there is no table at"),
         (["retry-failed", "missing"], "there is no table at"),
-        (["retry-failed", "table"], "name them, skytext retry-failed "),
+        (["retry-failed", "table"], "run: skytext retry-failed "),
         (["failures", "table", "--samples", "-1"], "samples"),
         (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),
     ],

@@ -59,7 +59,7 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
     embed_again(more, "fake:dim=24")
     differ = skytext("serve", table, more.uri)
     assert differ.status == 2
-    assert "search each alone" in differ.err
+    assert "Search each table alone" in differ.err
     assert len(differ.err.splitlines()) == 1
 
 

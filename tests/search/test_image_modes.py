@@ -325,7 +325,7 @@ def test_filters_hold_before_the_search(searcher: Searcher, mode: Any) -> None:
     assert sorted(names(result.hits)) == ["b.jpg", "c.jpg", "d.jpg"]
     nothing = ask(searcher, mode, where=parse_filter("gsd > 90"))
     assert nothing.hits == ()
-    filtered = "matches the filter has a vector" if mode == "image" else "matches the filter"
+    filtered = "matches the filter has an image vector" if mode == "image" else "matches the filter"
     assert f"no image {filtered}" in str(nothing.note) or filtered in str(nothing.note)
 
 

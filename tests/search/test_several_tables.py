@@ -215,7 +215,7 @@ def test_a_cursor_is_of_its_tables_and_versions(
     assert Cursor.decode(cursor).versions == several.versions
     later = request.model_copy(update={"cursor": cursor})
     two = Searcher(tables[0], FakeEmbedder(), more=tables[1:2])
-    with pytest.raises(CallError, match="to a search of 3 tables, this search has 2 tables"):
+    with pytest.raises(CallError, match="to a search of 3 tables, but this search has 2 tables"):
         two.search(later)
     with pytest.raises(CallError, match="to a search of 3 tables, this search has one table"):
         whole.search(later)

@@ -65,7 +65,7 @@ def test_tables_of_several_models_are_refused_in_one_line(two: list[Path]) -> No
     assert [one.location for one in tables.open_served()] == list(tables.locations)
     last = TableLocation.parse(str(two[1]))
     promote(last, embed_again(last, "fake:dim=24").version)
-    with pytest.raises(TableError, match="search each alone") as caught:
+    with pytest.raises(TableError, match="Search each table alone") as caught:
         tables.open_served()
     assert "\n" not in str(caught.value)
 

@@ -77,7 +77,9 @@ def test_a_table_without_the_column_reports_none(where: TableLocation) -> None:
     table = ImagesTable.open(where)
     assert table.image_column is None
     assert num_with_vector(table, ours()) == (6, 0)
-    with pytest.raises(TableError, match=r"no image vectors: skytext embed-images .* --model NAME"):
+    with pytest.raises(
+        TableError, match=r"no image vectors.* run: skytext embed-images .* --model NAME"
+    ):
         image_column_of(table)
 
 

@@ -62,8 +62,8 @@ class EngineConfig(Section):
         description="Maximum number of answers that an engine generates at the same time. The "
         "default is the value that vLLM uses for GPUs with less than 70 GiB. The "
         "default also works on larger GPUs, for which vLLM uses 1024. The effect "
-        "of this setting on a GPU is not measured yet. To measure the effect, run: "
-        "`python -m bench.gpu --only batch`",
+        "of this setting on a GPU is not measured yet. To measure the effect, run "
+        "`python -m bench.gpu --only batch`.",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         None,
@@ -72,8 +72,8 @@ class EngineConfig(Section):
         "tokens in one batch of the vision encoder. null: vLLM's default for "
         "offline work. On a GPU, vLLM's default is 8192 tokens, or 16384 tokens if "
         "the GPU has at least 70 GiB. The effect of this setting on a GPU is not "
-        "measured yet. To measure the effect, run: `python -m bench.gpu --only "
-        "batch,vision`",
+        "measured yet. To measure the effect, run `python -m bench.gpu --only "
+        "batch,vision`.",
     )
     gpu_memory_utilization: Fraction = Field(
         0.92,

@@ -16,7 +16,10 @@ from skytext.run.cluster.cluster import ray_cluster
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("http://127.0.0.1:8265", "for `ray job submit`: give the cluster as HOST:6379"),
+        (
+            "http://127.0.0.1:8265",
+            "for `ray job submit`: give the address of the cluster as HOST:6379",
+        ),
         ("127.0.0.1:1", "no Ray cluster responds at 127.0.0.1:1 ("),
         ("ray://127.0.0.1:1", "no Ray cluster responds at ray://127.0.0.1:1 ("),
     ],

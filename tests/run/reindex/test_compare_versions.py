@@ -110,7 +110,8 @@ def test_a_live_version_whose_model_is_gone_is_not_compared(tmp_path: Path) -> N
     live = ImagesTable.open(where).version
     table = embed_again(where, "fake:dim=24")
     with pytest.raises(
-        NotComparedError, match=rf"not compared: the live version {live} .* is now a different"
+        NotComparedError,
+        match=rf"not compared, because the live version {live} .* is now a different",
     ):
         compare(table, live, table.version)
     # The model of the new version is needed.

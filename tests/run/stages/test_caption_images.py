@@ -196,7 +196,7 @@ def test_units_share_one_engine() -> None:
 
 
 def test_a_model_that_cannot_start_ends_the_job() -> None:
-    with pytest.raises(ConfigError, match="with options delay_s, fail"):
+    with pytest.raises(ConfigError, match="with these options: delay_s, fail"):
         caption(unit([sample("a.jpg", good(1)[0]["data"])]), "fake:nonsense=1")
 
 

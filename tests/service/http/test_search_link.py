@@ -122,7 +122,7 @@ def test_a_geometry_is_compared_with_the_footprint(
         ([("text", "a")] * 10 + [("also", "b")] * 10, "at most 16"),
         ([("positive", "a")] * 16 + [("negative", "b")] * 17, "query.negative"),
         ({"text": ""}, "query.text"),
-        ({}, "name a text"),
+        ({}, "give a text"),
     ],
 )
 def test_a_wrong_link_is_a_problem(http: Any, query: Any, detail: str) -> None:

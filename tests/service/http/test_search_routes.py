@@ -92,7 +92,7 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({}, "name a text"),
+        ({}, "give a text"),
         ({"text": " "}, "empty"),
         ({"text": "a", "k": 0}, "body.k"),
         ({"text": "a", "k": 1001}, "body.k"),

@@ -532,7 +532,7 @@ def test_another_model_is_followed_once_all_tables_have_it(two: list[Path]) -> N
         changed = promote(north, embed_again(north, "fake:dim=24").version).version
         for _ in range(2):
             assert not searches.versions.refresh()
-        with pytest.raises(TableError, match="search each alone"):
+        with pytest.raises(TableError, match="Search each table alone"):
             models.refresh()
         assert found() == before
         # Promotions of the other table still take effect.
@@ -549,5 +549,5 @@ def test_another_model_is_followed_once_all_tables_have_it(two: list[Path]) -> N
 def test_tables_of_several_models_are_not_served(two: list[Path]) -> None:
     south = TableLocation.parse(str(two[1]))
     embed_again(south, "fake:dim=24")
-    with pytest.raises(TableError, match="search each alone"):
+    with pytest.raises(TableError, match="Search each table alone"):
         several(two)
