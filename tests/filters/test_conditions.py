@@ -246,13 +246,14 @@ def is_like(text: str, pattern: str) -> bool:
 
 
 def meets_shape(row: dict[str, Any], condition: Spatial) -> bool | None:
-    """Test one box with geometries on a plane that shows the globe three times."""
+    """Test one box with geometries on a plane that shows the globe five times."""
     box = row["bbox"]
     if box is None:
         return None
     width = box["east"] - box["west"] + (360 if box["west"] > box["east"] else 0)
     whole = shapely.geometry.shape(json.loads(condition.geometry))
-    globes = shapely.union_all([translate(whole, turn) for turn in (-360, 0, 360)])
+    turns = range(-720, 721, 360)
+    globes = shapely.union_all([translate(whole, turn) for turn in turns])
     image = flat_box(box["west"], box["south"], box["west"] + width, box["north"])
     return image.intersects(globes) if condition.op == "s_intersects" else image.within(globes)
 
@@ -437,6 +438,13 @@ PROPERTY = settings(
 @example(Not(condition=Intersects(bbox=(-180.0, -90.0, -170.0, 90.0))))
 @example(Not(condition=Compare(op="=", field="gsd", value=0.5)))
 @example(Not(condition=OneOf(field="collection", values=("a", "it's"))))
+@example(
+    # It touches a box from 180 to 179 degrees at the east end of the box.
+    Spatial(
+        op="s_intersects",
+        geometry='{"type": "LineString", "coordinates": [[-1, 0], [-181, 10]]}',
+    )
+)
 @example(Like(field="metadata.sensor", pattern="%\n%"))
 @example(Not(condition=Like(field="metadata.sensor", pattern="%\\\\")))
 @example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))  # true in Lance, also for nulls
