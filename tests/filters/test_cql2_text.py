@@ -56,7 +56,7 @@ WRONG = {
     "foo(gsd) = 1": "FOO is not supported",
     "A_CONTAINS(metadata.x, (1, 2))": "A_CONTAINS is not supported",
     "T_MEETS(datetime, INTERVAL('2024-01-01', '..'))": "T_MEETS is not supported",
-    "T_AFTER(gsd, DATE('2024-01-01'))": "T_AFTER needs a time",
+    "T_AFTER(gsd, DATE('2024-01-01'))": "T_AFTER needs a field that contains times",
     "T_DURING(datetime, DATE('2024-01-01'))": r"T_DURING takes INTERVAL\('",
     "T_AFTER(datetime, TIMESTAMP('2024-01-01'))": r"timestamp must be written as in TIMESTAMP\('",
     "datetime > DATE('2024-01-01T00:00:00Z')": r"date must be written as in DATE\('2024-05-31'\)",

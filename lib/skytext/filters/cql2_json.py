@@ -295,7 +295,11 @@ def _temporal(op: str, args: Any, place: Place) -> Condition:
     name, other = _counted(op, args, 2, place)
     field = _property(name, (*place, 0))
     if find_column(field.name).kind != "time":
-        raise ConfigError(f"{op.upper()} needs a time: {op.upper()}(datetime, …)")
+        value = "INTERVAL('2024-01-01', '2024-02-01')" if op == "t_during" else "DATE('2024-01-01')"
+        raise ConfigError(
+            f"{op.upper()} needs a field that contains times, but {field.name!r} does not contain "
+            f"times. Example: {op.upper()}(datetime, {value})"
+        )
     if op != "t_during":
         return _compare(field, ">" if op == "t_after" else "<", _value(other, (*place, 1)))
     ends = other.get("interval") if isinstance(other, Mapping) and len(other) == 1 else None

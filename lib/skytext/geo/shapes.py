@@ -288,10 +288,10 @@ def _unrolled(line: list[Any]) -> list[tuple[float, float]]:
 
 
 def _beside(hole: list[tuple[float, float]], west: float) -> list[tuple[float, float]]:
-    """Shift a hole by a multiple of 360 degrees to the longitudes of its polygon.
+    """Add a multiple of 360 degrees to the longitudes of a hole.
 
-    ``west`` is the west end of the polygon. The shifted hole starts between ``west`` and ``west`` +
-    360.
+    ``west`` is the western end of the polygon. The western end of the result is between ``west``
+    and ``west`` + 360, so that the hole and its polygon use the same range of longitudes.
     """
     turn = 360 * math.floor((min(x for x, _ in hole) - west) / 360)
     return [(x - turn, y) for x, y in hole]

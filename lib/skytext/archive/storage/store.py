@@ -270,6 +270,6 @@ class ObjectStore(ABC):
             raise self.source_error(source, location, err) from err
         if not num_found and location.path:
             raise SourceError(
-                f"{source!r} does not exist: bucket {location.bucket!r} has no object with this "
-                "name, and no object below this prefix: check the prefix"
+                f"{source!r} does not exist. Bucket {location.bucket!r} has no object whose name "
+                f"is {location.path!r} or starts with {location.prefix!r}. Check the address"
             )
