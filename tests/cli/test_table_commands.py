@@ -617,6 +617,6 @@ def test_reindex_without_a_model_does_not_describe_a_table_again(
     version = make_table(where, [good_row("a.jpg", caption_model="llava")]).version
     called = skytext("reindex", archive, "--table", where.uri, "--embedding-model", "fake")
     assert called.status == 2
-    assert "were described by llava, but no model is named" in called.err
+    assert "were described by llava, but this command names no model" in called.err
     assert "--model llava" in called.err
     assert ImagesTable.open(where).version == version

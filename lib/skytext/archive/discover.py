@@ -92,9 +92,9 @@ def survey(
     for one, two in itertools.pairwise(shards):
         if (one.archive, one.path) == (two.archive, two.path):
             raise SourceError(
-                f"{one.uri} and {two.uri} would both be shard {one.path!r} of archive "
-                f"{one.archive!r}, so their images would get the same ids: use a separate run for "
-                "each source, with a different --archive name"
+                f"{one.uri} and {two.uri} have the same name {one.path!r} in the archive "
+                f"{one.archive!r}. Their images would get the same ids. Use a separate run for "
+                "each source, and give each run a different --archive name"
             )
     return Survey(tuple(shards), frozenset(whole))
 

@@ -127,8 +127,8 @@ def _check_mode(mode: str | None) -> None:
 def _check_version(version: int | None, more_tables: list[str] | None) -> None:
     if version is not None and more_tables:
         raise ConfigError(
-            "--version needs a single table. If you search several tables, skytext searches their "
-            "live versions. If you give --cursor, it searches the versions stored in the cursor"
+            "--version can be used only with a single table. A search of several tables uses the "
+            "live versions of the tables, or the versions that are stored in --cursor"
         )
 
 

@@ -37,7 +37,7 @@ class Intersects(BaseCondition):
         west, south, east, north = self.bbox
         shown = ", ".join(f"{number:g}" for number in self.bbox)
         if not all(map(math.isfinite, self.bbox)):
-            raise ConfigError(f"a bbox needs finite numbers (given: {shown})")
+            raise ConfigError(f"the numbers of a bbox must be finite numbers (given: {shown})")
         if not (-90 <= south <= 90 and -90 <= north <= 90):
             raise ConfigError(
                 f"latitudes must be -90 to 90 (given: south {south:g}, north {north:g}). The order "
