@@ -513,7 +513,9 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
     # What it was made with differs from what made-up rows say of themselves.
-    assert "the images of the table were described by fake with other settings: " in called.err
+    assert (
+        "the images of the table were described by fake. This command describes the " in called.err
+    )
     assert "description of the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
 

@@ -215,8 +215,9 @@ def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[s
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):
         note(
-            f"the images of the table were described by {row['caption_model']} with other "
-            "settings: scores may be too low"
+            f"the images of the table were described by {row['caption_model']}. This command "
+            "describes the query image with another model or other settings, so scores may be too "
+            "low"
         )
     variants = describe_image(image, config)
     note(f"description of the image: {variants[0].one_sentence}")

@@ -363,7 +363,7 @@ def _without_case(node: Any, place: Place) -> _Property | _Literal:
     if isinstance(inner, _Property):
         return _Property(inner.name, ignore_case=True)
     if not isinstance(inner.value, str) or inner.is_time:
-        raise MistakeError("CASEI is only for text", place, node)
+        raise MistakeError("CASEI can be used only with text", place, node)
     return _Literal(inner.value, ignore_case=True)
 
 

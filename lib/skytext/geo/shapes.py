@@ -185,7 +185,9 @@ def _checked(value: object, level: int, place: tuple[str | int, ...], count: lis
         raise PlaceError("a position is longitude and latitude: expected two finite numbers", place)
     longitude, latitude = float(value[0]), float(value[1])
     if not -90 <= latitude <= 90:
-        raise PlaceError(f"latitudes must be -90 to 90, but one latitude is {latitude:g}", place)
+        raise PlaceError(
+            f"latitudes must be between -90 and 90, but one latitude is {latitude:g}", place
+        )
     if abs(longitude) > MAX_LONGITUDE:
         raise PlaceError(f"longitudes must be degrees, but one longitude is {longitude:g}", place)
     return [longitude, latitude]
