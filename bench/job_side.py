@@ -16,7 +16,7 @@ from skytext.run.progress import Progress
 
 
 def cpu_seconds() -> dict[str, float]:
-    """Return the CPU seconds of this process and its descendants, by program name."""
+    """Return the CPU time of this process and its descendants in seconds, for each program name."""
     found: dict[str, float] = {}
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
@@ -32,7 +32,8 @@ def cpu_seconds() -> dict[str, float]:
 def measure(archive: str, table: str, settings: list[str]) -> dict[str, Any]:
     """Run the complete job, and measure the engine and the CPU.
 
-    Return the tokens/s of the engine, and the CPU seconds after the first unit.
+    Return the tokens/s of the engine, and the CPU time that the job used after its first unit was
+    finished.
     """
     plan = plan_caption([archive], table, load_config(None, parse_settings(settings)))
     samples: list[dict[str, float]] = []

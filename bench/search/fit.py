@@ -86,7 +86,10 @@ def fit(images: list[Floats], trials: int) -> CaptionStatistics:
 
 
 def compare(images: list[Floats], statistics: CaptionStatistics) -> dict[str, Any]:
-    """Return quantiles of cosines, for the real vectors and for as many generated vectors."""
+    """Return quantiles of cosines for the real vectors and for generated vectors.
+
+    The numbers of real and generated vectors are the same.
+    """
     images = [vectors for vectors in images if len(vectors)]
     real = cosines(*_split(images))
     drawn = cosines(*_split(_drawn_like(images, statistics, seed=1)))

@@ -36,10 +36,10 @@ class Bench:
 
     Attributes:
         work: folder for tables, indexes and ground truth. Existing files are used again.
-        num_images: number of images in the large table.
-        num_small: number of images in the small table, which is used for the section ``hnsw``.
+        num_images: number of images in the large table. Most sections use this table.
+        num_small: number of images in the small table. ``hnsw`` and ``filters`` use this table.
         num_queries: number of queries in each measurement. Slow systems run fewer queries.
-        growth: numbers of images in the tables that show how the costs grow.
+        growth: numbers of images. The section ``growth`` makes one table for each number.
         build_limit_s: time limit of a build in seconds. A build that reaches the limit is ended,
             and the report shows this.
         anew: true if existing indexes must be built again.
@@ -56,7 +56,7 @@ class Bench:
     span_s: float = 10.0
 
     def table(self, num_images: int) -> Path:
-        """Return the folder of a table with this number of images (made if necessary)."""
+        """Return the folder of a table with this number of images. Make the table if necessary."""
         folder = self.work / f"table-{num_images}"
         if not folder.exists():
             make_table(folder, caption_vectors(num_images))
@@ -107,7 +107,7 @@ def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[s
 
 
 def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
-    """Return a function that searches the index of the section ``skytext`` in a different way."""
+    """Return a function that searches the index of the section ``skytext`` with other settings."""
 
     def measure(bench: Bench) -> dict[str, Any]:
         built = _folder(bench, "skytext", bench.num_images)
@@ -128,12 +128,15 @@ def hnsw(bench: Bench) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> dict[str, Any]:
-    """Build and search tables of several sizes. The large table has a separate section."""
+    """Build and search tables of several sizes.
+
+    The large table is not used here. The section ``skytext`` measures it.
+    """
     return {str(size): system(bench, "skytext", size, bench.num_queries) for size in bench.growth}
 
 
 def filtered(bench: Bench) -> dict[str, Any]:
-    """Search with a filter that selects a collection. It contains one in a thousand images."""
+    """Search with a filter that selects a collection with 0.1 % of the images."""
     questions = bench.questions(bench.num_images, bench.num_queries, rare=True)
     found = {}
     for name, builder in (

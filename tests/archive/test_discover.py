@@ -136,8 +136,8 @@ def test_links_are_followed_and_loops_are_not_endless(archive: Path, tmp_path: P
         ("others/*.tar", "matches nothing"),
         ("others/*.csv", r"no file of these types: \.tar, "),
         ("others/1.csv", "unknown format"),
-        ("zipped", "from a compressed tar: decompress"),
-        ("zipped/s.tar.gz", "from a compressed tar: decompress"),
+        ("zipped", "from a compressed tar. Decompress"),
+        ("zipped/s.tar.gz", "from a compressed tar. Decompress"),
         ("mixed", r"t\.tgz is a compressed tar"),
     ],
 )

@@ -108,7 +108,7 @@ def test_after_a_broken_body_one_range_is_read_again(proxy: FaultyProxy) -> None
 KINDS = {
     "slow_down": "returned SlowDown",
     "server_error": "returned InternalError",
-    "expired": r"refuses access to .* \(ExpiredToken\): renew the credentials",
+    "expired": r"refuses access to .* \(ExpiredToken\)\. Renew the credentials",
     "truncate": "cannot reach the store|returned 500",  # botocore's message for a listing
     "reset": "cannot reach the store",
 }
@@ -197,7 +197,9 @@ def test_a_listing_that_fails_is_reported_before_anything_starts(
     proxy: FaultyProxy, kind: str
 ) -> None:
     proxy.faults = Faults(**{kind: 1.0}, at_byte=10, pattern="list-type")
-    with pytest.raises(SourceError, match=r"faulty/folder.*(run again|credentials)"):
+    with pytest.raises(
+        SourceError, match=r"faulty/folder.*([Rr]un the command again|[Cc]redentials)"
+    ):
         discover(["s3://faulty/folder"], options=IMPATIENT)
 
 

@@ -84,7 +84,7 @@ def test_a_deleted_working_directory_is_a_wrong_call(
         called = skytext(*words)
         assert called.status == 2
         assert called.err.splitlines() == [
-            "skytext: the working directory was deleted: change into another folder and run the "
+            "skytext: the working directory was deleted. Change to another folder and run the "
             "same command again"
         ]
 

@@ -132,7 +132,7 @@ WRONG = {
     "--text-only --annotations O --json": "needs images with at least two captions",
     "T --golden A": "valid dictionary",
     "T --golden nowhere.yaml": "there is no file nowhere.yaml",
-    "T --golden A --mode dense --mode text": "--golden tests a single setup",
+    "T --golden A --mode dense --mode text": "--golden tests only one setup",
     "T --annotations A --mode sparse": "--mode must be one of dense, text, hybrid (given",
     "T --annotations A --pooling min": "--pooling must be one of max, mean, max+mean, max+mean-z",
     "T --annotations A --fusion sum": "--fusion must be one of rrf, z, minmax, floor",

@@ -95,7 +95,7 @@ def test_evaluate_prints_the_baseline_and_the_fusion(
 def test_status_and_index_report_image_vectors(skytext: Skytext, tmp_path: Path) -> None:
     make_searched(tmp_path / "t")
     called = skytext("status", tmp_path / "t")
-    assert "image vectors: fake, 8 numbers; ok rows without an image vector: 1" in called.out
+    assert "image vectors: fake, 8 dimensions; ok rows without an image vector: 1" in called.out
     report = json.loads(skytext("status", tmp_path / "t", "--json").out)["image_vectors"]
     assert (report["num_with"], report["num_without"]) == (4, 1)
     called = skytext("index", tmp_path / "t", "--json")

@@ -513,7 +513,9 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
     # What it was made with differs from what made-up rows say of themselves.
-    assert "the images of the table were described by fake with other settings: " in called.err
+    assert (
+        "the images of the table were described by fake. This command describes the " in called.err
+    )
     assert "description of the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
 
@@ -617,6 +619,6 @@ def test_reindex_without_a_model_does_not_describe_a_table_again(
     version = make_table(where, [good_row("a.jpg", caption_model="llava")]).version
     called = skytext("reindex", archive, "--table", where.uri, "--embedding-model", "fake")
     assert called.status == 2
-    assert "were described by llava, but no model is named" in called.err
+    assert "were described by llava, but this command names no model" in called.err
     assert "--model llava" in called.err
     assert ImagesTable.open(where).version == version

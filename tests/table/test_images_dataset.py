@@ -70,7 +70,7 @@ def test_another_format_says_what_to_do(where: TableLocation) -> None:
 def test_missing_columns_are_named(where: TableLocation) -> None:
     empty = images_schema(text_column(dim=DIM)).with_metadata(metadata()).empty_table()
     lance.write_dataset(empty.drop_columns(["gsd", "text"]), where.dataset_uri(IMAGES))
-    told = r"does not have the schema of skytext \(missing column: gsd, text\)"
+    told = r"does not have the schema of skytext \(missing columns: gsd, text\)"
     with pytest.raises(TableError, match=told):
         ImagesTable.open(where)
 

@@ -92,9 +92,9 @@ def survey(
     for one, two in itertools.pairwise(shards):
         if (one.archive, one.path) == (two.archive, two.path):
             raise SourceError(
-                f"{one.uri} and {two.uri} would both be shard {one.path!r} of archive "
-                f"{one.archive!r}, so their images would get the same ids: use a separate run for "
-                "each source, with a different --archive name"
+                f"{one.uri} and {two.uri} have the same name {one.path!r} in the archive "
+                f"{one.archive!r}. Their images would get the same ids. Use a separate run for "
+                "each source, and give each run a different --archive name"
             )
     return Survey(tuple(shards), frozenset(whole))
 
@@ -135,8 +135,8 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
     with_images = {path: folder for path, folder in folders.items() if folder.num_images}
     if with_images and listing.kind != "folder":
         raise SourceError(
-            f"{source!r} names image files: give the folder that contains the image files "
-            "instead. All images directly in a folder are one shard"
+            f"{source!r} is an image file or a pattern for image files. Give the folder that "
+            "contains the image files instead. All images directly in a folder are one shard"
         )
     shards += [_folder_shard(name, listing.root, *item) for item in with_images.items()]
     if not shards:
@@ -172,25 +172,25 @@ def _check_parquet(source: str, shards: list[Shard], options: ReadOptions) -> No
 def _nothing_error(source: str, listing: Listing, folders: dict[str, FolderDigest]) -> SourceError:
     formats = ", ".join((*SHARD_SUFFIXES, *_IMAGE_SUFFIXES))
     if listing.kind == "file":
-        return SourceError(f"{source!r} has an unknown format: give a file of type {formats}")
+        return SourceError(f"{source!r} has an unknown format. The known types are {formats}")
     if listing.num_others == 0 and not folders:
         what = "matches nothing" if listing.kind == "glob" else "is empty"
         return SourceError(
-            f"{source!r} {what}: give a folder or a pattern with files of these types: {formats}"
+            f"{source!r} {what}. Give a folder or a pattern with files of these types: {formats}"
         )
     some = ", ".join(sorted(listing.others)) or "sidecars"
     more = ", …" if listing.num_others > len(listing.others) else ""
     return SourceError(
         f"{source!r} contains no file of these types: {formats}. It contains "
-        f"{listing.num_others} other files ({some}{more}): give another folder"
+        f"{listing.num_others} other files ({some}{more}). Give another folder"
     )
 
 
 def _compressed_error(source: str, paths: Sequence[str]) -> SourceError:
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return SourceError(
-        f"{source!r}: {paths[0]}{more} is a compressed tar, and skytext cannot read single images "
-        "from a compressed tar: decompress it to a plain .tar (gunzip, unzstd, …)"
+        f"{source!r}: {paths[0]}{more} is a compressed tar. skytext cannot read single images "
+        "from a compressed tar. Decompress the file to a plain .tar (gunzip, unzstd, …)"
     )
 
 

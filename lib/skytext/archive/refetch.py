@@ -103,7 +103,7 @@ def fetch_image(
 def _bytes_or_raise(uri: str, found: bytes | Exception) -> bytes:
     if isinstance(found, (FileNotFoundError, ChangedError)):
         raise ChangedError(
-            f"{uri} was deleted or changed after it was read: run the command again"
+            f"{uri} was deleted or changed after it was read. Run the command again"
         ) from found
     if isinstance(found, Exception):
         raise found
@@ -237,7 +237,10 @@ def _ranges(
 
 def _range(place: Place, retry_s: float) -> bytes | Exception:
     if place.byte_offset is None or place.byte_length is None:
-        return OSError(f"{place.uri} is not stored in one piece: read its whole shard instead")
+        return OSError(
+            f"{place.uri} cannot be read alone, because its shard does not contain it as one range "
+            "of bytes. Read the whole shard instead"
+        )
     try:
         return read_range(
             place.shard_uri,

@@ -231,7 +231,7 @@ def check_any_listed(summary: RunSummary, num_shards: int) -> None:
         what = f" ({ignored_words(summary.ignored)})" if summary.ignored else ""
         raise JobError(
             f"no image was found in {plural(num_shards, 'shard')}{what}, and no table was "
-            "created: name sources that contain images"
+            "created. Name sources that contain images"
         )
 
 

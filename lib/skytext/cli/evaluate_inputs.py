@@ -147,7 +147,7 @@ def make_setups(
         )
     )
     if only_best and len(setups) > 1:
-        raise CallError("--golden tests a single setup: give each ranking option at most once")
+        raise CallError("--golden tests only one setup. Give each ranking option at most once")
     return setups
 
 
@@ -169,7 +169,7 @@ def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
     models = _Models(call)
     if call.descriptions is None:
         if read is None:
-            raise CallError("text-only evaluation needs annotations")
+            raise CallError("--text-only needs --annotations FILE")
         return evaluate_text_only(read, models, call.setups, ties=call.ties), None
     image_model = _image_model(call, models)
     if read is not None:
@@ -202,7 +202,7 @@ def _own_queries(call: Call, golden: Golden | None) -> tuple[Query, ...]:
     if golden is not None:
         return golden.to_queries()
     if call.queries is None:
-        raise CallError("no queries were given")
+        raise CallError("no queries were given. Add --queries FILE")
     return read_queries(call.queries)
 
 

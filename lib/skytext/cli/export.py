@@ -66,10 +66,13 @@ def export(
         raise CallError("--with-vectors needs --format parquet")
     to_stdout = output == _STDOUT
     if to_stdout and as_json:
-        raise CallError("--json writes to stdout: name a file with --output")
+        raise CallError(
+            "--json writes its result to stdout. Write the export to a file: add --output FILE"
+        )
     if to_stdout and format in _BINARY and sys.stdout.isatty():
         raise CallError(
-            f"{format} is a binary format, and stdout is a terminal: name a file with --output"
+            f"{format} is a binary format, and stdout is a terminal. Write the export to a file: "
+            "add --output FILE"
         )
     from skytext.cli.atomic_file import open_atomically
     from skytext.cli.open_table import open_table

@@ -18,8 +18,8 @@ def as_skytext_error(error: OSError, table: str | None) -> SkytextError:
     """
     if isinstance(error, FileNotFoundError) and _is_cwd_gone():
         return CallError(
-            "the working directory was deleted: change into another folder and run the same "
-            "command again"
+            "the working directory was deleted. Change to another folder and run the same command "
+            "again"
         )
     temporary = os.environ.get("TMPDIR", "/tmp")
     # An error from Lance has no errno.

@@ -119,8 +119,8 @@ def _check_model(plan: CaptionPlan) -> None:
     models = table.caption_models()
     if models and plan.caption_model.name not in models:
         raise ConfigError(
-            f"the images in {plan.location.uri} were described by {', '.join(models)}, but no "
-            f"model is named: name the model to use, e.g. --model {models[0]}"
+            f"the images in {plan.location.uri} were described by {', '.join(models)}, but this "
+            f"command names no model. Name the model to use, e.g. --model {models[0]}"
         )
 
 

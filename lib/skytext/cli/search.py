@@ -127,8 +127,8 @@ def _check_mode(mode: str | None) -> None:
 def _check_version(version: int | None, more_tables: list[str] | None) -> None:
     if version is not None and more_tables:
         raise ConfigError(
-            "--version needs a single table. If you search several tables, skytext searches their "
-            "live versions. If you give --cursor, it searches the versions stored in the cursor"
+            "--version can be used only with a single table. A search of several tables uses the "
+            "live versions of the tables, or the versions that are stored in --cursor"
         )
 
 
@@ -215,8 +215,9 @@ def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[s
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):
         note(
-            f"the images of the table were described by {row['caption_model']} with other "
-            "settings: scores may be too low"
+            f"the images of the table were described by {row['caption_model']}. This command "
+            "describes the query image with another model or other settings, so scores may be too "
+            "low"
         )
     variants = describe_image(image, config)
     note(f"description of the image: {variants[0].one_sentence}")

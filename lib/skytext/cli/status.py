@@ -50,7 +50,7 @@ def status(
         ),
         f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed"
         + (f", {rows['withdrawn']:,} withdrawn" if rows["withdrawn"] else ""),
-        f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
+        f"embeddings: {report['embedding_model']}, {report['dim']} dimensions",
         *_column_lines(report),
     ]
     lines += [f"  failed: {f['rows']:,} × {f['stage']}/{f['reason']}" for f in report["failures"]]
@@ -59,7 +59,7 @@ def status(
     images = report["image_vectors"]
     if images is not None:
         lines.append(
-            f"image vectors: {images['model']}, {images['dim']} numbers; "
+            f"image vectors: {images['model']}, {images['dim']} dimensions; "
             f"ok rows without an image vector: {images['num_without']:,}"
         )
         line = _index_line(report["num_unindexed_image_rows"], report["image_vector_index"])

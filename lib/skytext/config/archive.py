@@ -17,7 +17,7 @@ class SourcesConfig(Section):
     )
     retry_s: NonNegativeFloat = Field(
         120.0,
-        description="How long a run repeats a request to a store that does not respond. After "
-        "this time, the run leaves the shard unread. The next run tries to read "
-        "the shard again.",
+        description="Time in seconds for which a run repeats a request to a store that does not "
+        "respond. After this time, the run stops reading the shard. The next run "
+        "tries to read the shard again.",
     )

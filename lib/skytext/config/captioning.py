@@ -33,9 +33,9 @@ class EngineConfig(Section):
         None,
         ge=0,
         description="Number of GPUs that an engine requests from Ray. null: an engine requests "
-        "no GPUs if the installed vLLM is the CPU build and the cluster can only "
-        "have nodes without GPUs. In all other cases, an engine requests "
-        "`tensor_parallel_size` GPUs.",
+        "`tensor_parallel_size` GPUs. There is one exception: if the installed vLLM "
+        "is the CPU build and no node of the cluster can have a GPU, an engine "
+        "requests no GPUs.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
         1.0,
@@ -48,9 +48,9 @@ class EngineConfig(Section):
     dtype: str = Field(
         "auto",
         description="Precision of the weights and of the cache, as a name that vLLM accepts. "
-        "With `auto`, a GPU uses the precision of the checkpoint. With `auto`, a "
-        "CPU uses bfloat16 if the CPU supports bfloat16 natively. Other CPUs use "
-        "float32, which needs twice as much memory.",
+        "`auto`: a GPU uses the precision of the checkpoint. A CPU uses bfloat16 if "
+        "it supports bfloat16 natively. Other CPUs use float32, which needs twice as "
+        "much memory.",
     )
     max_model_len: PositiveInt | None = Field(
         None,
@@ -60,26 +60,26 @@ class EngineConfig(Section):
     max_num_seqs: PositiveInt = Field(
         256,
         description="Maximum number of answers that an engine generates at the same time. The "
-        "default is the value that vLLM uses for GPUs with less than 70 GiB. The "
-        "default also works on larger GPUs, for which vLLM uses 1024. The effect "
-        "of this setting on a GPU is not measured yet. To measure the effect, run "
-        "`python -m bench.gpu --only batch`.",
+        "default is the value that vLLM uses for GPUs with less than 70 GiB of "
+        "memory. For larger GPUs, vLLM uses 1024, but the default also works on these "
+        "GPUs. The effect of this setting on a GPU is not measured yet. The command "
+        "`python -m bench.gpu --only batch` measures it.",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         None,
-        description="Maximum number of tokens, from prompts and answers together, that the "
-        "engine processes in one step. The setting also limits the number of image "
-        "tokens in one batch of the vision encoder. null: vLLM's default for "
-        "offline work. On a GPU, vLLM's default is 8192 tokens, or 16384 tokens if "
-        "the GPU has at least 70 GiB. The effect of this setting on a GPU is not "
-        "measured yet. To measure the effect, run `python -m bench.gpu --only "
-        "batch,vision`.",
+        description="Maximum number of tokens that the engine processes in one step. Tokens of "
+        "prompts and tokens of answers are counted together. The setting also limits "
+        "the number of image tokens in one batch of the vision encoder. null: vLLM's "
+        "default for offline work. On a GPU, this default is 8192 tokens, or 16384 "
+        "tokens if the GPU has at least 70 GiB of memory. The effect of this setting "
+        "on a GPU is not measured yet. The command `python -m bench.gpu --only "
+        "batch,vision` measures it.",
     )
     gpu_memory_utilization: Fraction = Field(
         0.92,
-        description="Share of the GPU's memory that the engine uses for weights, computation "
-        "and cache. The default is the same as in vLLM. Choose a lower value if an "
-        "embedding model uses the same GPU.",
+        description="Share of the GPU's memory that the engine uses for weights, computation and "
+        "cache. The default of vLLM is the same. Choose a lower value if an embedding "
+        "model uses the same GPU.",
     )
     cpu_kv_cache_gib: PositiveInt = Field(
         1,
@@ -106,20 +106,20 @@ class EngineConfig(Section):
     )
     hang_timeout_s: PositiveFloat = Field(
         300.0,
-        description="Maximum time in which an engine that processes images may produce no "
+        description="Maximum time for which an engine may process images without producing a "
         "token. After this time, the engine is stopped and started again. Do not "
-        "choose a short time. For example, an engine can need minutes without a "
-        "token to compile a kernel, or to process a long prompt on a slow CPU.",
+        "choose a short time. For example, an engine can need minutes without a token "
+        "to compile a kernel, or to process a long prompt on a slow CPU.",
     )
     max_restarts: int = Field(
         20,
         ge=0,
-        description="Maximum number of consecutive engine restarts in which no image is "
-        "described. If more restarts are needed, the job ends. The job needs "
-        "restarts to find an image that crashes the engine. If the engine "
-        "processes N images at the same time, about log2(N) restarts are needed, "
-        "for example 7 restarts for 100 images. Each additional image that crashes "
-        "the engine needs one or two more restarts.",
+        description="Maximum number of consecutive engine restarts. The count starts again at "
+        "zero when an image is described. If more restarts are needed, the job ends. "
+        "Restarts are needed to find an image that crashes the engine. If the engine "
+        "processes N images at the same time, about log2(N) restarts are needed, for "
+        "example 7 restarts for 100 images. Each additional image that crashes the "
+        "engine needs one or two more restarts.",
     )
 
     @property
@@ -159,15 +159,15 @@ class CaptionConfig(Section):
     )
     chat_template: str | None = Field(
         None,
-        description="Path of a Jinja file that contains the chat template. Set it if the "
+        description="Path of a Jinja file that contains the chat template. Set this path if the "
         "checkpoint contains no chat template.",
     )
     num_variants: int = Field(
         5,
         ge=1,
         le=32,
-        description="Number of descriptions for each image. The RSRT dataset also has 5 "
-        "descriptions for each image.",
+        description="Number of descriptions for each image. The default is the number of "
+        "descriptions for each image in the RSRT dataset.",
     )
     variants_by: Literal["samples", "one_request"] = Field(
         "samples",
@@ -175,26 +175,29 @@ class CaptionConfig(Section):
         "the engine generates one answer with all variants.",
     )
     temperature: float = Field(
-        0.7, ge=0, le=2, description="Sampling temperature. With 0, all variants would be equal."
+        0.7,
+        ge=0,
+        le=2,
+        description="Sampling temperature. With temperature 0, all variants would be equal.",
     )
     top_p: Fraction = Field(
         0.95,
-        description="Probability limit for nucleus sampling. The limit excludes unlikely "
-        "tokens, which could otherwise be chosen at a high temperature.",
+        description="Probability limit for nucleus sampling. Without this limit, a high "
+        "temperature could choose very unlikely tokens.",
     )
     max_tokens: PositiveInt = Field(
         512,
-        description="Maximum length of one variant, in tokens. The variants in the RSRT "
-        "dataset have about 130 tokens, so the default truncates only answers that "
-        "do not end.",
+        description="Maximum length of one variant, in tokens. A longer variant is truncated. The "
+        "variants in the RSRT dataset have about 130 tokens. Therefore the default "
+        "usually truncates only answers in which the model does not stop.",
     )
     max_attempts: int = Field(
         3,
         ge=1,
         le=10,
-        description="Maximum number of requests for an image. If an answer is empty or "
-        "truncated, or repeats another answer, a new request with a higher "
-        "temperature is sent.",
+        description="Maximum number of requests for an image. A new request is sent if an answer "
+        "is empty or truncated, or if it repeats another answer. The new request has "
+        "a higher temperature.",
     )
     structured_output: bool = Field(
         True,
@@ -204,8 +207,9 @@ class CaptionConfig(Section):
     )
     seed: int | None = Field(
         None,
-        description="Number from which the seed of every request is derived, together with the "
-        "image. Set it to compare runs. Captioning is slower if it is set.",
+        description="Base number for the seeds of the engine. The seed of each request is derived "
+        "from this number and from the image. Set this number if you want to compare "
+        "runs. If this number is set, captioning is slower.",
     )
     engine: EngineConfig = EngineConfig()
 

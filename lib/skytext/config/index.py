@@ -59,29 +59,31 @@ class IndexConfig(Section):
     nprobes: PositiveInt | None = Field(
         None,
         description="Number of partitions that every query searches. null: the index build "
-        "measures the smallest number that reaches `target_recall`, and queries "
-        "without a filter use `search_effort` instead of this number.",
+        "measures the smallest number that reaches `target_recall`. In this case the "
+        "number is used only for queries with a filter. Queries without a filter use "
+        "`search_effort`.",
     )
     search_effort: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="How many partitions a query without a filter searches, from 0 to 1. Lance "
-        "chooses the partitions by their distance to the query. 0.5 is Lance's "
-        "default. 1 searches all partitions. null: the index build measures the "
-        "smallest value that reaches `target_recall`.",
+        description="A value from 0 to 1 that controls how many partitions a query without a "
+        "filter searches. Lance chooses the partitions by their distance to the "
+        "query. 0.5 is Lance's default. With 1, all partitions are searched. null: "
+        "the index build measures the smallest value that reaches `target_recall`.",
     )
     refine_factor: PositiveInt | None = Field(
         None,
-        description="Factor for the number of candidates that get an exact score. A search for "
-        "k images scores k times this factor candidates exactly. If k is below 10, "
-        "the search scores 10 times this factor candidates. null: the index build "
-        "measures the smallest value that reaches `target_recall`.",
+        description="Number of candidates that get an exact score, as a multiple of the number of "
+        "hits. A search for k images computes k × `refine_factor` exact scores. If k "
+        "is below 10, the search computes 10 × `refine_factor` exact scores. null: "
+        "the index build measures the smallest value that reaches `target_recall`.",
     )
     target_recall: Fraction = Field(
         0.99,
-        description="Recall@10 that the measured settings must reach. Recall is the share of "
-        "the results of an exact search that the index also finds.",
+        description="Recall@10 that the index must reach with the settings that the index build "
+        "measures. Recall is the share of the results of an exact search that the "
+        "index also finds.",
     )
     min_recall: float = Field(
         0.98,
@@ -106,15 +108,15 @@ class IndexConfig(Section):
     remeasure_growth: float = Field(
         0.05,
         gt=0,
-        description="Share of new rows. If more than this share of the rows was added after "
-        "recall was measured, recall is measured again.",
+        description="Share of new rows at which the recall is measured again. The new rows are "
+        "the rows that were added to the index after the last measurement.",
     )
     rebuild_growth: float = Field(
         0.5,
         gt=0,
-        description="Growth of the table after which the vector index is built again. With "
-        "0.5, the index is built again if the table has more than 1.5 times as "
-        "many rows as at the last build.",
+        description="Growth of the table at which the vector index is built again. With 0.5, the "
+        "index is built again if the table has more than 1.5 times as many rows as at "
+        "the last build.",
     )
     measure_chance: bool = Field(
         True,

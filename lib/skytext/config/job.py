@@ -16,9 +16,9 @@ class JobConfig(Section):
         le=4096,
         description="Number of images in a unit. A unit is the smallest amount of work that is "
         "written, recorded or repeated. A unit of 48 images with 5 answers each "
-        "nearly fills the batch of an engine, so a few parallel units keep the "
-        "batch full. Smaller units need more memory on the driver, because each "
-        "task needs about 15 kB there.",
+        "nearly fills the batch of an engine. Therefore a few parallel units keep the "
+        "batch full. Smaller units need more memory on the node of the driver, "
+        "because each task needs about 15 kB there.",
     )
     unit_bytes: PositiveInt = Field(
         64 * 2**20,
@@ -29,8 +29,8 @@ class JobConfig(Section):
         6,
         ge=2,
         le=64,
-        description="Number of units that an engine processes at the same time. If it is more "
-        "than 1, the engine still has work when a unit ends.",
+        description="Number of units that an engine processes at the same time. With several "
+        "units, the engine still has work when one unit ends.",
     )
     commit_images: PositiveInt = Field(
         1000, description="Number of images after which finished rows are committed."
@@ -43,8 +43,8 @@ class JobConfig(Section):
     cost_per_engine_hour: float | None = Field(
         None,
         ge=0,
-        description="Cost of one engine for one hour. If it is set, `skytext plan` prints the cost "
-        "of a run.",
+        description="Cost of one engine for one hour. If this cost is set, `skytext plan` prints "
+        "the cost of a run.",
     )
     max_attempts: PositiveInt = Field(
         3,
@@ -63,23 +63,24 @@ class JobConfig(Section):
     )
     stall_timeout_s: PositiveFloat = Field(
         7200.0,
-        description="A run ends with an error if it finishes no unit for this time. Choose a "
-        "time that is longer than an engine needs to start. It must also be longer "
-        "than the run needs to find an image that makes an engine hang.",
+        description="Maximum time for which a run may finish no unit. After this time, the run "
+        "ends with an error. Choose a time that is longer than the start of an "
+        "engine, and longer than the run needs to find an image that makes an engine "
+        "hang.",
     )
     drain_s: PositiveFloat = Field(
         60.0,
-        description="Maximum time in which a run finishes its started units when the run must "
-        "stop. A run must stop after SIGINT or SIGTERM, or when the cluster "
-        "announces that the node of the driver will be removed. A second signal "
-        "ends the run immediately.",
+        description="When a run must stop, it first finishes the units that are in progress. This "
+        "setting is the maximum time for that. A run must stop after SIGINT or "
+        "SIGTERM, or when the cluster announces that the node of the driver will be "
+        "removed. A second signal ends the run immediately.",
     )
     lease_s: PositiveFloat = Field(
         30.0,
         description="Duration of a run's lease on the table. The run renews the lease with "
-        "heartbeats. If the run sends no heartbeat for this time, the lease "
-        "expires, and a run on another machine can start. The value in the "
-        "settings of the older run is used.",
+        "heartbeats. If the run sends no heartbeat for this time, the lease expires, "
+        "and a run on another machine can start. If the two runs have different "
+        "settings, the setting of the run that holds the lease is used.",
     )
     read_cpus: Fraction = Field(
         0.25,
@@ -89,10 +90,10 @@ class JobConfig(Section):
     write_cpus: Fraction = Field(0.1, description="Number of CPUs that a writing task requests.")
     readers: PositiveInt | None = Field(
         None,
-        description="Number of shards that are read in parallel. It is also the number of "
-        "units that are decoded in parallel. If the number is too low, the engines "
-        "wait for images. A higher number needs more memory. null: one shard for "
-        "each engine, but at least two shards.",
+        description="Number of shards that are read in parallel. The same number of units is "
+        "decoded in parallel. If the number is too low, the engines wait for images. "
+        "A higher number needs more memory. null: one shard for each engine, but at "
+        "least two shards.",
     )
     writers: PositiveInt | None = Field(
         None,
@@ -103,12 +104,13 @@ class JobConfig(Section):
     wait_for_nodes_s: float = Field(
         0.0,
         ge=0,
-        description="How long a run waits for more nodes if the cluster is too small and the "
-        "autoscaler cannot add the missing nodes. Set it if a person adds nodes to "
-        "the cluster.",
+        description="Time for which a run waits for more nodes if the cluster is too small and "
+        "the autoscaler cannot add the missing nodes. Set this time if nodes are "
+        "added to the cluster by hand.",
     )
     object_store_bytes: PositiveInt | None = Field(
         None,
-        description="Size of Ray's object store if a local Ray is started on this machine. "
-        "null: 512 MiB, or Ray's minimum if Ray's minimum is larger.",
+        description="Size of Ray's object store. The setting is used only if a local Ray is "
+        "started on this machine. null: 512 MiB, or Ray's minimum if Ray's minimum is "
+        "larger.",
     )

@@ -12,16 +12,19 @@ class ImageConfig(Section):
 
     max_pixels: PositiveInt = Field(
         178_956_970,
-        description="Maximum number of pixels. A larger image is refused before it is decoded. The "
-        "default is Pillow's limit.",
+        description="Maximum number of pixels of an image. A larger image is refused before it is "
+        "decoded. The default is the limit of the library Pillow.",
     )
     min_side_px: PositiveInt = Field(
-        8, description="Minimum length of each side. An image with a shorter side is refused."
+        8,
+        description="Minimum length of each side of an image, in pixels. An image with a shorter "
+        "side is refused.",
     )
     max_side_px: PositiveInt = Field(
         2048,
-        description="Maximum length of each side. A larger image is scaled down. No model uses "
-        "more pixels, and the smaller image needs fewer bytes.",
+        description="Maximum length of each side of an image, in pixels. A larger image is scaled "
+        "down, because no model uses more pixels, and because the smaller image needs "
+        "fewer bytes.",
     )
     max_member_bytes: PositiveInt = Field(
         256 * 2**20,
@@ -32,9 +35,9 @@ class ImageConfig(Section):
         None,
         description="Numbers of the TIFF bands that are used as red, green and blue. The first "
         "band has number 1. For example, use `[3, 2, 1]` for files with the band "
-        "order BGR, and `[4, 3, 2]` for files with all bands of Sentinel-2. If "
-        "only one number is given, this band is used as a grey image. null: the "
-        "first three bands. The setting has no effect on other formats, and no "
+        "order BGR, and `[4, 3, 2]` for files with all bands of Sentinel-2. If only "
+        "one number is given, this band is used as a grey image. null: the first "
+        "three bands are used. The setting applies only to TIFF files. It has no "
         "effect on TIFF files with a palette or with CMYK colours.",
     )
 

@@ -31,8 +31,8 @@ class ReindexConfig(Section):
     )
     max_hours: PositiveFloat | None = Field(
         None,
-        description="Maximum hours of one run of `reindex`. After this time, the run starts no "
-        "more images. null: no limit.",
+        description="Maximum time of one run of `reindex`, in hours. After this time, the engines "
+        "get no more images. null: no limit.",
     )
     backlog_share: float = Field(
         0.2,
@@ -40,8 +40,8 @@ class ReindexConfig(Section):
         lt=1,
         description="Share of `max_images` and `max_hours` that is reserved for stale "
         "descriptions and for stale description vectors. New, changed and failed "
-        "images are processed first, and use only the rest. If nothing is stale, "
-        "nothing is reserved.",
+        "images are processed first, but they cannot use the reserved share. If "
+        "nothing is stale, nothing is reserved.",
     )
     max_withdrawn: float = Field(
         0.05,
@@ -67,9 +67,10 @@ class ReindexConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="Maximum loss of golden queries that find their image, as a share of all "
-        "golden queries. If the new version loses a larger share than this, it is "
-        "not promoted.",
+        description="Maximum share of golden queries that the new version may lose. The new "
+        "version loses a query if only the live version finds an expected image. "
+        "Queries for which only the new version finds an expected image are "
+        "subtracted. If the new version loses a larger share, it is not promoted.",
     )
     shadow_queries: int = Field(
         200,
@@ -83,11 +84,11 @@ class ReindexConfig(Section):
         None,
         ge=0,
         le=1,
-        description="Minimum mean overlap between the first ten hits of the new version and "
-        "the first ten hits of the live version. A version with a smaller overlap "
-        "is not promoted. The overlap is measured with the golden queries. If "
-        "`golden` is not set, it is measured with the logged queries, which are "
-        "chosen by users. null: the overlap is only reported.",
+        description="Minimum mean overlap between the first ten hits of the new version and the "
+        "first ten hits of the live version. A version with a smaller overlap is not "
+        "promoted. The overlap is measured with the golden queries. If `golden` is "
+        "not set, it is measured with the logged queries of users. null: the overlap "
+        "is only reported.",
     )
     canary: Share | None = Field(
         None,
@@ -101,7 +102,10 @@ class ReindexConfig(Section):
         "if it was not stopped.",
     )
     keep_days: float = Field(
-        7.0, ge=0, description="Age in days. The clean-up deletes only versions that are older."
+        7.0,
+        ge=0,
+        description="Number of days for which old versions are kept. The clean-up deletes only "
+        "versions that are older than this.",
     )
     report: str | None = Field(
         None,
@@ -125,8 +129,8 @@ class ReindexConfig(Section):
     )
     notify_timeout_s: PositiveFloat = Field(
         60.0,
-        description="Maximum time in which the webhook is tried, and maximum time in which the "
-        "command is tried.",
+        description="Maximum time for all attempts to call the webhook. The attempts to run the "
+        "command have the same maximum time.",
     )
     keep_reports: PositiveInt = Field(
         100, description="Number of runs whose reports are kept. Reports of older runs are deleted."

@@ -17,10 +17,10 @@ class SearchConfig(Section):
 
     mode: Literal["dense", "text", "hybrid"] = Field(
         "hybrid",
-        description="Method of ranking. `hybrid` ranks by vectors and by words, `dense` only "
-        "by vectors, and `text` only by words. On every validation set, `hybrid` "
-        "was the best method. `dense` is used if a search has no words, or if the "
-        "table has no full-text index.",
+        description="Method of ranking. `hybrid` ranks by vectors and by words. `dense` ranks "
+        "only by vectors, and `text` ranks only by words. On every validation set, "
+        "`hybrid` was the best method. If a search has no words, or if the table has "
+        "no full-text index, `dense` is used instead of `hybrid`.",
     )
     dense_pooling: Literal["max", "mean", "max+mean"] = Field(
         "max",
@@ -41,16 +41,17 @@ class SearchConfig(Section):
     )
     num_candidates: PositiveInt = Field(
         50,
-        description="Number of candidate images from each method in a hybrid search. The "
-        "images with the best vector scores, and the images with the best word "
-        "scores, are scored by both methods. If 5 × k is larger than this number, "
-        "5 × k is used. A higher number did not change the results in measurements.",
+        description="Number of candidate images that each method finds in a hybrid search. One "
+        "method finds the images with the best vector scores, and the other method "
+        "finds the images with the best word scores. All these images then get both "
+        "scores. If 5 × k is larger than this number, 5 × k is used. A higher number "
+        "did not change the results in measurements.",
     )
     duplicate_cosine: float = Field(
         0.98,
         gt=0,
         le=1,
-        description="Minimum cosine between the mean vectors of two images at which the images "
-        "are near-duplicates. Identical files are always near-duplicates. The setting applies "
-        "only if near-duplicates are grouped.",
+        description="Two images are near-duplicates if the cosine of their mean vectors is at "
+        "least this value. Identical files are always near-duplicates. The setting "
+        "applies only if near-duplicates are grouped.",
     )

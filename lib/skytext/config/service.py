@@ -30,8 +30,8 @@ class AccessConfig(Section):
     )
     failure_rate: Rate = Field(
         "20/minute",
-        description="Maximum rate of requests with a wrong key from one address. After that, "
-        "all requests from this address are refused, and their keys are not "
+        description="Maximum rate of requests with a wrong key from one address. If the rate is "
+        "higher, all requests from this address are refused, and their keys are not "
         "checked.",
     )
     rate_storage: str = Field(
@@ -42,8 +42,8 @@ class AccessConfig(Section):
     )
     refresh_s: PositiveFloat = Field(
         5.0,
-        description="Maximum time after which an added key is accepted, and after which a "
-        "revoked key is refused.",
+        description="Maximum time until an added key is accepted, and until a revoked key is "
+        "refused.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
@@ -126,9 +126,9 @@ class LimitsConfig(Section):
     )
     caption_timeout_s: PositiveFloat = Field(
         60.0,
-        description="Maximum time for the response to a search by an uploaded image. The time "
-        "is longer because the image is described first. After this time, the "
-        "client receives status 503.",
+        description="Maximum time for the response to a search by an uploaded image. This time is "
+        "longer than `request_timeout_s`, because the image must first be described. "
+        "After this time, the client receives status 503.",
     )
     max_running: PositiveInt | None = Field(
         None,
@@ -154,8 +154,8 @@ class LimitsConfig(Section):
     )
     max_images_running: PositiveInt = Field(
         4,
-        description="Maximum number of images that are read and scaled at the same time, in "
-        "addition to the searches.",
+        description="Maximum number of images that are read and scaled at the same time. Searches "
+        "are not counted.",
     )
     max_uploads_running: PositiveInt = Field(
         4,
@@ -180,10 +180,11 @@ class CanaryConfig(Section):
 
     min_requests: PositiveInt = Field(
         50,
-        description="Minimum number of searches in the canary, and in the live version, before "
-        "they are compared. A small number of searches is not reliable. For "
-        "example, if 3 of 50 searches in the canary fail, and no search in the "
-        "live version fails, the canary is stopped.",
+        description="Minimum number of searches in each of the two versions, the canary and the "
+        "live version. With fewer searches, the two versions are not compared, "
+        "because the result would not be reliable. With 50 searches in each version, "
+        "the canary is stopped if 3 of its searches fail and no search in the live "
+        "version fails.",
     )
     max_error_increase: float = Field(
         0.01,
@@ -197,12 +198,13 @@ class CanaryConfig(Section):
     max_slowdown: float = Field(
         2.0,
         ge=1,
-        description="Maximum slowdown of the canary, as a factor. The 95 % quantile of the "
-        "search time is compared. If the quantile of the canary is larger than the "
+        description="Maximum slowdown of the canary, as a factor. The 95 % quantiles of the "
+        "search times are compared. If the quantile of the canary is larger than the "
         "quantile of the live version times this factor, the canary is stopped. "
         "Random differences, of up to three standard deviations, do not stop the "
-        "canary. The default is above 1 because a canary receives few searches, so "
-        "that its rows are less often in caches.",
+        "canary. The default is above 1, because a canary is usually slower than the "
+        "live version: it receives few searches, and therefore its rows are less "
+        "often in caches.",
     )
 
 
@@ -211,28 +213,29 @@ class ServiceConfig(Section):
 
     version: PositiveInt | None = Field(
         None,
-        description="Number of the version that is always served. This setting is allowed only "
-        "if the service has one table. null: the live version is served, which "
-        "changes with each promotion.",
+        description="Number of the version that is always served. This setting is allowed only if "
+        "the service has one table. null: the live version is served. A promotion "
+        "makes another version live.",
     )
     poll_interval_s: PositiveFloat = Field(
         2.0, description="Interval at which a replica checks which version is live."
     )
     freshness_interval_s: PositiveFloat = Field(
         300.0,
-        description="Interval at which a replica measures the size of the table, and how much "
-        "older the searched version is than the table.",
+        description="Interval at which a replica measures the size of the table. At the same time "
+        "it measures how far the live version is behind the newest version of the "
+        "table.",
     )
     held_versions: PositiveInt = Field(
         3,
-        description="Number of versions whose cursors are valid. These versions are the live "
-        "version and the versions that were live before. A request with an older "
-        "cursor gets status 410.",
+        description="Number of versions that the service keeps for cursors. These versions are "
+        "the live version and the versions that were live before. A request with a "
+        "cursor from an older version gets status 410.",
     )
     archive_roots: tuple[str, ...] = Field(
         (),
-        description="Folders and prefixes of images. The service reads and shows only images "
-        "in these folders and with these prefixes.",
+        description="Folders and address prefixes of images. The service reads and shows only "
+        "images in these folders or with these prefixes.",
     )
     image_max_age_s: int = Field(
         60,
@@ -254,7 +257,7 @@ class ServiceConfig(Section):
         None,
         description="Folder on the local disk of each machine that has a search replica. The "
         "service copies the vectors, and the fields that hits contain, into this "
-        "folder. The copy has about 11 kB for each image, and 2 kB more if the "
+        "folder. The copy needs about 11 kB for each image, and 2 kB more if the "
         "table has image vectors. A search that uses the indexes then reads these "
         "values from the copy and not from the table. null: there is no copy, and "
         "searches read the table.",
@@ -298,7 +301,7 @@ class ServiceConfig(Section):
         8.0,
         gt=0,
         le=10,
-        description="Maximum time in which running requests are finished after SIGINT or "
+        description="Maximum time for which running requests may continue after SIGINT or "
         "SIGTERM. The process ends within 15 s.",
     )
     access: AccessConfig = AccessConfig()

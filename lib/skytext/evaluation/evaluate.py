@@ -78,7 +78,8 @@ def evaluate_benchmark(
             image vector. If None, image vectors are not measured.
 
     Raises:
-        CallError: an expected image is missing, or two images have the same file name.
+        CallError: an annotated image has no description and ``allow_missing`` is false, no
+            annotated image has a description, or two annotated images have the same file name.
     """
     wanted = [image.name for image in annotations.images]
     selected = select_images(images, wanted, only_expected=True)
@@ -159,14 +160,15 @@ def evaluate_queries(
     allow_missing: bool = False,
     image_model: ImageModel | None = None,
 ) -> Evaluation:
-    """Measure your own queries.
+    """Measure how well the search answers your own queries.
 
-    All images are searched. A result is a hit if the image is expected.
+    All images are searched. A result is correct if it is one of the images that the query expects.
 
     The other arguments are the same as for `evaluate_benchmark`.
 
     Raises:
-        CallError: an expected image is missing, or two images have the same file name.
+        CallError: an expected image has no description and ``allow_missing`` is false, no expected
+            image has a description, or two expected images have the same file name.
     """
     wanted = list(dict.fromkeys(name for query in queries for name in query.images))
     selected = select_images(images, wanted, only_expected=False)

@@ -72,7 +72,7 @@ class Compare(BaseCondition):
     def _check(self) -> Compare:
         _check_values(self.field, [self.value], ignore_case=self.ignore_case)
         if isinstance(self.value, bool) and self.op not in ("=", "!="):
-            raise ConfigError(f"{self.op} cannot compare true and false: use = or !=")
+            raise ConfigError(f"{self.op} cannot compare true and false. Use = or !=")
         return self
 
     def _sql(self, *, negated: bool) -> str:
@@ -110,7 +110,7 @@ class OneOf(BaseCondition):
     def _check(self) -> OneOf:
         _check_values(self.field, self.values, ignore_case=self.ignore_case)
         if find_column(self.field).kind == "time":
-            raise ConfigError(f"{self.field} cannot be compared with a list: use < <= > >= or =")
+            raise ConfigError(f"{self.field} cannot be compared with a list. Use <, <=, >, >= or =")
         return self
 
     def _sql(self, *, negated: bool) -> str:

@@ -126,7 +126,9 @@ def _condition(node: Any, place: Place) -> Condition:
     unknown = sorted(map(str, set(node) - {"op", "args"}))
     if unknown:
         raise MistakeError(
-            f"{op} has no {shown(unknown[0])}: only op and args are possible", place, node
+            f"{op} has an unknown key {shown(unknown[0])}. Only the keys op and args are possible",
+            place,
+            node,
         )
     if not isinstance(args, (list, tuple)):
         raise MistakeError("args must be a list", (*place, "args"), node)
@@ -186,8 +188,8 @@ def _comparison(op: str, args: Any, place: Place) -> Condition:
     if isinstance(left, _Property) and isinstance(right, _Property):
         find_column(left.name)
         raise ConfigError(
-            f"{right.name} is the name of a column here, and two columns cannot be compared: write "
-            "text in single quotes, as in 'naip'"
+            f"{right.name} without single quotes is the name of a column, and two columns cannot "
+            "be compared. Write text in single quotes, as in 'naip'"
         )
     raise ConfigError("two values cannot be compared: one side must be a column, as in gsd < 1")
 
@@ -252,7 +254,8 @@ def _spatial(op: str, args: Any, place: Place) -> Condition:
     name, other = _counted(op, args, 2, place)
     if _property(name, (*place, 0)).name not in SPATIAL_NAMES:
         raise MistakeError(
-            f"{op.upper()} needs a location: {op.upper()}(geometry, BBOX(3, 51, 5, 53))",
+            f"{op.upper()} needs a location as its first argument. "
+            f"Example: {op.upper()}(geometry, BBOX(3, 51, 5, 53))",
             (*place, 0),
             name,
         )
@@ -295,13 +298,20 @@ def _temporal(op: str, args: Any, place: Place) -> Condition:
     name, other = _counted(op, args, 2, place)
     field = _property(name, (*place, 0))
     if find_column(field.name).kind != "time":
-        raise ConfigError(f"{op.upper()} needs a time: {op.upper()}(datetime, …)")
+        value = "INTERVAL('2024-01-01', '2024-02-01')" if op == "t_during" else "DATE('2024-01-01')"
+        raise ConfigError(
+            f"{op.upper()} needs a field that contains times, but {field.name!r} does not contain "
+            f"times. Example: {op.upper()}(datetime, {value})"
+        )
     if op != "t_during":
         return _compare(field, ">" if op == "t_after" else "<", _value(other, (*place, 1)))
     ends = other.get("interval") if isinstance(other, Mapping) and len(other) == 1 else None
     if not isinstance(ends, (list, tuple)) or len(ends) != 2:
         raise MistakeError(
-            "T_DURING takes INTERVAL('2024-01-01', '2024-02-01')", (*place, 1), other
+            "T_DURING needs an interval as its second argument. "
+            "Example: T_DURING(datetime, INTERVAL('2024-01-01', '2024-02-01'))",
+            (*place, 1),
+            other,
         )
     return _during(field, *(_end(end, (*place, 1, "interval", i)) for i, end in enumerate(ends)))
 
@@ -353,7 +363,7 @@ def _without_case(node: Any, place: Place) -> _Property | _Literal:
     if isinstance(inner, _Property):
         return _Property(inner.name, ignore_case=True)
     if not isinstance(inner.value, str) or inner.is_time:
-        raise MistakeError("CASEI is only for text", place, node)
+        raise MistakeError("CASEI can be used only with text", place, node)
     return _Literal(inner.value, ignore_case=True)
 
 

@@ -109,7 +109,7 @@ def _measure(text: str) -> None:
             )
         if work > _MAX_WORK:
             raise ConfigError(
-                "the filter is too long for its number of nested parentheses: use fewer parentheses"
+                "the filter has too many nested parentheses for its length. Use fewer parentheses"
             )
         before = word.lower()
     if opened:

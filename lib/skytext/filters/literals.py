@@ -73,7 +73,7 @@ def literal(value: Value) -> str:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ConfigError(f"a filter needs finite numbers (given: {number:g})")
+        raise ConfigError(f"the numbers in a filter must be finite numbers (given: {number:g})")
     return repr(number)
 
 

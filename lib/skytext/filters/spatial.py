@@ -37,11 +37,11 @@ class Intersects(BaseCondition):
         west, south, east, north = self.bbox
         shown = ", ".join(f"{number:g}" for number in self.bbox)
         if not all(map(math.isfinite, self.bbox)):
-            raise ConfigError(f"a bbox needs finite numbers (given: {shown})")
+            raise ConfigError(f"the numbers of a bbox must be finite numbers (given: {shown})")
         if not (-90 <= south <= 90 and -90 <= north <= 90):
             raise ConfigError(
-                f"latitudes must be -90 to 90 (given: south {south:g}, north {north:g}). The order "
-                "in a bbox is west, south, east, north"
+                f"latitudes must be between -90 and 90 (given: south {south:g}, north {north:g}). "
+                "The order in a bbox is west, south, east, north"
             )
         if south > north:
             raise ConfigError(
@@ -50,8 +50,9 @@ class Intersects(BaseCondition):
             )
         if not (-180 <= west <= 180 and -180 <= east <= 180):
             raise ConfigError(
-                f"longitudes must be -180 to 180 (given: west {west:g}, east {east:g}). If a box "
-                "crosses the antimeridian, west is above east, for example 170, -20, -170, 20"
+                f"longitudes must be between -180 and 180 (given: west {west:g}, east {east:g}). "
+                "If a box crosses the antimeridian, west is greater than east, for example 170, "
+                "-20, -170, 20"
             )
         return self
 

@@ -61,7 +61,7 @@ def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
         raise ValueError("the geometry is empty")
     south, north = min(part.south for part in parts), max(part.north for part in parts)
     if not -90 <= south <= north <= 90:
-        raise ValueError(f"latitudes must be -90 to 90 (given: {south!r}, {north!r})")
+        raise ValueError(f"latitudes must be between -90 and 90 (given: {south!r}, {north!r})")
     west, east = _around([(part.west, part.east) for part in parts])
     return west, south, east, north
 

@@ -185,7 +185,9 @@ def _checked(value: object, level: int, place: tuple[str | int, ...], count: lis
         raise PlaceError("a position is longitude and latitude: expected two finite numbers", place)
     longitude, latitude = float(value[0]), float(value[1])
     if not -90 <= latitude <= 90:
-        raise PlaceError(f"latitudes must be -90 to 90, but one latitude is {latitude:g}", place)
+        raise PlaceError(
+            f"latitudes must be between -90 and 90, but one latitude is {latitude:g}", place
+        )
     if abs(longitude) > MAX_LONGITUDE:
         raise PlaceError(f"longitudes must be degrees, but one longitude is {longitude:g}", place)
     return [longitude, latitude]
@@ -288,10 +290,10 @@ def _unrolled(line: list[Any]) -> list[tuple[float, float]]:
 
 
 def _beside(hole: list[tuple[float, float]], west: float) -> list[tuple[float, float]]:
-    """Shift a hole by a multiple of 360 degrees to the longitudes of its polygon.
+    """Add a multiple of 360 degrees to the longitudes of a hole.
 
-    ``west`` is the west end of the polygon. The shifted hole starts between ``west`` and ``west`` +
-    360.
+    ``west`` is the western end of the polygon. The western end of the result is between ``west``
+    and ``west`` + 360, so that the hole and its polygon use the same range of longitudes.
     """
     turn = 360 * math.floor((min(x for x, _ in hole) - west) / 360)
     return [(x - turn, y) for x, y in hole]

@@ -230,7 +230,10 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
 
 
 def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdentity:
-    """Find the commit of a hub model: download the first of ``files`` that exists on the hub."""
+    """Return a model on the Hugging Face hub, with the commit of its revision.
+
+    To find the commit, download the first file of ``files`` that exists on the hub.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

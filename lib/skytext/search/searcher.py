@@ -208,10 +208,11 @@ class Searcher:
             prewarm(part.table.dataset, *([] if part.images is None else [IMAGE_VECTOR_INDEX]))
 
     def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Copy vectors and the values for hits to a local disk. Later searches read this copy.
+        """Copy the vectors and the fields that hits contain to a local disk.
 
-        Searches return the same results with or without the copy. Searches can run while the rows
-        are copied. If the folder already contains a copy, that copy is reused.
+        Later searches read this copy. They return the same results as without the copy. Searches
+        can run while the rows are copied. If the folder already contains a copy of these rows, it
+        is used again.
 
         Args:
             folder: a folder on a local disk. An image needs about 11 kB of disk space, or 13 kB if
@@ -424,6 +425,6 @@ def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> No
 def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:
     if embedder.dim != column.dim:
         raise TableError(
-            f"the vectors in {table.location.uri} have {column.dim} numbers, but the vectors of "
-            f"the embedder have {embedder.dim}: search with the model that embedded the table"
+            f"the vectors in {table.location.uri} have {column.dim} dimensions, but the query "
+            f"vectors have {embedder.dim} dimensions. Search with the model that embedded the table"
         )

@@ -143,8 +143,9 @@ class ImagesTable:
         missing = sorted({*ROW.names, HIT} - names)
         if text is None or missing:
             raise TableError(
-                f"{location.uri} does not have the schema of skytext (missing column: "
-                f"{', '.join(missing) or 'vectors'}): caption into a new table"
+                f"{location.uri} does not have the schema of skytext (missing columns: "
+                f"{', '.join(missing) or 'vectors'}). Run skytext caption with the address of a "
+                "new table"
             )
         self.text_column = text
 

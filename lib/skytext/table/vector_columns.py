@@ -140,7 +140,7 @@ def read_metadata(uri: str, metadata: Mapping[str, str]) -> tuple[int, tuple[Vec
     version = metadata.get(_FORMAT_KEY)
     if version is None:
         raise TableError(
-            f"{uri} was not made by skytext (its metadata do not contain {_FORMAT_KEY}): give "
+            f"{uri} was not made by skytext (its metadata do not contain {_FORMAT_KEY}). Give "
             "another table, or a folder that does not exist yet"
         )
     if version == str(FORMAT_VERSION):
@@ -149,8 +149,9 @@ def read_metadata(uri: str, metadata: Mapping[str, str]) -> tuple[int, tuple[Vec
     if version == str(_OLD_FORMAT):
         return _OLD_FORMAT, tuple(_old_columns(metadata))
     raise TableError(
-        f"{uri} has table format {version}, but this skytext reads only formats {_OLD_FORMAT} and "
-        f"{FORMAT_VERSION}: install the skytext release that wrote it, or caption into a new table"
+        f"{uri} has table format {version}, but this release of skytext reads only formats "
+        f"{_OLD_FORMAT} and {FORMAT_VERSION}. Install the release that wrote the table, or run "
+        "skytext caption with the address of a new table"
     )
 
 

@@ -199,7 +199,7 @@ def test_a_store_that_refuses_says_what_to_check(store: GcsServer) -> None:
     store.answer_all(403)
     with pytest.raises(SourceError, match="GOOGLE_APPLICATION_CREDENTIALS"):
         discover(["gs://maps/aerial"])
-    with pytest.raises(StoreFaultError, match="renew the credentials"):
+    with pytest.raises(StoreFaultError, match="Renew the credentials"):
         list(read_shard(shard))
 
 
@@ -233,5 +233,5 @@ def test_requests_carry_a_token_of_the_service_account(
             assert [request.path for request in asked] == ["/token", "/storage/v1/b/maps/o"]
             assert asked[1].headers["authorization"] == "Bearer secret"
         else:
-            with pytest.raises(SourceError, match=r"refuses access .*renew the credentials"):
+            with pytest.raises(SourceError, match=r"refuses access .*Renew the credentials"):
                 discover(["gs://maps/aerial"])

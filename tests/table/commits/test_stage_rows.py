@@ -86,7 +86,9 @@ def test_incompletely_written_rows_are_rejected(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "_write", lambda *_: [])
-    with pytest.raises(JobError, match="unit run/0: the number of rows is 3, but 0 were written"):
+    with pytest.raises(
+        JobError, match="unit run/0: 3 rows should be written, but 0 rows were written"
+    ):
         stage(where, good_rows(0, 3), unit_id="run/0")
     assert staged_unit_ids(where) == []
 

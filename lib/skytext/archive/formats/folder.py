@@ -181,7 +181,7 @@ def _files(
                 counts.num_sidecars += len(sidecars)
                 yield _file(shard, limits, name, stored, sidecars)
     if not digest.num_images:
-        raise FileNotFoundError("the folder no longer contains images: run again")
+        raise FileNotFoundError("the folder no longer contains images. Run the command again")
     counts.num_bytes, counts.etag = digest.num_bytes, digest.etag
 
 
@@ -229,8 +229,7 @@ def _file(
         failure = SampleError(
             Stage.READ,
             Reason.MEMBER_TOO_LARGE,
-            f"{member} has {stored.size_bytes} bytes, more than the limit of "
-            f"{limits.max_member_bytes}",
+            f"{member} has {stored.size_bytes} bytes. The limit is {limits.max_member_bytes} bytes",
         )
     return _File(
         Member(
@@ -327,7 +326,7 @@ class _FileReader:
             if is_listed(stored.uri, retry_s=retry_s):
                 raise OSError(
                     f"{stored.uri} is in the listing of the folder, but the store reports that it "
-                    "does not exist: run again"
+                    "does not exist. Run the command again"
                 ) from err
             raise  # the file was deleted
 

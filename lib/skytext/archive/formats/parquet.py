@@ -219,7 +219,7 @@ class _Shard:
         The number of images is the number of rows in the footer, even if the group is damaged.
         """
         left = self._num_rows[group]
-        failure: BaseException = ValueError("the row group has fewer rows than the footer says")
+        failure: BaseException = ValueError("the row group has fewer rows than the footer states")
         try:
             for batch in self._batches(group, self._columns.read):
                 images = self._images(batch)
@@ -404,7 +404,6 @@ def _sample(shard: Shard, limits: ReadLimits, member: Member, cell: _Cell) -> Sa
         failure = SampleError(
             Stage.READ,
             Reason.MEMBER_TOO_LARGE,
-            f"{member.member} has {len(data)} bytes, more than the limit of "
-            f"{limits.max_member_bytes}",
+            f"{member.member} has {len(data)} bytes. The limit is {limits.max_member_bytes} bytes",
         )
     return member.sample(shard, values, data, failure)

@@ -122,8 +122,8 @@ def _chosen(schema: pa.Schema, name: str) -> str:
     if not _holds_images(schema.field(name).type):
         raise SourceError(
             f"column {name!r} has type {schema.field(name).type}, but an image column must be "
-            "binary or a struct with a binary field 'bytes': choose another of the file's columns "
-            f"{_names(schema.names)}"
+            "binary or a struct with a binary field 'bytes'. Set sources.image_column to another "
+            f"column of the file: {_names(schema.names)}"
         )
     return name
 
@@ -143,8 +143,8 @@ def _found(schema: pa.Schema) -> str:
         if len(named) == 1:
             return named[0]
         raise SourceError(
-            f"several columns could be the image column ({_names(candidates)}): choose one of "
-            "them with sources.image_column"
+            f"several columns could be the image column: {_names(candidates)}. Choose one of these "
+            "columns with sources.image_column"
         )
     raise NoImageColumnError(
         "the file has no image column (binary, or a struct with a binary field 'bytes'): the "

@@ -188,8 +188,8 @@ def _link_failure(header: tarfile.TarInfo) -> SampleError:
     return SampleError(
         Stage.READ,
         Reason.LINK_WITHOUT_TARGET,
-        f"{header.name} is a link to {header.linkname}, but the tar does not contain this file in "
-        "one piece: pack the targets instead of the links (tar --dereference)",
+        f"{header.name} is a link to {header.linkname}, but the tar does not contain this file, or "
+        "stores it as a sparse file. Pack the files instead of the links (tar --dereference)",
     )
 
 
@@ -199,7 +199,7 @@ def _size_failure(name: str, length: int, limits: ReadLimits) -> SampleError | N
     return SampleError(
         Stage.READ,
         Reason.MEMBER_TOO_LARGE,
-        f"{name} has {length} bytes, more than the limit of {limits.max_member_bytes}",
+        f"{name} has {length} bytes. The limit is {limits.max_member_bytes} bytes",
     )
 
 

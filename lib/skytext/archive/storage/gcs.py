@@ -73,7 +73,9 @@ class GcsStore(ObjectStore):
         def fetch(offset: int, length: int) -> bytes:
             data = self._media(location, item, offset, length)
             if len(data) < length:
-                raise UnavailableError(f"{location.uri} is shorter than its listed size: run again")
+                raise UnavailableError(
+                    f"{location.uri} is shorter than its listed size. Run the command again"
+                )
             return data
 
         return RangedFile(fetch, int(item["size"]), window)
@@ -165,17 +167,21 @@ def _answered(location: Location, status: int) -> OSError:
         return _refused(location, f"status {status}")
     if status in (408, 429) or status >= 500:
         return _unavailable(location, f"status {status}")
-    return OSError(f"the store returned status {status}: check the address {location.uri}")
+    return OSError(f"the store returned status {status} for {location.uri}. Check this address")
 
 
 def _refused(location: Location, why: str) -> PermissionError:
     return PermissionError(
-        f"the store refuses access to {location.uri}: renew the credentials and run again ({why})"
+        f"the store refuses access to {location.uri} ({why}). Renew the credentials and run the "
+        "command again"
     )
 
 
 def _unavailable(location: Location, why: str) -> UnavailableError:
-    return UnavailableError(f"{location.uri}: the store did not respond: run again later ({why})")
+    return UnavailableError(
+        f"the store did not respond to a request for {location.uri} ({why}). Run the command again "
+        "later"
+    )
 
 
 def _stored(bucket: str, item: dict[str, str]) -> StoredFile:

@@ -70,7 +70,9 @@ class LocalStore:
                 data = data + piece if data else piece
                 offset += len(piece)
             if len(data) < length:
-                raise OSError(f"{location.path} was truncated while it was read: run again")
+                raise OSError(
+                    f"{location.path} was truncated while it was read. Run the command again"
+                )
             return data
 
         return RangedFile(fetch, os.fstat(fd).st_size, window, on_close=file.close)

@@ -144,8 +144,8 @@ def _errors(location: Location) -> Iterator[None]:
         raise _answered(location, err) from err
     except (ConnectionError, HTTPClientError, ResponseStreamingError, HTTPError) as err:
         raise UnavailableError(
-            f"cannot reach the store at {_endpoint()} ({err}): check the network and "
-            "AWS_ENDPOINT_URL, and run again"
+            f"cannot reach the store at {_endpoint()} ({err}). Check the network and the "
+            "environment variable AWS_ENDPOINT_URL, and run the command again"
         ) from err
     except BotoCoreError as err:
         raise PermissionError(access_problem(err)) from err
@@ -161,16 +161,18 @@ def _answered(location: Location, err: ClientError) -> OSError:
         return changed_error(location.uri)
     if code in _REFUSED:
         return PermissionError(
-            f"the store refuses access to {location.uri} ({code}): renew the credentials and run "
-            "again"
+            f"the store refuses access to {location.uri} ({code}). Renew the credentials and run "
+            "the command again"
         )
     if status >= 500 or code in _PASSING:
-        return UnavailableError(f"the store returned {code}: run again later ({err})")
+        return UnavailableError(
+            f"the store returned {code} for {location.uri} ({err}). Run the command again later"
+        )
     if status in (401, 403):
         # Possible reasons: the object has an archive storage class, its encryption key was deleted,
         # or the account is closed.
         return PermissionError(f"the store refuses access to {location.uri}: {err}")
-    return OSError(f"the store returned an error: check the address {location.uri} ({err})")
+    return OSError(f"the store returned an error for {location.uri} ({err}). Check this address")
 
 
 def _endpoint() -> str:

@@ -45,12 +45,12 @@ def is_store_fault(error: Exception) -> bool:
 
 def changed_error(name: str) -> ChangedError:
     """Return the error for a file that changed after it was listed."""
-    return ChangedError(f"{name} changed after it was listed: run again")
+    return ChangedError(f"{name} changed after it was listed. Run the command again")
 
 
 def vanished_error(name: str) -> FileNotFoundError:
     """Return the error for a file that was deleted after it was listed."""
-    return FileNotFoundError(f"{name} was deleted after it was listed: run again")
+    return FileNotFoundError(f"{name} was deleted after it was listed. Run the command again")
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,9 @@ class ObjectStore(ABC):
         def fetch(offset: int, length: int) -> bytes:
             data = self.read_range(location, offset, length, etag)
             if len(data) < length:
-                raise OSError(f"{location.uri} is shorter than its listed size: run again")
+                raise OSError(
+                    f"{location.uri} is shorter than its listed size. Run the command again"
+                )
             return data
 
         return RangedFile(fetch, size_bytes, window)
@@ -270,6 +272,6 @@ class ObjectStore(ABC):
             raise self.source_error(source, location, err) from err
         if not num_found and location.path:
             raise SourceError(
-                f"{source!r} does not exist: bucket {location.bucket!r} has no object with this "
-                "name, and no object below this prefix: check the prefix"
+                f"{source!r} does not exist. Bucket {location.bucket!r} has no object whose name "
+                f"is {location.path!r} or starts with {location.prefix!r}. Check the address"
             )

@@ -209,7 +209,7 @@ class _Samples:
         self.num_cached_tokens = 0
 
     def add(self, output: RequestOutput) -> None:
-        """Add a partial output. It contains only the tokens after the last partial output."""
+        """Add a partial output. It has only the tokens that the previous partial outputs lack."""
         self.num_prompt_tokens = len(output.prompt_token_ids or ())
         self.num_cached_tokens = output.num_cached_tokens or 0
         for item in output.outputs:

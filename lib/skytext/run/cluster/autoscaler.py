@@ -50,7 +50,11 @@ def find_addable_nodes() -> Nodes | None:
 
 
 def _autoscaler_file() -> dict[str, Any] | None:
-    """Return the configuration of this cluster's autoscaler, if it runs on this machine."""
+    """Return the configuration of this cluster's autoscaler.
+
+    Returns:
+        The configuration; None if no autoscaler of this cluster runs on this machine.
+    """
     address = ray.get_runtime_context().gcs_address
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError, yaml.YAMLError):

@@ -35,8 +35,9 @@ two seconds longer."""
 def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``. If neither is set, start a local Ray.
 
-    If Ray is already initialised in this process, the block uses this Ray, and Ray continues to run
-    after the block. If this function starts a local Ray, the local Ray ends when the block ends.
+    This is a context manager. The code in the ``with`` block uses Ray. If Ray was already
+    initialised in this process, this Ray is used, and it continues to run after the block. If this
+    function starts a local Ray, the local Ray ends when the block ends.
 
     Raises:
         ConfigError: no Ray cluster responds at the address.

@@ -84,15 +84,15 @@ def _check_everywhere(paths: Mapping[str, str]) -> None:
         missing = ray.get(list(asked), timeout=_ANSWER_S)
     except RayError as error:
         raise CapacityError(
-            "a node of the cluster did not respond within "
-            f"{_ANSWER_S:g} s to the check that the paths of the table, the models and the sources "
-            f"exist on every node: {error}"
+            "cannot check that the paths of the table, the models and the sources exist on every "
+            f"node of the cluster. A node did not respond within {_ANSWER_S:g} s: {error}"
         ) from error
     for path, host in zip(missing, asked.values(), strict=True):
         if path is not None:
             raise ConfigError(
-                f"{paths[path]} {path} does not exist on node {host} of the cluster: use a store "
-                "(s3://… or gs://…), a file system that all nodes mount, or a model's hub name"
+                f"{paths[path]} {path} does not exist on node {host} of the cluster. Use an "
+                "address in a store (s3://… or gs://…), or a path on a file system that all nodes "
+                "mount. For a model you can also use its name on the Hugging Face hub"
             )
 
 

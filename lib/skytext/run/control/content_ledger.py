@@ -1,14 +1,14 @@
 """Ensure that a run describes each distinct content only once, even with several engines.
 
-A content is the bytes of an image. Several images may have the same content. The first image that
-claims a content is described. Until this description is committed, other images with the same
-content are *put off*. This means that a later pass of the run processes them. No engine waits for
-another engine. If an engine is lost, Ray repeats the units of this engine. The claims stay valid,
-because a claim belongs to an image and not to an engine.
+A content is the bytes of an image. Several images may have the same content. The run describes the
+image that claims a content first. Until this description is committed, other images with the same
+content are *put off*. This means that a later pass of the run processes these images. No engine
+waits for another engine. If an engine is lost, Ray repeats the units of this engine. The claims
+stay valid, because a claim belongs to an image and not to an engine.
 
-If a run has several engines, the ledger is an actor on the driver's node, and one call of the actor
-contains the requests of many images. If a run has a single engine, the ledger is an object in the
-actor of the engine, so Ray does not start an additional process.
+If a run has several engines, the ledger is an actor on the driver's node. An engine sends the
+requests for many images in one call of this actor. If a run has a single engine, the ledger is an
+object in the actor of the engine. Ray then does not start an additional process.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Words(NamedTuple):
 
 
 class Reply(Enum):
-    """The reply to the request of an image if the ledger has no description for the image."""
+    """The reply to a request for an image if the ledger has no description for the image."""
 
     DESCRIBE = auto()
     """The image has claimed the content. The caller must describe the image."""
@@ -238,7 +238,7 @@ class LocalLedger:
 
 @dataclass(frozen=True, slots=True)
 class RemoteLedger:
-    """A `Ledger` that all engines of a run share; made by `start_ledger`."""
+    """A `Ledger` that all engines of a run share. `start_ledger` makes it."""
 
     actor: Any
 
@@ -258,7 +258,7 @@ class RemoteLedger:
 
 
 def start_ledger(known: Any) -> RemoteLedger:
-    """Start a ledger on this node. The ledger ends when no reference to the ledger is left.
+    """Start a ledger on this node. The ledger ends when the last reference to it is deleted.
 
     Args:
         known: Ray reference to the argument of `ContentLedger.know`.

@@ -140,9 +140,9 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorP
     plan = VectorPlan(config, location, model, image_column(model, config))
     if there is not None and not replace and not there.fits(plan.column):
         raise TableError(
-            f"the images of {location.uri} were embedded with {there.described}, but this command "
-            f"would use {model.name!r} or other settings of images.*: give the same model and the "
-            "same settings, or embed all images again with --replace"
+            f"the images of {location.uri} were embedded with {there.described}. The model of this "
+            f"command ({model.name!r}) or its settings images.* are different. Give the same model "
+            "and the same settings, or embed all images again with --replace"
         )
     return plan
 

@@ -42,7 +42,10 @@ class NotComparedError(JobError):
 
 
 class _Found(NamedTuple):
-    """A hit: the URI of the image, and its file name. Golden queries contain file names."""
+    """A hit: the URI of the image, and its file name.
+
+    The file name is needed because golden queries name their expected images by file name.
+    """
 
     uri: str
     name: str

@@ -39,11 +39,14 @@ class Retriever(Protocol):
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if all of them are scored. None if an index is used."""
+        """The number of matching images if all of them are scored; None if an index is used."""
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors of the images in the last call of `scores`. None if there are no vectors."""
+        """The vectors of the images that were passed to the most recent call of `scores`.
+
+        None if the retriever has not read any vectors.
+        """
 
     def candidates(self, num: int) -> Candidates:
         """Return at least the best ``num`` images for each query."""

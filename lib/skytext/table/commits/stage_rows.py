@@ -122,7 +122,8 @@ def stage_rows(
     written = sum(fragment.physical_rows for fragment in fragments)
     if written != rows.num_rows:
         raise JobError(
-            f"unit {unit_id}: the number of rows is {rows.num_rows}, but {written} were written"
+            f"unit {unit_id}: {rows.num_rows} rows should be written, but {written} rows were "
+            "written"
         )
     unit = StagedUnit(
         unit_id=unit_id,
@@ -286,9 +287,10 @@ def to_images_table(
 ) -> pa.Table:
     """Convert the columns to the order and types of the table, and add the column ``hit``.
 
-    The column ``metadata`` contains strings in ``rows``. It is converted to Arrow JSON. The columns
-    ``vectors`` and ``pending_vectors`` get the column names of the arguments ``vectors`` and
-    ``pending``.
+    In ``rows``, the column ``metadata`` contains strings. It is converted to Arrow JSON. Two
+    columns are renamed. The column ``vectors`` gets the name of the column that the argument
+    ``vectors`` describes. The column ``pending_vectors`` gets the name of the column that the
+    argument ``pending`` describes.
     """
     schema, renamed = images_schema(vectors), {vectors.name: "vectors"}
     if pending is not None:

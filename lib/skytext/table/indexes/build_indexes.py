@@ -118,7 +118,8 @@ def build_indexes(
         )
     merge_fragments(dataset)
     with warnings.catch_warnings():
-        # Lance advises a newer SDK for full-text options that are not used here.
+        # Lance prints a warning that recommends a newer SDK. The warning is only about full-text
+        # options that this code does not use.
         warnings.simplefilter("ignore", DeprecationWarning)
         _build_scalar_index(table, "text", "INVERTED", TEXT_INDEX, language=config.language)
         for column, kind in _SCALAR_INDEXES:

@@ -1,4 +1,4 @@
-"""Find the rows that some runs have written, and compare them with the rows before these runs."""
+"""Find the rows that some runs have written, and compare them with the version before the runs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from skytext.table.schema import STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 class RunRows(NamedTuple):
     """The row ids of the rows that some runs have written.
 
-    The row ids are valid in the version after the runs. "Before" means in the version before the
-    runs.
+    The row ids are valid in the version after the runs. The earlier version is the version before
+    the runs.
 
     Attributes:
-        new: described images that had no row or a withdrawn row before.
-        changed: described images that were already described before. The bytes of the image have
-            changed.
-        again: described images that were already described before. The bytes of the image have not
-            changed.
-        recovered: described images that had a failed row before.
+        new: images that these runs described. In the earlier version, each of these images had
+            either a withdrawn row or no row at all.
+        changed: images that these runs described, and that also had a description in the earlier
+            version. The bytes of these images have changed since then.
+        again: images that these runs described, and that also had a description in the earlier
+            version. The bytes of these images have not changed.
+        recovered: images that these runs described, and that had a failed row in the earlier
+            version.
         failed: images that failed in these runs.
     """
 
