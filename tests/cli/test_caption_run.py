@@ -164,7 +164,7 @@ def test_an_undelivered_shard_is_reported_and_read_later(
     assert (summary["num_unread"], list(summary["unread"])) == (1, ["1.tar"])
     assert (summary["num_ok"], summary["num_failed"]) == (40, 0)
     assert "1 shard was not read to the end" in err
-    assert "answered SlowDown" in err
+    assert "returned SlowDown" in err
     # The last image before the fault may have another sidecar after it.
     assert statuses(table) == {"ok": 59}
     monkeypatch.setattr(proxy, "breach", None)

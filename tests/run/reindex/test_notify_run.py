@@ -43,7 +43,7 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     assert first.report.startswith(f"{table}/reports/")
     report = Path(first.report).with_suffix(".md").read_text()
     assert "**done**" in report
-    assert "| new | the archive has them, but the table had no row | 6 |" in report
+    assert "| new | the table had no row for these images | 6 |" in report
     assert section(report, "New images").count("- **") == 6
     query = StandingQueries(open_table(table).location).add("a river", -1.0)
 
