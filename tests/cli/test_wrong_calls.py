@@ -341,7 +341,9 @@ def test_a_table_of_a_newer_format_gets_advice(skytext: Skytext, tmp_path: Path)
     table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
     assert called.status == 2
-    assert "has table format 9, but this skytext reads only formats 3 and 4" in called.err
+    assert (
+        "has table format 9, but this release of skytext reads only formats 3 and 4" in called.err
+    )
 
 
 def test_the_hit_lines_report_an_empty_result() -> None:

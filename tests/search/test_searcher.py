@@ -173,9 +173,7 @@ def test_an_empty_query_is_refused(searcher: Searcher, text: str) -> None:
 
 
 def test_an_embedder_of_other_vectors_is_refused(table: ImagesTable) -> None:
-    with pytest.raises(
-        TableError, match=rf"have {DIM} numbers, but the vectors of the embedder have 17"
-    ):
+    with pytest.raises(TableError, match=rf"have {DIM} dimensions, but the query vectors have 17"):
         Searcher(table, FakeEmbedder(17))
 
 

@@ -230,7 +230,7 @@ def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
 
 def test_vectors_of_another_length_are_refused(where: TableLocation) -> None:
     embed_numbers(where, 0)
-    told = r"makes vectors of 5 numbers, but the column .* has vectors of 8 numbers"
+    told = r"vectors with 5 dimensions, but the column .* has vectors with 8 dimensions"
     with pytest.raises(JobError, match=told):
         embed_numbers(where, 1, column=ours(dim=5))
 

@@ -62,7 +62,7 @@ def test_another_format_says_what_to_do(where: TableLocation) -> None:
     values = metadata() | {"skytext.format_version": "2"}
     empty = images_schema(text_column(dim=DIM)).with_metadata(values).empty_table()
     lance.write_dataset(empty, where.dataset_uri(IMAGES))
-    told = "has table format 2, but this skytext reads only formats 3 and 4"
+    told = "has table format 2, but this release of skytext reads only formats 3 and 4"
     with pytest.raises(TableError, match=told):
         ImagesTable.open(where)
 

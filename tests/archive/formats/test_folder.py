@@ -247,7 +247,7 @@ def test_odd_names_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jpg", "*.jpg", "*"])
 def test_images_are_named_by_their_folder(tmp_path: Path, name: str) -> None:
     write(tmp_path, {"a.jpg": b"1"})
-    with pytest.raises(SourceError, match="give the folder"):
+    with pytest.raises(SourceError, match="Give the folder"):
         discover([f"{tmp_path}/{name}"])
 
 

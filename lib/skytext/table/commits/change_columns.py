@@ -50,8 +50,8 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     if there is not None:
         if there.dim != ours.dim:
             raise JobError(
-                f"{ours.model!r} makes vectors of {ours.dim} numbers, but the column {there.name} "
-                f"of {table.location.uri} has vectors of {there.dim} numbers"
+                f"{ours.model!r} makes vectors with {ours.dim} dimensions, but the column "
+                f"{there.name} of {table.location.uri} has vectors with {there.dim} dimensions"
             )
         if there.role == Role.RETIRED:
             return _list(table, _with_role(table.columns, there, Role.PENDING))
