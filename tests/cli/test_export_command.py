@@ -96,7 +96,7 @@ WRONG = {
     "T --format geojson --with-vectors": "--with-vectors needs --format parquet",
     "nowhere --format geojson": "there is no table at",
     "T --format geojson --output nowhere/x": "cannot write nowhere/x",
-    "T --format geojson --json": "--json writes its result to stdout. .*add --output FILE",
+    "T --format geojson --json": "Write the export to a file: add --output FILE",
     "T --format geojson --version 99": "has no version 99",
 }
 

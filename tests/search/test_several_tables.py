@@ -217,9 +217,9 @@ def test_a_cursor_is_of_its_tables_and_versions(
     two = Searcher(tables[0], FakeEmbedder(), more=tables[1:2])
     with pytest.raises(CallError, match="to a search of 3 tables, but this search has 2 tables"):
         two.search(later)
-    with pytest.raises(CallError, match="to a search of 3 tables, this search has one table"):
+    with pytest.raises(CallError, match="to a search of 3 tables, but this search has one table"):
         whole.search(later)
-    with pytest.raises(CallError, match="to a search of 3 tables, this search has one table"):
+    with pytest.raises(CallError, match="to a search of 3 tables, but this search has one table"):
         cursor_version(cursor)
     turned = Searcher(tables[1], FakeEmbedder(), more=[tables[0], tables[2]])
     assert turned.versions == several.versions

@@ -28,7 +28,7 @@ def refusal(code: str, status: int) -> ClientError:
 @pytest.mark.parametrize(
     ("code", "status", "is_fault", "message"),
     [
-        ("RequestTimeTooSkewed", 403, True, "returned RequestTimeTooSkewed: .*the reason"),
+        ("RequestTimeTooSkewed", 403, True, "returned RequestTimeTooSkewed for .*the reason"),
         ("InvalidObjectState", 403, True, "refuses access to s3://maps/a.jpg: .*the reason"),
         ("AnyOther", 401, True, r"refuses access to s3://maps/a.jpg: .*\(AnyOther\)"),
         ("InvalidRange", 416, False, "InvalidRange"),

@@ -108,7 +108,10 @@ def test_a_header_that_takes_minutes_to_read_is_refused(served: Path) -> None:
     with client(served, describe) as http:
         for name, data in headers.items():
             started = time.thread_time()
-            with pytest.raises(SampleError, match="the header has 6000000 bytes"):
+            with pytest.raises(
+                SampleError,
+                match=r"the header has (more than 10000 parts|\d+ bytes that belong to no part)",
+            ):
                 inspect_image(data)
             # The machine of the test may be slow by nearly a second.
             assert time.thread_time() - started < 1, name
