@@ -91,9 +91,9 @@ def last_queries(location: TableLocation, number: int) -> LastQueries:
             broken.append(f"{state.uri}/{path}")
             continue
         for one in queries:
-            said = json.dumps(one.search, sort_keys=True)
-            if one.at >= max(oldest, found[said].at if said in found else oldest):
-                found[said] = one
+            key = json.dumps(one.search, sort_keys=True)
+            if one.at >= max(oldest, found[key].at if key in found else oldest):
+                found[key] = one
     last = sorted(found.values(), key=lambda one: one.at)[-number:] if number else []
     return LastQueries([one.search for one in last], broken)
 
