@@ -9,8 +9,10 @@ built again.
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +62,12 @@ def main(
         float, typer.Option(help="Seconds for which eight clients send queries.")
     ] = 10.0,
     repeats: Annotated[
-        int, typer.Option(help="Ignored, because every index is built and measured once.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of rounds. Each round measures every section once. An index is built "
+            "only in the first round. The results are the medians of the rounds.",
+        ),
     ] = 1,
     output: Annotated[
         Path | None,
@@ -85,20 +92,38 @@ def main(
     output = output or work / "search.json"
     results = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
     failed = []
-    for name in names:
-        typer.echo(f"== {name}", err=True)
-        try:
-            results[name] = SECTIONS[name](bench)
-        except subprocess.CalledProcessError as error:
-            # The error is already printed on stderr. Continue, because the sections are
-            # independent.
-            failed.append(name)
-            typer.echo(f"{name}: {error}", err=True)
-            continue
-        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    # One round measures all sections, so a change in the speed of the machine affects all of them.
+    for number in range(repeats):
+        for name in names:
+            typer.echo(f"== {name}, round {number + 1} of {repeats}", err=True)
+            try:
+                found = SECTIONS[name](bench if number == 0 else replace(bench, anew=False))
+            except subprocess.CalledProcessError as error:
+                # The error is already printed on stderr. Continue, because the sections are
+                # independent.
+                failed.append(name)
+                typer.echo(f"{name}: {error}", err=True)
+                continue
+            rounds[name].append(found)
+            results[name] = medians(rounds[name])
+            output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     typer.echo(report.markdown(results))
     if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}")
+        raise SystemExit(f"failed: {', '.join(sorted(set(failed)))}")
+
+
+def medians(found: Sequence[Any]) -> Any:
+    """Combine the results of several rounds. Each number becomes the median of the rounds.
+
+    Values that are not numbers are those of the first round.
+    """
+    first = found[0]
+    if isinstance(first, dict):
+        return {key: medians([one[key] for one in found if key in one]) for key in first}
+    if isinstance(first, int | float) and not isinstance(first, bool):
+        return statistics.median(found)
+    return first
 
 
 if __name__ == "__main__":

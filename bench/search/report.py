@@ -15,6 +15,7 @@ _LARGE = {
 _COLUMNS = {
     "recall@10": ("recall_at_10", ".3f"),
     "p50, ms": ("p50_ms", ".1f"),
+    "p50 / Lance alone": ("p50_to_lance", ".2f"),
     "p99, ms": ("p99_ms", ".1f"),
     "queries/s, 8 clients": ("queries_per_s", ",.0f"),
     "build, s": ("build_s", ",.0f"),
@@ -34,7 +35,11 @@ def markdown(results: dict[str, Any]) -> str:
             f"{found['num_images']:,} images × 5 × 384 (written: {written}), "
             f"{found['bytes_per_image']:,} bytes an image without indexes"
         )
-    large = {label: results[name] for name, label in _LARGE.items() if name in results}
+    large = {
+        label: _with_ratio(results[name], results.get("lance"))
+        for name, label in _LARGE.items()
+        if name in results
+    }
     if large:
         parts.append(_systems(large))
     if "hnsw" in results:
@@ -51,6 +56,13 @@ def markdown(results: dict[str, Any]) -> str:
     if "embedding" in results:
         parts.append(_embedding(results["embedding"]))
     return "\n\n".join(parts)
+
+
+def _with_ratio(found: dict[str, Any], lance: dict[str, Any] | None) -> dict[str, Any]:
+    """Add the ratio of the median latencies of a system and of Lance alone."""
+    if lance is None or "p50_ms" not in found:
+        return found
+    return found | {"p50_to_lance": found["p50_ms"] / lance["p50_ms"]}
 
 
 def _filters(found: dict[str, dict[str, Any]]) -> str:

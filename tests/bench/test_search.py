@@ -163,6 +163,18 @@ def test_faiss_finds_the_right_images(table: ImagesTable, folder: Path) -> None:
         assert recall([search(query, 10) for query in queries], truth) >= least
 
 
+def test_the_result_of_several_rounds_is_the_median() -> None:
+    rounds = [{"p50_ms": ms, "sizes": {"a": ms}, "kind": "x", "ok": True} for ms in (9.0, 1.0, 4.0)]
+    assert command.medians(rounds) == {"p50_ms": 4.0, "sizes": {"a": 4.0}, "kind": "x", "ok": True}
+
+
+def test_the_report_compares_each_system_with_lance_alone() -> None:
+    results = {"skytext": {"p50_ms": 4.0}, "lance": {"p50_ms": 8.0}}
+    lines = report.markdown(results).splitlines()
+    assert "p50 / Lance alone" in lines[0]
+    assert "| skytext | 4.0 | 0.50 |" in lines
+
+
 @pytest.mark.proof
 def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folder: Path) -> None:
     output = folder / "search.json"
@@ -173,7 +185,7 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
     assert done.exit_code == 0, done.output
     sections = ("skytext", "copied", "lance", "filtered")
     only = [argument for name in sections for argument in ("--only", name)]
-    done = run.invoke(command.app, [*only, *sizes, *places])
+    done = run.invoke(command.app, [*only, *sizes, *places, "--repeats", "2"])
     assert done.exit_code == 0, done.output
     results = json.loads(output.read_text(encoding="utf-8"))
     assert set(results) == {"table", *sections}
