@@ -127,6 +127,10 @@ def _written(
     units = units.map_batches(
         EmbedUnits,
         fn_constructor_args=(config.embed, plan.embed_model, plan.load_pending),
+        fn_constructor_kwargs={
+            "live_count": LiveCount(run_id),
+            "num_actors": sizes.num_embedders,
+        },
         compute=actor_pool(sizes.num_embedders, sizes.num_embedders, 1),
         num_cpus=config.embed.num_cpus_per_actor,
         num_gpus=config.embed.num_gpus_per_actor,
@@ -180,6 +184,7 @@ def build_vector_dataset(
     return units.map_batches(
         StageVectors,
         fn_constructor_args=(plan.load, plan.column, plan.location, stop),
+        fn_constructor_kwargs={"num_actors": None if plan.per_actor.num_gpus else plan.num_actors},
         compute=actor_pool(plan.num_actors, plan.num_actors, 1),
         num_cpus=plan.per_actor.num_cpus,
         num_gpus=plan.per_actor.num_gpus,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
+from skytext.errors import ModelError
 from skytext.models.checkpoints import embed_model
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embeddings
+from skytext.run.stages import embed_text
 from skytext.run.stages.caption_images import ENGINE_COLUMN
+from skytext.run.stages.embed_text import EmbedUnits
 from skytext.run.units import pack, unpack
 from skytext.table.schema import embedded
 from tests.run.stages.samples import (
@@ -136,3 +140,53 @@ def test_an_image_with_a_vector_that_is_not_finite_fails_alone(
     assert [failed[name] for name in gone] == [None] * len(gone)
     assert [found[0], found[2]] == [undisturbed[0], undisturbed[2]]
     assert model.num_embedded == num_variants
+
+
+class Count:
+    """A `LiveCount` that reports whether an engine has started."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def has_begun(self) -> bool:
+        return self.begun.is_set()
+
+
+def test_models_are_loaded_when_an_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed_text, "_POLL_S", 0.01)
+    loaded, number = threading.Event(), 0
+
+    def load(*_: object) -> FakeEmbedder:
+        nonlocal number
+        number += 1
+        loaded.set()
+        return FakeEmbedder()
+
+    monkeypatch.setattr(embed_text, "make_embedder", load)
+    count, config = Count(), EmbedConfig(model="fake")
+    embed = EmbedUnits(config, embed_model(config), live_count=count)  # type: ignore[arg-type]
+    assert not loaded.wait(0.1)
+    count.begun.set()
+    assert loaded.wait(10)
+    (row,) = rows_of(embed(caption(unit(good(1)))))
+    assert row["vectors"] is not None
+    assert number == 1
+
+
+def test_a_model_that_cannot_be_loaded_early_fails_the_first_unit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embed_text, "_POLL_S", 0.01)
+    tried = threading.Event()
+
+    def refuse(*_: object) -> None:
+        tried.set()
+        raise ModelError("no such model")
+
+    monkeypatch.setattr(embed_text, "make_embedder", refuse)
+    count, config = Count(), EmbedConfig(model="fake")
+    count.begun.set()
+    embed = EmbedUnits(config, embed_model(config), live_count=count)  # type: ignore[arg-type]
+    assert tried.wait(10)
+    with pytest.raises(ModelError, match="no such model"):
+        embed(caption(unit(good(1))))

@@ -1,4 +1,4 @@
-"""The number of images that the engines of a run have described.
+"""Whether the engines of a run have started, and how many images they have described.
 
 The number includes images in units that are not finished, because a slow machine needs minutes for
 a unit. Each engine writes its own count to the key-value store of Ray's control service. An actor
@@ -22,6 +22,7 @@ from ray.experimental.internal_kv import (
 )
 
 _WRITE_EVERY_S = 1.0
+_NEVER = float("-inf")
 
 
 @dataclass(slots=True)
@@ -36,7 +37,17 @@ class LiveCount:
 
     run_id: str
     _num_images: int = field(default=0, init=False)
-    _written_at: float = field(default=float("-inf"), init=False)
+    _written_at: float = field(default=_NEVER, init=False)
+
+    async def begin(self) -> None:
+        """Record that the engine of this actor is starting. Further calls do nothing."""
+        if self._written_at == _NEVER:
+            self._written_at = time.monotonic()
+            await asyncio.to_thread(self._write)
+
+    def has_begun(self) -> bool:
+        """Return whether an engine of the run has started."""
+        return bool(_internal_kv_list(self._prefix))
 
     async def add(self) -> None:
         """Add one image to the count. The count is written at most once a second."""

@@ -73,7 +73,8 @@ class CaptionUnits:
             description of this image is then in the table.
         ledger: the object that decides, for each content, which image is described; None if the run
             has a single engine.
-        live_count: counts the images that have a result; None if the images must not be counted.
+        live_count: records that the engine starts, and counts the images that have a result; None
+            if nothing must be recorded.
         make_captioner: a function like `skytext.models.factory.make_captioner`.
     """
 
@@ -158,6 +159,8 @@ class CaptionUnits:
             raise _StoppedError
         if self._captioner.info is not None:
             return self._captioner.info
+        if self._live_count is not None:
+            await self._live_count.begin()
         start = asyncio.ensure_future(self._captioner.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():

@@ -15,7 +15,10 @@ ON ERROR if a model cannot be loaded, the job ends. The vectors of failed rows a
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,29 +26,37 @@ import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
+from ray.exceptions import RayError
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
-from skytext.errors import Reason, SampleError, Stage
+from skytext.errors import Reason, SampleError, SkytextError, Stage
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder, Embeddings
+from skytext.run.control.live_count import LiveCount
+from skytext.run.stages.embedding_threads import use_idle_cores
 from skytext.run.units import UnitHead, failure_row, pack, unpack
 from skytext.table.schema import PENDING_VECTORS, STATUS_FAILED, embedded
 
 _NICENESS = 19
+_POLL_S = 0.5
 
 
 class EmbedUnits:
     """A stage with one or two embedding models.
 
-    The models are loaded when the first unit with rows arrives.
+    The models are loaded when the first engine of the run starts, so they are ready when the first
+    unit arrives. If no engine starts, the models are loaded when the first unit with rows arrives.
 
     Args:
         config: the embedding settings.
         model: the first model.
         pending: a function that loads the second model; None if there is no second model.
+        live_count: shows whether an engine of the run has started; None if the models must be
+            loaded when the first unit with rows arrives.
+        num_actors: number of actors of this stage.
     """
 
     def __init__(
@@ -53,6 +64,8 @@ class EmbedUnits:
         config: EmbedConfig,
         model: ModelIdentity,
         pending: Callable[[], Embedder] | None = None,
+        live_count: LiveCount | None = None,
+        num_actors: int = 1,
     ) -> None:
         self._config = config
         self._model = model
@@ -62,13 +75,17 @@ class EmbedUnits:
             "embedding_model": model.name,
             "embedding_model_revision": model.revision,
         }
-        self._embedder: Embedder | None = None
-        self._pending: Embedder | None = None
+        self._models: tuple[Embedder, Embedder | None] | None = None
+        self._loading = threading.Lock()
         # If there are few CPUs, the front end of the engine must have priority over this actor.
         # This actor can process its units later. But if the engine has to wait for its next batch,
         # the whole run needs more time.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+            if not config.num_gpus_per_actor:
+                use_idle_cores(num_actors)
+        if live_count is not None:
+            threading.Thread(target=self._load_early, args=(live_count,), daemon=True).start()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Embed the descriptions of a unit; return the unit with the vectors."""
@@ -76,12 +93,27 @@ class EmbedUnits:
         if samples.num_rows == 0:
             none = embedded(1, None if self._load_pending is None else 1).empty_table()
             return _with_tail(batch, pack(head, none))
-        if self._embedder is None:
-            self._embedder = make_embedder(self._config, self._model)
-            self._pending = None if self._load_pending is None else self._load_pending()
-        return _with_tail(batch, self._embed(self._embedder, head, samples))
+        return _with_tail(batch, self._embed(*self._load(), head, samples))
 
-    def _embed(self, embedder: Embedder, head: UnitHead, samples: pa.Table) -> pa.Table:
+    def _load_early(self, live_count: LiveCount) -> None:
+        """Wait until an engine starts. Then load the models."""
+        # If loading fails, the call for the first unit repeats it and reports the error.
+        with contextlib.suppress(RayError, SkytextError):
+            while not live_count.has_begun():
+                time.sleep(_POLL_S)
+            self._load()
+
+    def _load(self) -> tuple[Embedder, Embedder | None]:
+        """Return the two models. Load them if they are not loaded."""
+        with self._loading:
+            if self._models is None:
+                embedder = make_embedder(self._config, self._model)
+                self._models = embedder, self._load_pending and self._load_pending()
+            return self._models
+
+    def _embed(
+        self, embedder: Embedder, pending: Embedder | None, head: UnitHead, samples: pa.Table
+    ) -> pa.Table:
         embeddings, lost = _embed_all(embedder, samples.column("captions").to_pylist())
         if any(lost):
             samples = _without_captions(samples, lost)
@@ -98,9 +130,9 @@ class EmbedUnits:
         for name, value in made_by.items():
             values = [None if variants is None else value for variants in captions]
             columns[name] = pa.array(values, pa.string())
-        if self._pending is not None:
-            columns[PENDING_VECTORS] = vectors_of(self._pending, captions)
-        schema = embedded(embedder.dim, None if self._pending is None else self._pending.dim)
+        if pending is not None:
+            columns[PENDING_VECTORS] = vectors_of(pending, captions)
+        schema = embedded(embedder.dim, None if pending is None else pending.dim)
         ordered = [columns[name] for name in schema.names]
         return pack(head, pa.Table.from_arrays(ordered, schema=schema))
 
