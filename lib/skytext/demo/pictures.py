@@ -18,7 +18,7 @@ from skytext.demo.scenes.generate import HELD_OUT_SEED, Scene, make_scene, rende
 
 _GAP, _LABEL = 6, 24
 _INK, _FAINT, _PAPER = (32, 34, 38), (110, 112, 118), (255, 255, 255)
-_QUALITY = 82
+_QUALITY = 76
 
 
 @dataclass(frozen=True)
