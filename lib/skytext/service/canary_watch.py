@@ -16,20 +16,20 @@ import asyncio
 import datetime as dt
 import hashlib
 import logging
-import socket
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
 from skytext.config.service import ServiceConfig
-from skytext.errors import CallError, SkytextError
+from skytext.errors import CallError
 from skytext.search.request import SearchRequest
+from skytext.service.failure_log import FailureLog
 from skytext.service.judge_canary import is_comparable, problem_of
 from skytext.service.problem_details import NOT_LOADED, ProblemError
 from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import Meter
+from skytext.table.store.state_files import new_holder
 from skytext.table.versions.canary import Canary, Compared, all_searches, save_searches
 from skytext.table.versions.promote_rollback import Promotion, end_canary, last_promotion, set_tags
 
@@ -58,7 +58,7 @@ class CanaryWatch:
         self._is_followed = config.version is None and not others
         self._config = config
         self._meter = meter
-        self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._holder = new_holder()
         self._last: Promotion | None = None
         self._ready: Canary | None = None
         self._counted = Compared.empty()
@@ -104,18 +104,11 @@ class CanaryWatch:
         Args:
             try_out: the function that runs a test search.
         """
-        is_failing = False
+        failures = FailureLog(_log)
+        warning = "cannot read or update the state of the canary, and will try again"
         while self._is_followed:
-            try:
+            with failures.catch(warning):
                 await self.step(try_out)
-                is_failing = False
-            except (SkytextError, OSError, ValueError) as error:
-                if not is_failing:
-                    _log.warning(
-                        "cannot read or update the state of the canary, and will try again",
-                        extra={"error": str(error)},
-                    )
-                is_failing = True
             await asyncio.sleep(self._config.poll_interval_s)
 
     async def step(self, try_out: TryOut) -> None:

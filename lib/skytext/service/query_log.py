@@ -11,12 +11,10 @@ import asyncio
 import datetime as dt
 import json
 import logging
-import socket
-import uuid
 from collections.abc import Sequence
 
-from skytext.errors import SkytextError
 from skytext.search.request import SearchRequest
+from skytext.service.failure_log import FailureLog
 from skytext.table.location import TableLocation
 from skytext.table.logged_queries import (
     MAX_AGE,
@@ -25,6 +23,7 @@ from skytext.table.logged_queries import (
     forget_queries,
     save_queries,
 )
+from skytext.table.store.state_files import new_holder
 
 _log = logging.getLogger("skytext.service.query_log")
 _SAVE_EVERY_S = 60.0
@@ -42,10 +41,10 @@ class QueryLog:
 
     def __init__(self, locations: Sequence[TableLocation]) -> None:
         self._locations = locations
-        self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._holder = new_holder()
         self._asked: dict[str, dt.datetime] = {}
         self._saved: dict[TableLocation, dict[str, dt.datetime]] = {}
-        self._failing: set[TableLocation] = set()
+        self._failures = FailureLog(_log)
 
     def add(self, request: SearchRequest) -> None:
         """Add a search that was answered. A request for a later page is not added."""
@@ -75,13 +74,8 @@ class QueryLog:
         for location in self._locations:
             if asked == self._saved.get(location, {}):
                 continue
-            try:
+            with self._failures.catch("cannot save the queries", table=location.uri):
                 await asyncio.to_thread(self._write, location, asked)
-                self._failing.discard(location)
-            except (SkytextError, OSError, ValueError) as error:
-                if location not in self._failing:
-                    _log.warning("cannot save the queries", extra={"error": str(error)})
-                self._failing.add(location)
 
     def _write(self, location: TableLocation, asked: dict[str, dt.datetime]) -> None:
         if location not in self._saved:

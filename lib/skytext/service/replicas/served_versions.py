@@ -10,16 +10,15 @@ requests use the new version. Requests that are already running finish in the ol
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from skytext.config.service import ServiceConfig
 from skytext.errors import CallError, SkytextError, TableError
 from skytext.search import Searcher
+from skytext.service.failure_log import FailureLog
 from skytext.service.problem_details import ProblemError
 from skytext.service.served_tables import (
     TableSet,
@@ -31,6 +30,7 @@ from skytext.service.served_tables import (
 )
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.images_dataset import ImagesTable, open_session
+from skytext.table.store.state_files import new_holder
 from skytext.table.versions.held_versions import HOLD_EVERY_S, hold_versions
 from skytext.table.versions.promote_rollback import recent_versions
 
@@ -83,7 +83,7 @@ class Versions:
         self._refused: set[VersionOfEach] = set()
         self._canary: VersionOfEach | None = None
         self._logged_errors: dict[VersionOfEach, str] = {}
-        self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._holder = new_holder()
         self._held_before: set[VersionOfEach] = set()
         self._write_held_at = 0.0
         served = tables.open_served(config.version)
@@ -314,25 +314,16 @@ class Follower(threading.Thread):
         self._steps = steps
         self._interval_s = interval_s
         self._stopped = threading.Event()
-        self._failing: set[str] = set()
+        self._failures = FailureLog(_log)
 
     def run(self) -> None:
         """Call all functions periodically. If the store fails, log a warning and continue."""
         while True:
             for warning, step in self._steps.items():
-                self._try(warning, step)
+                with self._failures.catch(warning):
+                    step()
             if self._stopped.wait(self._interval_s):
                 return
-
-    def _try(self, warning: str, call: Callable[[], object]) -> None:
-        """Call a function. If it fails several times in a row, log only the first failure."""
-        try:
-            call()
-            self._failing.discard(warning)
-        except (SkytextError, OSError, ValueError) as error:
-            if warning not in self._failing:
-                _log.warning(warning, extra={"error": str(error)})
-            self._failing.add(warning)
 
     def stop(self) -> None:
         """Stop the thread. Function calls that have begun are finished first."""

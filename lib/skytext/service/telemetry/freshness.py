@@ -9,7 +9,7 @@ import datetime as dt
 import logging
 import threading
 
-from skytext.errors import SkytextError
+from skytext.service.failure_log import FailureLog
 from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.freshness import Freshness, measure_freshness
@@ -26,26 +26,16 @@ class FreshnessGauges(threading.Thread):
         self._meter = meter
         self._interval_s = interval_s
         self._stopped = threading.Event()
-        self._failing: set[str] = set()
+        self._failures = FailureLog(_log)
 
     def run(self) -> None:
         """Measure all tables periodically. If the store fails, log a warning and continue."""
         while True:
             for name in self._tables.names:
-                self._try(name)
+                with self._failures.catch("cannot measure the freshness of a table", table=name):
+                    self.measure(name)
             if self._stopped.wait(self._interval_s):
                 return
-
-    def _try(self, table: str) -> None:
-        """Measure a table. If this fails several times in a row, log only the first failure."""
-        try:
-            self.measure(table)
-            self._failing.discard(table)
-        except (SkytextError, OSError, ValueError) as error:
-            if table not in self._failing:
-                said = {"table": table, "error": str(error)}
-                _log.warning("cannot measure the freshness of a table", extra=said)
-            self._failing.add(table)
 
     def measure(self, table: str) -> None:
         """Measure the freshness of a table once, and set the gauges of the table.

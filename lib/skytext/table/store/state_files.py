@@ -8,6 +8,8 @@ Lance's commits are safe in a store, these objects are also safe.
 from __future__ import annotations
 
 import functools
+import socket
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +38,14 @@ _RETRY: Any = {
     },
 }
 _DELETE_AT_ONCE = 1000
+
+
+def new_holder() -> str:
+    """Return a new name for a process that stores its own objects in a table.
+
+    The name starts with the name of the host, so a person can see which machine stored an object.
+    """
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
