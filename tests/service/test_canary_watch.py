@@ -208,7 +208,7 @@ def test_a_cursor_stays_with_the_canary_that_it_began_with(own: TableLocation) -
         assert http.post("/v1/search", json={"text": text}).json()["table_version"] == live
         assert http.post("/v1/search", json=asked).json()["table_version"] == canary
         assert http.application.searches.versions.open_canary() is None
-    # A replica that never opened the canary also continues in its version.
+    # A replica that never opened the canary also answers from the version of the canary.
     with client(own.uri) as http:
         assert http.post("/v1/search", json=asked).json()["table_version"] == canary
 

@@ -112,7 +112,7 @@ def test_guessing_keys_is_cut_short(own: TableLocation) -> None:
         guesses = [ask(http, headers=bearer(f"guess-{i}")) for i in range(8)]
         assert [guess.status_code for guess in guesses] == [401] * 5 + [429] * 3
         assert int(guesses[-1].headers["retry-after"]) > 1
-        # The correct key is refused too. Otherwise its answer would show which guess is correct.
+        # The correct key is refused too. Otherwise the answer would show which guess is correct.
         assert ask(http, headers=bearer(key)).status_code == 429
 
 

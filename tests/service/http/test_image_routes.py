@@ -200,7 +200,7 @@ def test_a_shard_is_looked_at_once_for_many_images(
 @pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
 def test_an_image_of_a_named_version_comes_from_that_version(own: TableLocation, what: str) -> None:
     last = ImagesTable.open(own).version
-    # Only the second of the two commits contains this image.
+    # The second of the two commits adds this image.
     address = f"/v1/images/{of('forest.jpg')}{what}"
     promote(own, last)
     promote(own, last - 1)

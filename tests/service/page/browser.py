@@ -28,7 +28,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 # Chromium starts processes for these features with every window. No page here uses the features.
-# Without these processes, Chromium has half of the work.
+# These processes would do half of the work of Chromium.
 _UNUSED = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess")
 
 
@@ -48,8 +48,8 @@ def open_browser() -> Iterator[Browser]:
     """Start the installed Chromium in headless mode. Nothing is downloaded."""
     path = find_chromium()
     flags = [f"--disable-features={','.join(_UNUSED)}"]
-    # Chromium does not start its sandbox for root. The pages here are our own pages, so they do not
-    # need a sandbox.
+    # As root, Chromium does not start with its sandbox. The pages here are our own pages, so they
+    # do not need a sandbox.
     flags += ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)

@@ -49,7 +49,8 @@ def test_the_keyboard_is_enough(page: Page) -> None:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.closest('dialog, body').id || 'body'") in (
             "detail",
-            # The focus can be on the browser's own controls, between the last and the first stop.
+            # The focus can be on the browser's own controls, between the last stop and the first
+            # stop.
             "body",
         )
     page.keyboard.press("Escape")
@@ -108,8 +109,8 @@ def test_a_rectangle_may_cross_the_antimeridian(page: Page) -> None:
     box = box_in(page.url)
     assert box[0] > 0 > box[2]
     assert members(page) == ["fiji.jpg"]
-    # The rectangle extends three degrees in each direction. The map must not draw it around the
-    # whole world.
+    # The footprint is three degrees wide and three degrees high. The map must not draw the
+    # footprint around the whole world.
     shape = page.locator("#map path.footprint").bounding_box()
     assert shape is not None
     assert shape["width"] == pytest.approx(shape["height"], rel=0.1)

@@ -40,7 +40,8 @@ def free_port() -> int:
 
 
 def whole_config() -> dict[str, Any]:
-    """Return the content of the file with the captioner, which is commented out in the file."""
+    """Return the content of serve/config.yaml, including the captioner, which is commented out in
+    the file."""
     text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
     head, mark, tail = text.partition("      # - name: captioning\n")
     assert mark
@@ -50,7 +51,8 @@ def whole_config() -> dict[str, Any]:
 
 
 def deployed_config(table: Path, port: int) -> dict[str, Any]:
-    """Return the content of the file with the addresses of the test and two ingress replicas."""
+    """Return the content of serve/config.yaml with the addresses of the test and two ingress
+    replicas."""
     config = whole_config()
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
@@ -61,8 +63,8 @@ def deployed_config(table: Path, port: int) -> dict[str, Any]:
         "archive_roots": [str(table.parent / "archive")],
         "poll_interval_s": 0.2,
         "captioner": True,
-        # Avoid refusals, because these tests do not test refusals under load and the machine may be
-        # slow.
+        # Avoid refusals with these limits, because these tests do not test refusals under load and
+        # the machine may be slow.
         "limits": {"max_running": 8, "max_wait_s": 5.0},
     }
     of_name = {one["name"]: one for one in application["deployments"]}

@@ -64,8 +64,8 @@ serve.shutdown()
 
 
 def config_of(table: str, archive: str, port: int, row_copies: Path) -> dict[str, Any]:
-    """Return the content of the file with other addresses and times. Each worker node gets one
-    replica of each deployment."""
+    """Return the content of serve/config.yaml with other addresses and times. Each worker node gets
+    one replica of each deployment."""
     text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
     config: dict[str, Any] = yaml.safe_load(text)
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
