@@ -1,9 +1,9 @@
 """Measure the time until the search page shows results, and compare it with the search alone.
 
 The program opens a link to a running service several times, in Chromium and always with an empty
-cache. It measures two times from the start of the navigation. The first ends when the page shows
-the hits. The second ends when the page shows the first thumbnail. Then the program runs the same
-search through the API::
+cache. It measures two times from the start of the navigation. The first time ends when the page
+shows the hits. The second time ends when the page shows the first thumbnail. Then the program runs
+the same search through the API::
 
     python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9
 """

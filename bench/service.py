@@ -156,7 +156,8 @@ def measure(
     found: dict[str, Any] = {"direct": direct(table, seconds, k, mode)}
     same = ("--k", str(k), "--mode", mode)
     with running(table, settings) as service:
-        service.load("--clients", "8", "--seconds", "5", *same)  # warm
+        # Fill the caches before the measurement. The result of this load is not used.
+        service.load("--clients", "8", "--seconds", "5", *same)
         for clients in (1, 8, 64):
             found[f"clients_{clients}"] = service.load(
                 "--clients", str(clients), "--seconds", str(seconds), *same

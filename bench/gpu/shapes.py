@@ -104,8 +104,8 @@ SHAPES = {
         vision=_CLIP_L_336,
         pinpoints=_PINPOINTS,
     ),
-    # This shape is for machines without a GPU. The files and the code paths are the same, and the
-    # size is a thousandth.
+    # This shape is for machines without a GPU. The files and the code paths are the same as for the
+    # other shapes, and the size is a thousandth of their size.
     "llava-next-tiny": Shape(
         family="llava_next",
         text={

@@ -93,7 +93,8 @@ def main(
     results = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
     failed = []
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    # One round measures all sections, so a change in the speed of the machine affects all of them.
+    # One round measures all sections, so that a change in the speed of the machine affects all
+    # sections.
     for number in range(repeats):
         for name in names:
             typer.echo(f"== {name}, round {number + 1} of {repeats}", err=True)
@@ -116,7 +117,7 @@ def main(
 def medians(found: Sequence[Any]) -> Any:
     """Combine the results of several rounds. Each number becomes the median of the rounds.
 
-    Values that are not numbers are those of the first round.
+    If a value is not a number, the value of the first round is returned.
     """
     first = found[0]
     if isinstance(first, dict):

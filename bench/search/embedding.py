@@ -258,7 +258,7 @@ def _quantised(path: Path) -> Path:
 
 
 def _onnx(path: Path) -> Encode:
-    """Return the model, where an ONNX session replaces the transformer."""
+    """Return the model with an ONNX session in place of the transformer."""
     import onnxruntime
     import torch
     from transformers.modeling_outputs import BaseModelOutput

@@ -105,7 +105,8 @@ def _images(captions: Path) -> tuple[list[str], list[Sequence[str]]]:
 
 
 def _words(name: str) -> str:
-    """Convert a class name to a query: ``denseresidential`` becomes ``dense residential``."""
+    """Convert a class name to a query. For example, ``denseresidential`` becomes ``dense
+    residential``."""
     return _SPLIT.sub(r"\1 \2", name.replace("_", " "))
 
 

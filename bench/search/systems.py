@@ -75,7 +75,7 @@ class Skytext:
 
 
 class SkytextCopied(Skytext):
-    """The index of skytext, where candidates and hits are read from a local copy of the rows."""
+    """The index of skytext. Candidates and hits are read from a local copy of the rows."""
 
     def _searcher(self, folder: Path, given: GivenVectors) -> Searcher:
         searcher = super()._searcher(folder, given)
@@ -84,7 +84,8 @@ class SkytextCopied(Skytext):
 
 
 class PlainLance(Skytext):
-    """The index of skytext, searched with one call of Lance that returns only the image addresses.
+    """The index of skytext, which is searched with one call of Lance. The call returns only the
+    image addresses.
 
     The numbers of probes and candidates were chosen because they reached a recall of 0.995 in an
     earlier measurement of Lance.
@@ -201,7 +202,7 @@ class ExactNumpy:
 
 
 def best_images(vectors: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Return the images of the best vectors: ``k`` images, best first and without duplicates."""
+    """Return the ``k`` images with the best vectors, best first and without duplicates."""
     images = vectors[vectors >= 0] // NUM_VARIANTS
     _, firsts = np.unique(images, return_index=True)
     return images[np.sort(firsts)][:k]

@@ -1,4 +1,4 @@
-"""Generate captions with the length of captions in RSRT: about 120 tokens for each variant.
+"""Generate captions that are as long as captions in RSRT. Each variant has about 120 tokens.
 
 The cost of reading a column depends on the length of the texts, and on how often a text is
 repeated. Therefore the generated texts are as long as the published captions, and each text is a

@@ -1,4 +1,4 @@
-"""AWS settings in files instead of environment variables."""
+"""Set AWS settings in files instead of environment variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FROM_ENVIRONMENT = (
     "AWS_ENDPOINT_URL",
 )
 
-# The id of a key is the second in which it expires.
+# The id of a key is the time at which the key expires, in seconds since 1970.
 _PROCESS = """#!/bin/sh
 expires=$(( $(date +%s) + {life_s} ))
 moment=$(date -u -d @$expires +%Y-%m-%dT%H:%M:%SZ)
@@ -25,13 +25,13 @@ echo '{{"Version": 1, "AccessKeyId": "'$expires'", "SecretAccessKey": "secret",'
 
 
 def use_profile(patch: pytest.MonkeyPatch, folder: Path, endpoint: str, *lines: str) -> None:
-    """Set only ``AWS_PROFILE`` in the environment; the profile names ``endpoint``.
+    """Set only ``AWS_PROFILE`` in the environment. The profile contains ``endpoint``.
 
     Args:
-        patch: undoes it.
-        folder: takes the files.
-        endpoint: the store; empty for none.
-        lines: more of the profile.
+        patch: undoes the changes at the end of the test.
+        folder: folder for the files of the profile.
+        endpoint: address of the store. Empty for a profile without an address.
+        lines: additional lines of the profile.
     """
     for name in _FROM_ENVIRONMENT:
         patch.delenv(name, raising=False)
@@ -42,7 +42,7 @@ def use_profile(patch: pytest.MonkeyPatch, folder: Path, endpoint: str, *lines: 
 
 
 def use_key(patch: pytest.MonkeyPatch, folder: Path, endpoint: str) -> str:
-    """Use a profile with a key that does not expire; return its id."""
+    """Use a profile with a key that does not expire. Return the id of the key."""
     use_profile(patch, folder, endpoint)
     text = "[maps]\naws_access_key_id = of-profile\naws_secret_access_key = secret\n"
     (folder / "credentials").write_text(text)
@@ -53,7 +53,7 @@ def use_key(patch: pytest.MonkeyPatch, folder: Path, endpoint: str) -> str:
 def use_process(patch: pytest.MonkeyPatch, folder: Path, endpoint: str, life_s: int) -> None:
     """Use a profile whose process returns keys that expire ``life_s`` seconds later.
 
-    The id of each key is the second in which it expires.
+    The id of each key is the time at which the key expires, in seconds since 1970.
     """
     script = folder / "keys.sh"
     script.write_text(_PROCESS.format(life_s=life_s))

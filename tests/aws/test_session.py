@@ -83,7 +83,8 @@ def test_the_region_of_a_bucket_is_looked_up(s3: Any, monkeypatch: pytest.Monkey
     assert _ask_region(s3_access(), "north") == "eu-north-1"
     assert _ask_region(s3_access(), "no-such-bucket") == "us-east-1"
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert s3_access().settings("north")["aws_region"] == "us-east-1"  # not AWS: no lookup
+    # The store is not AWS, so there is no lookup.
+    assert s3_access().settings("north")["aws_region"] == "us-east-1"
 
 
 def test_problems_include_advice() -> None:

@@ -1,4 +1,4 @@
-"""The measurements for GPU machines, as far as a machine without a GPU can test them."""
+"""Test the measurements for GPU machines, as far as this is possible without a GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from skytext.models.checkpoints import caption_model
 from tests.models.vllm.vllm_names import installed
 
 ROOT = Path(__file__).parents[2]
-# As the model cards of llava-hf/llava-1.5-7b-hf and llava-hf/llava-v1.6-mistral-7b-hf have it.
+# These numbers are from the model cards of llava-hf/llava-1.5-7b-hf and
+# llava-hf/llava-v1.6-mistral-7b-hf.
 PUBLISHED = {"llava-1.5-7b": 7_063_427_072, "llava-next-7b": 7_566_747_648}
 
 
@@ -57,7 +58,7 @@ def test_a_checkpoint_has_a_processor_and_the_true_vocabulary(name: str, tmp_pat
     inputs = processor(images=Image.new("RGB", (side, side)), text="<image>\nDescribe.")
     grid = (side // shape.vision["patch_size"]) ** 2
     assert sum(token == shape.num_base_tokens for token in inputs["input_ids"][0]) >= grid
-    # English has about one token per word; the rest of the vocabulary is words too.
+    # English has about one token per word. The other tokens of the vocabulary are also words.
     text = "Describe only what is visible. Do not guess names of places."
     assert len(processor.tokenizer(text)["input_ids"]) <= 1.5 * len(text.split())
     assert processor.tokenizer.decode([shape.num_base_tokens - 1]).split()
@@ -154,7 +155,7 @@ def test_results_of_sections_are_kept_side_by_side(tmp_path: Path) -> None:
     assert len(lines) == 6
     # The job is compared with the best of the bare engines.
     assert "| job | whole job | 5 samples | 6,500 | 9.80 | 0.980 | 3.1% |" in lines[4]
-    # 10 images per second: a million take 27.8 hours.
+    # At 10 images per second, a million images take 27.8 hours.
     assert lines[3].endswith("| 27.8 | 56 |")
     assert "needs a CUDA GPU" in lines[5]
     assert table(read_results(path), None).splitlines()[3].endswith("| 27.8 |  |")
@@ -186,7 +187,7 @@ def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
 
 
 def run(folder: Path, *sections: str) -> dict[str, Any]:
-    """Run sections in the small size; return their results."""
+    """Run sections in the small size. Return their results."""
     output = folder / "gpu.json"
     only = ",".join(sections)
     done = subprocess.run(

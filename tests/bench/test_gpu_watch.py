@@ -11,7 +11,7 @@ from bench.gpu.watch import GpuWatch, gpu_name
 
 
 class Nvml:
-    """NVIDIA's library; the GPU is busy in every other sample."""
+    """A replacement for NVIDIA's library. The GPU is busy in every second sample."""
 
     class NVMLError(Exception):
         pass

@@ -1,4 +1,5 @@
-"""``python -m bench.paper``: images and annotations in, the rows of the paper's table out."""
+"""Test ``python -m bench.paper``, which measures the rows of the paper's table for images and
+annotations."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ FAKES = ["--model", "fake", "--embedding-model", "fake"]
 
 
 def benchmark(folder: Path, split_of: dict[str, str]) -> list[str]:
-    """Write an image and two captions for each name; return the folder and the annotations."""
+    """Write an image and two captions for each name. Return the folder of images and the
+    annotations."""
     (folder / "images").mkdir(parents=True)
     for name, (_, data) in zip(split_of, images(0, len(split_of)), strict=True):
         (folder / "images" / name).write_bytes(data)

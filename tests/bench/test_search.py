@@ -1,4 +1,4 @@
-"""The search benchmark at a very small size."""
+"""Test the search benchmark at a very small size."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def test_a_query_is_like_its_image_and_no_copy_of_a_variant() -> None:
 
 
 def test_drawn_vectors_are_as_like_each_other_as_real_captions_were() -> None:
-    # Medians of real captions (RSICD, RSITMD and NWPU validation; docs/benchmarks.md).
+    # These are the medians of real captions from the validation splits of RSICD, RSITMD and NWPU
+    # (see docs/benchmarks.md).
     (stored,) = drawn(2_000).blocks()
     found = fit.cosines(list(stored), drawn(2_000).queries(300))
     medians = {name: quantiles[2] for name, quantiles in found.items()}
@@ -140,7 +141,8 @@ def test_every_system_finds_the_right_images(table: ImagesTable, folder: Path) -
         "lancedb": LanceDb(),
     }
     for name, system in systems.items():
-        # LanceDB's default index trains for minutes, even for a small table; exact search here.
+        # LanceDB's default index trains for minutes, even for a small table. Therefore LanceDB
+        # searches without an index in this test.
         build = clone_table if name == "lancedb" else system.build
         build(table, folder / name)
         search = system.open(table, folder / name)
@@ -189,7 +191,7 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
     assert done.exit_code == 0, done.output
     results = json.loads(output.read_text(encoding="utf-8"))
     assert set(results) == {"table", *sections}
-    # Below 10,000 images skytext searches exactly.
+    # With fewer than 10,000 images, skytext searches exactly.
     assert results["skytext"]["recall_at_10"] == 1
     assert results["copied"]["recall_at_10"] == results["lance"]["recall_at_10"] == 1
     assert results["skytext"]["build_peak_mib"] > 0
@@ -203,7 +205,7 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
 def test_a_search_under_a_filter_is_never_short(
     table: ImagesTable, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So that all filters except the rarest use the index.
+    # With this limit, all filters except the rarest filter use the index.
     monkeypatch.setattr(matching, "_SCORED_WITHOUT_INDEX", 5)
     Skytext().build(table, folder / "filters")
     queries = caption_vectors(NUM_IMAGES).queries(40)
@@ -241,6 +243,7 @@ def test_recall_is_measured_on_the_captions_that_are_named(
         return np.array([[1, 0] if "ship" in text else [0, 1] for text in texts], np.float32)
 
     assert embedding.mean_recalls(encode) == {"made": 100.0}
-    # Equal texts: each of two images is first in half of the orders, and always in the top 5.
+    # All texts are equal. Each of the two images is first in half of the orders, and always in the
+    # top 5.
     found = embedding.mean_recalls(lambda texts: np.ones((len(texts), 1), np.float32))
     assert found["made"] == pytest.approx(100 * (0.5 + 1 + 1) / 3)

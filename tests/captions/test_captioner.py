@@ -44,7 +44,8 @@ CUT_OFF = Answer(good("long").text[:20], "length")
 
 @dataclass
 class ScriptedEngine:
-    """Returns the scripted answers, one list per request; repeats the last list."""
+    """An engine that returns the scripted answers. There is one list of answers per request, and
+    the last list is repeated."""
 
     script: Sequence[Sequence[Answer] | SampleError]
     asks: list[Ask] = field(default_factory=list)
@@ -239,7 +240,7 @@ def test_seed_0_is_a_seed() -> None:
 
 
 class FakeTime:
-    """Replaces the ``time`` module of the captioner."""
+    """A replacement for the ``time`` module of the captioner."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -262,7 +263,8 @@ def test_a_clock_that_never_ran_shows_zero() -> None:
 
 def test_time_between_calls_is_idle(time: FakeTime) -> None:
     clock = BusyClock()
-    time.now += 50  # Before the first call: no idle time.
+    # The time before the first call is not idle time.
+    time.now += 50
     for _ in range(3):
         with clock:
             time.now += 2
@@ -307,7 +309,8 @@ def test_a_call_that_fails_ends_on_the_clock_too(time: FakeTime) -> None:
 
 
 class SlowEngine(ScriptedEngine):
-    """Takes one second of fake time per request, for all requests at once."""
+    """An engine that answers after the test sets ``gate``. Before that, the test adds one second of
+    fake time."""
 
     time: FakeTime
     gate: asyncio.Event

@@ -196,7 +196,7 @@ def test_raw_control_characters_become_one_space(raw: str) -> None:
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("half", ["\\ud83d", "\\ude80", "\\ude80\\ud83d", "\ud83d"])
 def test_half_a_character_drops_the_object(name: str, half: str) -> None:
-    """UTF-8, and so Arrow, cannot hold a lone surrogate."""
+    """Test a lone surrogate, because UTF-8 cannot represent it. Therefore Arrow cannot store it."""
     objects = [one(one_sentence=text) for text in "abc"]
     objects[1][name] = "in HERE here"
     text = json.dumps({"variants": objects}).replace("HERE", half)

@@ -10,8 +10,8 @@ import pytest
 from skytext.captions.prompts import Prompt, available, load_prompt
 from skytext.errors import ConfigError
 
-# A used prompt is never edited, because existing tables contain its id.
-# Another wording gets another file, another id, and another line here.
+# A used prompt is never edited, because existing tables contain its id. A new wording gets a new
+# file, a new id and a new line here.
 SHA256 = {
     "demo-1": "9c51c4798a66dd1e5f389b4f8995cb46c851a6d94c669805e6a5ba27ca43a51d",
     "rsrt-1": "3e98ac0fc96db2b446fb6dcb732e926a4a07666fe790fac685ad8c468fd13ac9",

@@ -28,14 +28,14 @@ Skytext = Callable[..., Called]
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo the environment variables that the command line sets for libraries."""
     with mock.patch.dict(os.environ):
-        # Wide enough that no line of a help text or message is wrapped.
+        # With this width, no line of a help text or a message is wrapped.
         os.environ["COLUMNS"] = "200"
         yield
 
 
 @pytest.fixture
 def skytext(capsys: pytest.CaptureFixture[str]) -> Skytext:
-    """Call the command line in this process."""
+    """Return a function that calls the command line in this process."""
 
     def call(*arguments: object) -> Called:
         capsys.readouterr()
@@ -47,7 +47,7 @@ def skytext(capsys: pytest.CaptureFixture[str]) -> Skytext:
 
 @pytest.fixture(scope="session")
 def shared_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small table that tests only read."""
+    """Make a small table that tests only read."""
     folder = tmp_path_factory.mktemp("cli") / "table"
     make_described_table(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Tables of the fake embedder, for tests of searches and of the command line."""
+"""Make tables with the fake embedder, for tests of searches and of the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAILED = {"empty.jpg": "empty", "cut.jpg": "truncated_image", "cut2.jpg": "trunc
 
 
 def described_row(member: str, texts: list[str], **more: Any) -> dict[str, Any]:
-    """A described row; the fake embedder embedded its variants."""
+    """Return a row with descriptions. The fake embedder embedded its variants."""
     row = good_row(member, vectors=FakeEmbedder().embed_documents(texts).vectors, **more)
     for caption, text in zip(row["captions"], texts, strict=True):
         caption |= {"one_sentence": text, "feature": f"F {text}", "caption": f"C {text}"}
@@ -38,16 +38,16 @@ def described_row(member: str, texts: list[str], **more: Any) -> dict[str, Any]:
 
 
 def fake_column() -> VectorColumn:
-    """The column of the fake embedder's vectors."""
+    """Return the column for the vectors of the fake embedder."""
     return text_column("fake", embedding_fingerprint(embed_model(EmbedConfig(model="fake"))))
 
 
 def make_described_table(folder: Path, **more: Any) -> ImagesTable:
-    """A table of four described and three failed images, in two commits.
+    """Make a table of four described images and three failed images, in two commits.
 
     Args:
-        folder: of the table.
-        more: columns of the described images.
+        folder: folder of the table.
+        more: values of columns of the described images.
     """
     where = location(folder)
     writer = committer(where, fake_column())

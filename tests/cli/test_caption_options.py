@@ -1,4 +1,4 @@
-"""Options that ``skytext caption`` passes to the job, and its output; no job runs."""
+"""Test the options that ``skytext caption`` passes to the job, and the output. No job runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SUMMARY = {
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The plan that each run received."""
+    """Replace the run. Return a list that receives the plan of each run."""
     handed: list[dict[str, Any]] = []
 
     def run(plan: Any, **more: Any) -> Any:
@@ -80,7 +80,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
     [
         (["--archive", "fields"], "", "archive", "fields"),
         (["--prompt", "demo-1"], "caption", "prompt", "demo-1"),
-        # The text, not the path: other nodes do not have the file.
+        # The plan contains the text and not the path, because other nodes do not have the file.
         (["--chat-template", "image.jinja"], "caption", "chat_template", "{{ messages }}"),
         (["--num-variants", "3"], "caption", "num_variants", 3),
         (["--num-engines", "2"], "caption.engine", "num_engines", 2),

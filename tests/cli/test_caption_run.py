@@ -1,4 +1,5 @@
-"""``skytext caption`` with text and with JSON output, on the session's Ray."""
+"""Test ``skytext caption`` with text output and with JSON output. The runs use the Ray of the test
+session (`local_ray`)."""
 
 from __future__ import annotations
 
@@ -140,7 +141,7 @@ def test_an_undelivered_shard_is_reported_and_read_later(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The store does not answer requests for bytes after the first megabyte of one shard."""
+    """Test a store that does not return the bytes after the first megabyte of one shard."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     with_sidecars = [
         entry
@@ -165,7 +166,8 @@ def test_an_undelivered_shard_is_reported_and_read_later(
     assert (summary["num_ok"], summary["num_failed"]) == (40, 0)
     assert "1 shard was not read to the end" in err
     assert "returned SlowDown" in err
-    # The last image before the fault may have another sidecar after it.
+    # The last image before the fault has no row, because it may have another sidecar after the
+    # fault.
     assert statuses(table) == {"ok": 59}
     monkeypatch.setattr(proxy, "breach", None)
     assert run(call) == 0

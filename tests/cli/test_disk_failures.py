@@ -1,4 +1,5 @@
-"""A full or read-only disk: one line with path and reason, and no incomplete file."""
+"""Test a full disk and a read-only disk. A command prints one line with the path and the reason,
+and leaves no incomplete file."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ COMMAND = [sys.executable, "-c", "from skytext.cli import main; main()"]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
+    """Mount a file system of 8 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
@@ -34,7 +35,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Fill a file system; return the file that fills it."""
+    """Fill a file system. Return the file that fills the file system."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -125,7 +126,8 @@ def test_a_key_and_a_promotion_on_a_full_disk_leave_no_file(
     skytext: Skytext, shared_table: Path, small_disk: Path
 ) -> None:
     table = shutil.copytree(shared_table, small_disk / "table")
-    # Only the folders: there is no space for a file in them.
+    # Make the folders for promotions and keys before the disk is full. Later calls need to write
+    # only files.
     assert skytext("promote", table, "1").status == 0
     assert skytext("keys", "add", table, "somebody").status == 0
     fill(small_disk)

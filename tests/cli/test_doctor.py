@@ -31,13 +31,13 @@ def report(called: Called) -> Report:
 
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine that runs the tests may be too small for a real check."""
+    """Remove the minimum sizes, because the machine that runs the tests may be too small."""
     monkeypatch.setattr(doctor, "_MIN_MEMORY_GIB", 0)
     monkeypatch.setattr(doctor, "_MIN_DISK_GIB", 0)
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
-    """Let the machine look as if these packages were not installed."""
+    """Make the command line find none of these packages."""
     version: Callable[[str], str] = metadata.version
 
     def look_up(name: str) -> str:
@@ -114,7 +114,7 @@ def test_the_disks_of_the_table_and_of_ray_are_checked(
     assert of_ray["found"].endswith(" GiB free (used through a link, because the path is too long)")
 
     with tempfile.TemporaryDirectory(dir="/tmp") as taken:
-        # A file replaces a folder that even root cannot write to.
+        # Replace the folder with a file, because root can write to every folder.
         (Path(taken) / "ray").touch()
         monkeypatch.setenv("TMPDIR", taken)
         replaced = report(skytext("doctor", "--json"))["Ray's temporary folder"]["found"]

@@ -1,4 +1,4 @@
-"""`skytext evaluate` and `skytext export`, on a table of the fake embedder."""
+"""Test `skytext evaluate` and `skytext export` on a table of the fake embedder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.table.rows import committer, location, stage, text_column
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Path:
-    """Captions that equal the descriptions."""
+    """Write captions that equal the descriptions."""
     path = tmp_path / "captions.json"
     rows = [{"image": f"x/{name}", "caption": texts} for name, texts in DESCRIBED.items()]
     path.write_text(json.dumps(rows))
@@ -27,7 +27,7 @@ def annotations(tmp_path: Path) -> Path:
 
 
 def make_table(folder: Path) -> Path:
-    """A table with the vectors of its descriptions, as after a run."""
+    """Make a table with the vectors of its descriptions, like a table of a run."""
     where = location(folder)
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
     rows = []
@@ -115,7 +115,8 @@ def test_own_queries_and_text_only(
         "--json",
     )  # fmt: skip
     assert called.status == 0, called.err
-    # Repeats removed and kept; one and two texts per image; both default rankings.
+    # There is one result for each combination of repeats (removed or kept), number of texts per
+    # image (one or two) and default ranking (two).
     assert len(json.loads(called.out)["results"]) == 8
 
 
@@ -185,7 +186,7 @@ def test_ablations_are_rows(skytext: Skytext, tmp_path: Path, annotations: Path)
     assert {setup["granularity"] for setup in setups} == {"all", "sentence"}
     assert {setup["embedder"] for setup in setups} == {None, "fake"}
     by_name = {row["name"]: row for row in rows}
-    # The same model again is the same result, stored vectors or not.
+    # The stored vectors and the new vectors are from the same model, so the results are the same.
     assert (
         by_name["skytext: dense, max; 1 variant"]["text_to_image"]
         == by_name["skytext: dense, max; 1 variant; fake"]["text_to_image"]

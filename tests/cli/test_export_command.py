@@ -1,4 +1,4 @@
-"""`skytext export`: complete files or none, streams, and errors."""
+"""Test that `skytext export` writes complete files or no files. Also test streams and errors."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_help_and_wrong_calls_load_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_is_fast() -> None:
-    # Processor time, so that other work on this machine does not fail the test.
+    # Measure the CPU time, so that other work on this machine does not fail the test.
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

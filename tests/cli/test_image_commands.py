@@ -1,4 +1,4 @@
-"""`embed-images`, and the commands that use its vectors, without a cluster."""
+"""Test `embed-images` and the commands that use its vectors, without a cluster."""
 
 from __future__ import annotations
 
@@ -71,13 +71,14 @@ def test_evaluate_prints_the_baseline_and_the_fusion(
     rows = json.loads(called.out)["results"]
     names = [row["name"] for row in rows]
     assert names[-2:] == ["images alone: fake", "images and descriptions: fake; rrf"]
-    # "red" is in the texts of two images and in the pixels of others; no text says blue.
+    # The images whose texts contain "red" are not the same images as the images with red pixels. No
+    # text contains "blue".
     alone = rows[-2]["text_to_image"]["R@1"]
     assert 25 <= alone < 100
     assert rows[0]["text_to_image"]["R@1"] == 100
     assert set(rows[-1]) >= {"image_to_text", "text_to_image", "mean_recall", "confidence_95"}
 
-    # One image has no vector: it is counted as missing in every row.
+    # One image has no vector. Every row counts this image as missing.
     captions.write_text(json.dumps([{"image": n, "caption": t} for n, (_, t) in SHOWN.items()]))
     called = skytext(*call)
     assert called.status == 2
@@ -163,7 +164,7 @@ def test_wrong_calls_get_one_line(
 
 @pytest.fixture(scope="module")
 def of_bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose last captioning run used other bands than the first three."""
+    """Make a table whose last captioning run used other bands than the first three bands."""
     folder = tmp_path_factory.mktemp("cli-bands") / "table"
     make_searched(folder)
     start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

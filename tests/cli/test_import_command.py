@@ -1,4 +1,4 @@
-"""`skytext import`: makes a table of descriptions without a captioner."""
+"""Test that `skytext import` makes a table of descriptions without a captioner."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_interrupted_import_continues(
     table = tmp_path / "table"
     called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")
     assert called.status == 130
-    # Two rows are committed, two wait as staged units.
+    # Two rows are committed, and the other two rows are in staged units.
     assert ImagesTable.open(location(table)).num_rows() == 2
     assert len(staged_unit_ids(location(table))) == 2
     monkeypatch.setattr(importing._Writer, "commit", commit)

@@ -1,4 +1,4 @@
-"""The vector index built on Ray has one segment and a measured recall."""
+"""Test that the vector index that is built on Ray has one segment and a measured recall."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 @pytest.fixture
 def table(tmp_path: Path) -> tuple[ImagesTable, Any]:
-    """Three fragments of 200 images of two variants, and some that failed."""
+    """Make a table of three fragments. Each fragment has 200 images with two variants, and one
+    failed image."""
     return fill(location(tmp_path / "table"))
 
 
@@ -73,7 +74,7 @@ def test_tasks_build_one_index(table: tuple[ImagesTable, Any], kind: Any) -> Non
         ranking = rank(built, dense_question(vectors[i, 1]), 1)
         assert not ranking.exact
         assert column(built, ranking) == [str(i)]
-    # Build it again; it replaces the first one.
+    # Build the index again. The new index replaces the first index.
     again = build_indexes(built, config.index, vector_index_on_ray(config, None))
     assert again.recall_at_10 == pytest.approx(report.recall_at_10, abs=0.02)
     assert num_segments(ImagesTable.open(images.location)) == 1

@@ -1,4 +1,4 @@
-"""The output of the commands with any terminal, encoding and names in an archive."""
+"""Test the output of the commands with any terminal, any encoding and any names in an archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ NAME, SENTENCE = "アヤ é\n2.jpg", "川 a \x1b[2J river"
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose names and texts have letters of all kinds, and control characters."""
+    """Make a table whose names and texts contain letters of several scripts, and control
+    characters."""
     where = location(tmp_path_factory.mktemp("odd") / "table")
     rows = [described_row(NAME, [SENTENCE]), failed_row("\x1b]0;title\x07.jpg")]
     committer(where, fake_column()).commit([stage(where, rows)])
@@ -82,7 +83,8 @@ def test_images_of_units_in_work_are_shown(monkeypatch: pytest.MonkeyPatch) -> N
         progress.num_ok = 8
         bar.on_progress(progress)
         assert "8 images" in shown_by(bar)
-        bar.on_progress(Progress(total_bytes=100, num_ok=2))  # the next run of a night
+        # The next run of a night starts with this progress.
+        bar.on_progress(Progress(total_bytes=100, num_ok=2))
         assert "2 images" in shown_by(bar)
 
 

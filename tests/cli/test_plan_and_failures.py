@@ -1,4 +1,4 @@
-"""``plan``, ``failures`` and ``retry-failed``."""
+"""Test the commands ``plan``, ``failures`` and ``retry-failed``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETTINGS = load_config(None, {"caption.model": "fake", "embed.model": "fake"})
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """The names, contents and times of all files in a folder."""
+    """Return the content and the modification time of each file in a folder, by path."""
     return {
         str(path): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -47,7 +47,8 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """A table of two shards: one is unchanged, one has changed since."""
+    """Make a table and an archive of two shards. One shard has changed since its rows were
+    written."""
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5), "b.tar": images(10, 2)})
     where = location(tmp_path / "table")
     plan = plan_caption([str(root)], where.uri, SETTINGS)
@@ -106,7 +107,7 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
         "             6  no longer in the archive (1 shard missing completely): their rows are "
         "kept (skytext reindex withdraws these rows)"
     ) in called.out.splitlines()
-    # One file of an archive does not show whether others are missing.
+    # A call with only one file of an archive does not show whether other files are missing.
     called = skytext(
         "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
     )
@@ -114,7 +115,7 @@ def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: 
         "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
         "these rows)" in called.out.splitlines()
     )
-    # A folder of another archive does not either.
+    # A call with a folder of another archive does not show this either.
     other = write_archive(tmp_path / "orbital", {"a.tar": images(0, 1)})
     called = skytext("plan", other, "--table", tmp_path / "table", *FAKES)
     assert "gone" not in called.out
@@ -158,7 +159,7 @@ def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> No
         "num_staged_units": 1,
         "num_to_describe": 3,
         "num_to_embed": {},
-        # 40 images in 20 s of one engine; runs of other models are ignored.
+        # Two runs described 40 images in 20 s with one engine. Runs of other models are ignored.
         "images_per_engine_s": 2.0,
         "time_s": 0.8,
         "engine_hours": 0.0004,
@@ -314,7 +315,7 @@ def answer(skytext: Skytext, *arguments: object) -> dict[str, Any]:
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_a_retry_needs_nothing_but_the_table(skytext: Skytext, tmp_path: Path) -> None:
-    """Sources, models and settings are those of the run before."""
+    """Test that a retry uses the sources, models and settings of the previous run."""
     cut = bad_images()["cut.jpg"][0]
     entries = [*images(0, 2), ("cut.jpg", cut), ("empty.jpg", b"")]
     root = write_archive(tmp_path / "aerial", {"a.tar": entries})
@@ -326,7 +327,7 @@ def test_a_retry_needs_nothing_but_the_table(skytext: Skytext, tmp_path: Path) -
     assert (called.status, called.out) == (1, "")
     assert "2 of the first 4 images failed, which is more than --max-failure-rate " in called.err
     assert "more than --max-failure-rate 0.4 allows" in called.err
-    # The message says that finished work is committed, and it is.
+    # As the message says, the finished work is committed.
     assert skytext("failures", table).out.splitlines()[0] == "2 failed rows"
 
     write_archive(root, {"a.tar": [*images(0, 2), ("cut.jpg", jpeg(7)), ("empty.jpg", b"")]})

@@ -65,7 +65,8 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
 
 @pytest.fixture
 def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """The connections to a proxy that all variables name; it does not answer."""
+    """Start a proxy that does not answer, and set all variables for proxies to its address. Yield
+    the requests that the proxy receives."""
     asked: list[bytes] = []
 
     class Refusal(socketserver.BaseRequestHandler):
@@ -86,7 +87,8 @@ def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 
 @pytest.fixture
 def shadows(tmp_path: Path) -> Path:
-    """A folder with modules that have names of the standard library and cannot be imported."""
+    """Make a folder of modules with the names of standard modules. An import of these modules
+    fails."""
     folder = tmp_path / "shadows"
     folder.mkdir()
     for name in sys.stdlib_module_names:
@@ -95,7 +97,7 @@ def shadows(tmp_path: Path) -> Path:
 
 
 def check_canary(http: httpx.Client, table: TableLocation) -> None:
-    """A canary answers some searches, and becomes live."""
+    """Check that a canary answers some searches, and then becomes live."""
     last = ImagesTable.open(table).version
     promote(table, last - 1)
     start_canary(table, last, 0.5, 0.2)
@@ -118,12 +120,13 @@ def check_canary(http: httpx.Client, table: TableLocation) -> None:
 def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
     tmp_path: Path, asked_of_proxy: list[bytes], shadows: Path
 ) -> None:
-    """It also works with an HTTP proxy and with a ``random.py`` in the working directory."""
+    """Test the command with an HTTP proxy, and with a ``random.py`` in the working directory."""
     make_served_table(tmp_path, num_chars=50_000)
     table = TableLocation.parse(str(tmp_path / "table")).uri
     port = free_port()
     command = [
-        # -P: without the working directory on its path, as the installed command.
+        # With -P, the module path does not contain the working directory. The installed command has
+        # the same module path.
         *(sys.executable, "-P", "-c", "from skytext.cli import main; main()", "serve", table),
         *("--port", str(port), "--archive-root", str(tmp_path / "archive")),
     ]
@@ -144,7 +147,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
 
         until(ready, 180)
         assert http.post("/v1/search", json={"text": "a river"}).status_code == 200
-        # More than gRPC's default limit between the deployments.
+        # The answer is larger than gRPC's default limit for a message between the deployments.
         many = http.post("/v1/search/batch", json={"searches": [{"text": "a river"}] * 32})
         assert many.status_code == 200
         assert len(many.content) > 5_000_000

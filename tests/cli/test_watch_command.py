@@ -1,4 +1,4 @@
-"""``watch add``, ``list`` and ``remove``."""
+"""Test ``watch add``, ``watch list`` and ``watch remove``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_query_is_added_listed_and_removed(tmp_path: Path, skytext: Skytext) -
     assert added.status == 0, added.err
     query = json.loads(added.out)
     assert (query["text"], query["min_score"]) == ("new solar farm", 0.4)
-    # Future images may have the field: this is a note, not an error.
+    # The command prints a note and not an error, because future images may have the field.
     assert "note: no image of" in added.err
 
     plain = skytext(*words)

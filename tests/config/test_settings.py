@@ -20,7 +20,7 @@ from skytext.errors import ConfigError
 
 
 def fields(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str | None]]:
-    """Every setting: its dotted name, its default, its description."""
+    """Yield the dotted name, the default and the description of every setting."""
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def refused(settings: dict[str, Any], path: Path | None = None) -> str:
-    """Return the one line that refuses these settings."""
+    """Check that these settings are refused. Return the message, which has one line."""
     with pytest.raises(ConfigError) as caught:
         load_config(path, settings)
     message = str(caught.value)
@@ -307,7 +307,7 @@ def test_a_dump_is_plain_yaml_with_every_setting() -> None:
     assert yaml.safe_load(dump_yaml(Config())) == Config().model_dump(mode="json")
 
 
-@no_deadline(deadline=None)  # the machine may be busy
+@no_deadline(deadline=None)  # The machine may be busy.
 @given(
     st.fixed_dictionaries(
         {},

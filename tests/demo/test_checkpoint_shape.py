@@ -1,4 +1,4 @@
-"""Tests of the packaged checkpoint: its layout, and descriptions of held-out scenes."""
+"""Test the layout of the packaged checkpoint, and its descriptions of held-out scenes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_processor_makes_what_the_model_was_trained_on(tokenizer: Tokenizer) -> 
     inputs = processor(images=image, text=text, return_tensors="pt")
     assert inputs["input_ids"][0].tolist() == prompt_ids(tokenizer)
     assert inputs["pixel_values"].shape == (1, 3, IMAGE_PX, IMAGE_PX)
-    # The two resizes round differently, by one of 255 levels at most.
+    # The two resize functions round differently. The difference is at most one of 255 levels.
     assert np.abs(inputs["pixel_values"][0].float().numpy() - model_pixels(image)).max() < 0.03
 
 

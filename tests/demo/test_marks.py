@@ -1,4 +1,4 @@
-"""Tests of the scores of the demonstration checkpoint."""
+"""Test the scores of the demonstration checkpoint."""
 
 from __future__ import annotations
 

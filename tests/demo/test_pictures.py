@@ -1,4 +1,4 @@
-"""Tests of the pictures for people."""
+"""Test the pictures of scenes and of searches."""
 
 from __future__ import annotations
 

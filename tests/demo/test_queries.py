@@ -1,4 +1,5 @@
-"""Tests of the queries: other words, all facts, reproducible."""
+"""Test that the queries use other words than the descriptions, contain all facts and are
+reproducible."""
 
 from __future__ import annotations
 

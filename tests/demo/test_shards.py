@@ -1,4 +1,4 @@
-"""Tests of the generated shards."""
+"""Test the generated shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each setup changes only what it names."""
+"""Test that each setup changes only the part that it names."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def test_each_text_is_embedded_once_however_many_rules_ask() -> None:
     )
     assert len(found.rows) == 8
     assert len(queries.texts) == 12
-    # One variant of each image, then two; each text is embedded once for all rules.
+    # The setups use one variant of each image, and then two variants. Each text is embedded once
+    # for all rules.
     assert len(documents.texts) == 6 + 12
 
 
@@ -125,7 +126,7 @@ def test_differences_are_paired() -> None:
     assert less == pytest.approx(second.mean_recall - first.mean_recall)
     drawn = [resampled(list(row.directions.values()), "expected").mean(axis=1) for row in rows[:2]]
     assert (low, high) == pytest.approx(tuple(np.percentile(drawn[1] - drawn[0], [2.5, 97.5])))
-    # With repeats kept the queries differ, so they have their own first row.
+    # If repeats are kept, the queries are different. Therefore these rows have their own first row.
     kept = next(row for row in rows if not row.setup["repeats_removed"])
     assert kept.difference is None
 

@@ -90,7 +90,7 @@ def test_the_benchmark_is_detected_from_folders_for_any_path_form(
     assert read_annotations([Path("more/../test_caps.txt")]).benchmark == "rsitmd"
     monkeypatch.chdir(folder / "more")
     assert read_annotations([Path("../test_caps.txt")]).benchmark == "rsitmd"
-    # A hub's cache has links to files in folders without meaningful names.
+    # A hub cache has links to files in folders without meaningful names.
     blob = write(tmp_path / "0a1b2c", json.dumps(FORMS["captions.json"]))
     link = folder / "captions.json"
     link.symlink_to(blob)
@@ -235,7 +235,7 @@ def test_wrong_queries_are_reported(tmp_path: Path, value: str, message: str) ->
     [
         ("rsicd/dataset_rsicd_val.json", "val", "rsicd", 1094, 5470, 0),
         ("rsicd/precomp/val_caps.txt", "test", "rsicd", 1094, 5470, 0),
-        # One image of the 859 has five empty captions; the JSON forms are another split.
+        # One of the 859 images has five empty captions. The JSON files contain another split.
         ("rsitmd/val_caps.txt", "test", "rsitmd", 858, 4290, 5),
         ("rsitmd/val_captions_form.json", "test", "rsitmd", 856, 4280, 0),
         ("rsitmd/val_label_form.json", "test", "rsitmd", 856, 4280, 0),

@@ -88,7 +88,7 @@ def test_ambiguous_names_are_refused() -> None:
         CallError, match=r"two images have the file name 'river.jpg' \(val/river.jpg, other"
     ):
         evaluate_benchmark(twice, ANNOTATIONS, MODELS)
-    # Unused names may have any form.
+    # Two images may have the same file name if no query uses this name.
     asked = [Query("forest", ("forest.jpg",))]
     assert evaluate_queries(twice, asked, MODELS).num_images == 5
 

@@ -98,7 +98,7 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
 
 
 def measured(order: dict[str, list[float]], golden: Any, **options: Any) -> Any:
-    """Judge images whose scores for each query are given."""
+    """Judge images. ``order`` contains the scores of the images for each query."""
     images = [Described(f"{i}.jpg", (Variant(f"{i}", "x", "y"),), None) for i in range(4)]
 
     def documents(texts: Any) -> Any:

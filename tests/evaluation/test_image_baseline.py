@@ -25,7 +25,7 @@ OWN = unit_vectors(np.random.default_rng(1), (NUM_IMAGES, DIM))
 
 
 def words(image: int, i: int) -> str:
-    """Captions that share words, so that no model is perfect."""
+    """Return a caption that shares words with other captions, so that no model is perfect."""
     return f"scene {image % 7} field {(image + i) % 5} road {i} lot {image // 8}"
 
 
@@ -52,7 +52,7 @@ ANNOTATIONS = Annotations(
 
 
 def clip_text(texts: Any) -> Any:
-    """A text tower that returns the image's vector plus noise that depends on the text."""
+    """Return the vector of the image of each text, plus noise that depends on the text."""
     vectors = []
     for text in texts:
         rng = np.random.default_rng(sum(text.encode()))
@@ -66,7 +66,7 @@ MODEL = ImageModel("some/clip", clip_text)
 
 
 def first_hits(scores: Any, right: list[list[int]]) -> list[float]:
-    """R@1/5/10 in percent by sorting, for scores without ties among the decisive."""
+    """Return R@1, R@5 and R@10 in percent. The scores that decide the ranks must have no ties."""
     best = [
         min(int((row > row[i] + 1e-6).sum()) for i in own)
         for row, own in zip(scores, right, strict=True)
@@ -91,7 +91,7 @@ def test_the_baseline_is_measured_as_the_field_measures_clip() -> None:
     assert alone.recall["text_to_image"] == pytest.approx(first_hits(scores, to_find))
     assert alone.recall["image_to_text"] == pytest.approx(first_hits(scores.T, own))
     assert 10 < alone.mean_recall < 90
-    # Differences are to the first row, image by image: the same queries, the same images.
+    # Each difference is to the first row, for the same queries and the same images.
     assert all(row.difference is not None for row in found.rows[1:])
 
 

@@ -39,7 +39,7 @@ def test_curves_are_drawn() -> None:
         with Image.open(io.BytesIO(png)) as image:
             image.load()
             colours = image.convert("RGB").getcolors(2**20)
-        # Lines of several colours on white, and axes.
+        # A plot has axes, and lines of several colours on white.
         assert colours is not None
         assert len(colours) > 10
 

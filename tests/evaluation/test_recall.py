@@ -28,13 +28,15 @@ from skytext.search.fusion import (
 )
 from tests.table.rows import unit_vectors
 
-# Four queries, five answers; the right ones are the first answer, then the second, …
+# Each row contains the scores of one query for five answers. The right answer of the first query is
+# the first answer, the right answer of the second query is the second answer, and so on.
 SCORES = np.array(
     [
-        [0.9, 0.1, 0.2, 0.3, 0.4],  # first
-        [0.9, 0.1, 0.2, 0.3, 0.4],  # last of five
-        [0.5, 0.5, 0.5, 0.1, 0.0],  # one of three equals
-        [0.7, 0.6, 0.6, 0.6, 0.6],  # behind one, one of four equals
+        [0.9, 0.1, 0.2, 0.3, 0.4],  # The right answer is first.
+        [0.9, 0.1, 0.2, 0.3, 0.4],  # The right answer is last of five answers.
+        [0.5, 0.5, 0.5, 0.1, 0.0],  # The right answer is one of three equal answers.
+        # One answer is better. The right answer is one of four equal answers.
+        [0.7, 0.6, 0.6, 0.6, 0.6],
     ],
     dtype=np.float32,
 )
@@ -59,9 +61,12 @@ def test_golden_recall_with_one_right_answer() -> None:
 def test_golden_recall_with_several_right_answers() -> None:
     placings = placed(SCORES, [[3, 4], [1, 4], [1, 2], [2, 3]])
     assert placings.own.tolist() == [1, 1, 2, 2]
-    # Two right ones of three equals: the first is right in two thirds of the orders.
+    # In the third query, two of the three equal answers are right. A right answer is first in two
+    # thirds of the orders.
     np.testing.assert_allclose(placings.hits(1), [0, 0, 2 / 3, 0])
-    # Of four equals one more fits: 1/2; of two that fit, 1 - 1/6.
+    # In the fourth query, two of the four equal answers are right. For k = 2, one of the four
+    # answers is found, and it is right with a probability of 1/2. For k = 3, two of the four
+    # answers are found, and at least one of them is right with a probability of 1 - 1/6.
     np.testing.assert_allclose(placings.hits(2), [1, 1, 1, 1 / 2])
     np.testing.assert_allclose(placings.hits(3), [1, 1, 1, 5 / 6])
 
@@ -89,7 +94,8 @@ def test_ties_count_as_the_mean_over_all_orders(scores: list[int], right: set[in
 
 
 def made_up(seed: int, num_images: int) -> tuple[Any, Any, Any, Any]:
-    """Images of one to four variants, captions of five, with verbatim repeats in both."""
+    """Make images of one to four variants with five captions each. The variants and the captions
+    have verbatim repeats."""
     rng = np.random.default_rng(seed)
     pool = unit_vectors(rng, (7, 4))
     counts = rng.integers(1, 5, num_images)
@@ -126,7 +132,8 @@ def test_the_order_of_the_images_changes_nothing(seed: int, num_images: int) -> 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_recall_by_sort_is_that_of_a_plain_loop_over_argsort(seed: int) -> None:
-    """One query at a time, best variant, reversed argsort, a hit by image: as published."""
+    """Compare with a loop that works as published. The loop ranks the images for one query at a
+    time by their best variant, with a reversed argsort. The loop counts hits by image."""
     documents, counts, captions, owner = made_up(seed, 30)
     image_of = np.repeat(np.arange(30), counts)
     to_image, to_text = both(documents, counts, captions, owner)
@@ -151,7 +158,8 @@ def test_blocks_change_nothing(rows_at_once: int) -> None:
 
 
 def test_the_bootstrap_draws_images_with_all_of_their_queries() -> None:
-    # The five captions of an image have equal results: 40 independent draws, not 200.
+    # The five captions of an image have equal results. Therefore there are 40 independent draws and
+    # not 200 independent draws.
     rng = np.random.default_rng(3)
     scores = np.eye(40, dtype=np.float32)
     good = rng.random(40) < 0.5

@@ -17,7 +17,8 @@ from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
 from skytext.models.fakes.embedders import FakeEmbedder
 
-# Mean recall by one, two and four texts an image; repeats removed, then kept.
+# The mean recall with one, two and four texts per image, by the number of images. The first three
+# values are with repeats removed. The last three values are with repeats kept.
 EXPECTED = {452: [68.9, 79.9, 88.6, 70.2, 81.3, 89.8], 90: [79.4, 87.4, 92.7, 80.1, 88.1, 93.7]}
 DATA = os.environ.get("SKYTEXT_TEST_DATA")
 EMBED = FakeEmbedder().embed_queries
@@ -44,7 +45,8 @@ def test_the_first_texts_stand_for_an_image() -> None:
     vectors = caption_vectors(made, EMBED)
     one = text_only(made, vectors, distinct=False, num_variants=1)
     one = one.directions[PAPER_RULE].placings
-    # In turn 0 "a river" represents the first image, in turns 1 and 2 "x".
+    # If the first caption is the query, "a river" represents the first image. Otherwise "x"
+    # represents the first image.
     assert one.hits(1)[4] == 1
     assert one.better[2] <= 1
 
@@ -53,7 +55,7 @@ def test_images_of_one_caption_alone_are_refused() -> None:
     made = annotated(["a river"], ["planes"])
     with pytest.raises(CallError, match="at least two captions"):
         text_only(made, caption_vectors(made, EMBED), distinct=True)
-    # Before any model is loaded.
+    # The error is raised before any model is loaded.
     for setup in (Setup(PAPER_RULE), Setup(PAPER_RULE, num_variants=1)):
         with pytest.raises(CallError, match=r"at least two captions$"):
             evaluate_text_only(made, {}, [setup])
@@ -68,7 +70,7 @@ def test_images_of_one_repeated_caption_are_refused() -> None:
 @pytest.mark.skipif(not DATA, reason="SKYTEXT_TEST_DATA names no folder of public annotations")
 @pytest.mark.parametrize("num_images", [90, pytest.param(452, marks=pytest.mark.proof)])
 def test_rsitmd_by_its_own_captions(num_images: int) -> None:
-    """Up to as many images as the test split has; the packaged model."""
+    """Test the packaged model. The larger number of images is the size of the test split."""
     read = read_annotations([Path(str(DATA), "rsitmd", "val_caps.txt")])
     picked = np.sort(np.random.default_rng(0).choice(len(read.images), num_images, replace=False))
     config = EmbedConfig(dtype="float32")
@@ -87,7 +89,7 @@ def test_rsitmd_by_its_own_captions(num_images: int) -> None:
 @pytest.mark.proof
 @pytest.mark.skipif(not DATA, reason="SKYTEXT_TEST_DATA names no folder of public annotations")
 def test_the_ranking_of_searches_is_better_than_the_paper_s_on_sydney() -> None:
-    """A row of docs/background/ranking.md, measured again."""
+    """Measure a row of docs/background/ranking.md again."""
     read = read_annotations([Path(str(DATA), "sydney", "dataset_sydney.json")], "train")
     config = EmbedConfig()
     embedder = make_embedder(config, embed_model(config))

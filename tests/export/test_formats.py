@@ -1,4 +1,4 @@
-"""The content of the exports, and their memory."""
+"""Test the content of the exports, and their memory use."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_paths_that_several_images_have_get_the_image_s_id(tmp_path: Path) -> No
         good_row("1.jpg", shard="a.tar"),
         good_row("1.jpg", shard="b.tar"),
         good_row("1.jpg", shard="b.tar", archive="other"),
-        # A name that occurs twice in a tar.
+        # This name occurs twice in a tar.
         good_row("x/2.jpg"),
         good_row("x/2.jpg", image_id=image_id("aerial", "a.tar", "x/2.jpg", 1)),
     ]
@@ -211,7 +211,7 @@ def test_webdataset_pairs_captions_with_the_bytes_of_their_image(tmp_path: Path)
         assert files[f"{key}.{end}"] == content[row["member"]]
         assert files[f"{key}.txt"] == b"a river"
         assert json.loads(files[f"{key}.json"])["member"] == row["member"]
-    # The files of one image follow each other.
+    # The files of one image follow each other in the tar.
     assert [name.split(".")[1] for name in files] == ["json", "txt", "jpg", "json", "txt", "png"]
     again = io.BytesIO()
     write_webdataset(table, again, with_images=True)
@@ -241,7 +241,7 @@ def test_suffixes(member: str, end: str) -> None:
 
 
 class _Counting(io.RawIOBase):
-    """The written rows, and the rows in memory."""
+    """A stream that counts the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,7 +261,8 @@ class _Counting(io.RawIOBase):
 def test_rows_are_written_as_they_are_read(
     write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind by one row group at most: what is in memory does not grow with the table."""
+    """Test that the written rows are at most one row group behind the read rows. Therefore the
+    memory use does not grow with the table."""
     monkeypatch.setattr(read, "BATCH_ROWS", 10)
     monkeypatch.setattr("skytext.export.parquet_file._GROUP_ROWS", 20)
     table = make_table(location(tmp_path / "t"), good_rows(0, 40), good_rows(40, 60))
@@ -281,17 +282,18 @@ def test_rows_are_written_as_they_are_read(
     assert write(table, out) == 100
     assert max(sizes) <= 10
     assert sum(sizes) == 100
-    # When the last batch is handed out, most of what comes before it is in the file; a tar is
-    # buffered in blocks of 10 KiB, and a Parquet file of so few rows is mostly its footer.
+    # When the last batch is read, most of the earlier rows are already written. The limit is low
+    # because a tar is buffered in blocks of 10 KiB, and because a Parquet file of so few rows is
+    # mostly its footer.
     assert written[-1] >= 0.35 * out.num_bytes
     assert sorted(written) == written
 
 
 def test_lancedb_and_plain_lance_open_the_table(tmp_path: Path) -> None:
-    """Other tools read the table that a run writes."""
+    """Test that other tools can read the table that a run writes."""
     folder = tmp_path / "t"
     table = make_table(location(folder), [good_row("a.jpg", **SAID), failed_row("b.jpg")])
-    # `skytext status --json` contains the name.
+    # Users find this name with `skytext status --json`.
     column = table.text_column.name
     opened = lancedb.connect(str(folder)).open_table("images")
     assert opened.count_rows() == 2

@@ -1,4 +1,4 @@
-"""Geometries of filters: reading, errors, and tests against boxes."""
+"""Test how geometries of filters are read and compared with boxes, and test the error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CLIP model with about ten thousand random weights, in the form of transformers."""
+"""Make a CLIP model with about ten thousand random weights, in the format of transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_TOKENS = 32
 
 
 def make_clip(folder: Path, *, seed: int = 0) -> Path:
-    """Write a whole checkpoint: configuration, weights, tokenizer, image processor."""
+    """Write a complete checkpoint with configuration, weights, tokenizer and image processor."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import (

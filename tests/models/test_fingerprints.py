@@ -39,7 +39,7 @@ HUB_NAME = "llava-hf/llava-1.5-7b-hf"
 
 
 def make_folder(path: Path) -> Path:
-    """A folder that passes all checks of a vision-language checkpoint that load no weights."""
+    """Make a folder that passes all checks of a vision-language checkpoint that load no weights."""
     (path / "extras").mkdir(parents=True)
     config = {"model_type": "llava", "architectures": ["LlavaModel"]}
     (path / "config.json").write_text(json.dumps(config))
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub's cache with one model in two commits; there is no network."""
+    """Make a hub cache with two commits of one model. There is no network."""
     cache = tmp_path / "hub"
     model = cache / ("models--" + HUB_NAME.replace("/", "--"))
     (model / "refs").mkdir(parents=True)
@@ -305,7 +305,7 @@ def test_a_folder_under_a_hidden_one_is_hashed_all_the_same(tmp_path: Path) -> N
 
 
 def test_links_are_hashed_by_their_target(folder: Path, tmp_path: Path) -> None:
-    """A hub's cache contains links to blobs."""
+    """Test links, because a hub cache contains links to blobs."""
     linked = tmp_path / "snapshot"
     (linked / "extras").mkdir(parents=True)
     for file in folder.rglob("*"):
@@ -399,7 +399,7 @@ def test_an_option_that_decides_what_is_seen_changes_the_fingerprint(
 
 
 def test_every_field_of_the_captions_is_decided_on() -> None:
-    """Each setting either changes the fingerprint or is listed here."""
+    """Check that each setting either changes the fingerprint or is the engine setting."""
     hashed = {"model", "revision", "prompt", "chat_template", "num_variants", "variants_by"}
     hashed |= {"temperature", "top_p", "max_tokens", "max_attempts", "structured_output", "seed"}
     assert set(CaptionConfig.model_fields) == hashed | {"engine"}
@@ -477,7 +477,8 @@ def test_fingerprints_are_short_hexadecimal_and_the_same_every_time() -> None:
 
 
 def test_a_fingerprint_without_a_choice_of_bands_is_what_it_was_before_there_was_one() -> None:
-    """Tables contain it: a changed fingerprint would make every row stale."""
+    """Existing tables contain the old fingerprint. A changed fingerprint would make every row
+    stale."""
     assert captions(model="fake") == "e37e2ae1f18dffd183aae417249a65b7"
     model = image_model(ImageEmbedConfig(model="fake"))
     assert image_embedding_fingerprint(model, ImageConfig()) == "7492c5348d1f4362b809713c82f69178"

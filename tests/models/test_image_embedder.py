@@ -1,4 +1,4 @@
-"""A small random CLIP model in sentence-transformers, and the fake that uses colours."""
+"""Test a small random CLIP model in sentence-transformers, and the fake model that uses colours."""
 
 from __future__ import annotations
 

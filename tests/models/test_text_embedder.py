@@ -1,4 +1,4 @@
-"""The real sentence embedder of the PyPI package, loaded once, without a hub."""
+"""Test the real sentence embedder of the PyPI package. It is loaded once, without a hub."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_texts_over_the_token_limit_are_flagged(embedder: Embedder) -> None:
     words = ["river"] * 2000
     texts = [" ".join(words[:n]) for n in (1, 254, 255, 2000)]
     found = embedder.embed_documents(texts)
-    # 256 tokens, two of them special tokens of the model.
+    # The limit is 256 tokens, including two special tokens of the model.
     assert found.truncated.tolist() == [False, False, True, True]
     np.testing.assert_allclose(found.vectors[2], found.vectors[3], atol=1e-5)
 

@@ -1,4 +1,5 @@
-"""Each case runs in its own interpreter, because imports cannot be undone."""
+"""Test the declared operators of torchvision. Each case runs in its own interpreter, because
+imports cannot be undone."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def run_python(code: str, *, flags: tuple[str, ...] = ()) -> str:
 
 
 def test_torchvision_torchaudio_and_torchcodec_can_be_imported() -> None:
-    """The environment's .pth file does it, in every interpreter."""
+    """Test that the imports work in every interpreter because of the .pth file of the
+    environment."""
     code = """
 from torchvision.transforms import v2
 import torchaudio
@@ -55,7 +57,7 @@ print(torchvision_ops._declared == declared)
 
 
 def test_loadable_compiled_operators_are_not_changed() -> None:
-    """Existing operators, as in torchvision+cpu, get no second schema."""
+    """Test that existing operators, as in torchvision+cpu, get no second schema."""
     code = """
 import torch
 library = torch.library.Library("torchvision", "DEF")
@@ -69,7 +71,7 @@ print(torchvision_ops._declared)
 
 
 def test_without_torch_nothing_happens() -> None:
-    # -S: no site-packages, so neither torch nor torchvision is there.
+    # With -S there are no site-packages, so neither torch nor torchvision is installed.
     code = """
 from skytext.models.torchvision_ops import declare_missing_ops, watch_imports
 watch_imports()
@@ -97,7 +99,7 @@ print(len(sys.meta_path) - finders, sorted({"torch", "pathlib", "typing"} & set(
 
 @pytest.mark.proof
 def test_an_engine_process_of_vllm_imports() -> None:
-    """A spawned child imports vllm.v1.engine.core before vLLM loads any plugin."""
+    """Test a spawned child, which imports vllm.v1.engine.core before vLLM loads any plugin."""
     code = """
 import multiprocessing, importlib
 child = multiprocessing.get_context("spawn").Process(

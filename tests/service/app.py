@@ -1,4 +1,4 @@
-"""The whole application in this process, without Ray."""
+"""Run the whole application in this process, without Ray."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ LOCAL = {"service.access.require_keys": False}
 
 
 def make_config(table: Path | str, **settings: Any) -> Config:
-    """Settings; names with two underscores for each dot: ``limits__max_k=5``."""
+    """Return the configuration with these settings of the service. In a name, two underscores
+    replace a dot, as in ``limits__max_k=5``."""
     archive = str(Path(str(table)).parent / "archive")
     given = {f"service.{name.replace('__', '.')}": value for name, value in settings.items()}
     return load_config(None, {**LOCAL, "service.archive_roots": [archive], **given})
 
 
 class Handle:
-    """A worker in this process that replaces the handle of a deployment."""
+    """A replacement for the handle of a deployment. It calls a worker in this process."""
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
@@ -47,7 +48,7 @@ class Handle:
 
 
 class Application:
-    """An application with its parts."""
+    """An application and its parts."""
 
     def __init__(
         self,
@@ -85,7 +86,8 @@ def client(
     more: Sequence[Path | str] = (),
     **settings: Any,
 ) -> Iterator[Any]:
-    """A client of an application with one table or several; see ``client.application``."""
+    """Yield an HTTP client of an application. The application serves ``table`` and the tables in
+    ``more``. The attribute ``application`` of the client is the `Application`."""
     application = Application(table, make_config(table, **settings), describe, more)
     with TestClient(
         application.asgi,

@@ -10,7 +10,7 @@ from tests.service.tables import make_served_table, make_two_tables
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small table beside its archive (``../archive``), which tests only read."""
+    """Make a small table next to its archive (``../archive``). Tests only read the table."""
     folder = tmp_path_factory.mktemp("service")
     make_served_table(folder)
     return folder / "table"
@@ -18,18 +18,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> TableLocation:
-    """The same, for a single test."""
+    """Make a small table and its archive for a single test."""
     make_served_table(tmp_path)
     return TableLocation.parse(str(tmp_path / "table"))
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
-    """Two tables, for a single test."""
+    """Make two tables for a single test."""
     return make_two_tables(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def served_two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The same, which tests only read."""
+    """Make two tables that tests only read."""
     return make_two_tables(tmp_path_factory.mktemp("two"))

@@ -1,4 +1,4 @@
-"""A served table made with the fakes, and the archive of its images."""
+"""Make served tables with the fake models, and the archive of their images."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ BOXES = {
 
 
 def encoded(colour: str, size: tuple[int, int] = (96, 64)) -> bytes:
-    """A JPEG of one colour."""
+    """Return a JPEG of one colour."""
     data = io.BytesIO()
     Image.new("RGB", size, colour).save(data, "JPEG")
     return data.getvalue()
 
 
 def make_archive(folder: Path) -> Path:
-    """A tar of the images that the table describes."""
+    """Write a tar of the images that the table describes. Return the path of the tar."""
     folder.mkdir()
     path = folder / "a.tar"
     with tarfile.open(path, "w") as tar:
@@ -64,7 +64,8 @@ def make_archive(folder: Path) -> Path:
 
 
 def make_rows(archive: Path | str) -> dict[str, dict[str, Any]]:
-    """The rows of that archive by member, as a run writes them."""
+    """Return the rows of an archive by member. The rows have the same content as the rows of a
+    run."""
     (shard,) = discover([str(archive)], archive="aerial")
     rows = {}
     for sample in read_shard(shard):
@@ -92,11 +93,11 @@ def make_rows(archive: Path | str) -> dict[str, dict[str, Any]]:
 
 
 def make_served_table(folder: Path, *, num_chars: int = 0) -> ImagesTable:
-    """A table of four described images and a failed one, in two commits.
+    """Make a table of four described images and one failed image, in two commits.
 
     Args:
-        folder: gets the table and its archive.
-        num_chars: additional length of every description.
+        folder: folder for the table and its archive.
+        num_chars: number of characters that are added to every description.
     """
     rows = list(make_rows(make_archive(folder / "archive")).values())
     for caption in (caption for row in rows for caption in row["captions"]):
@@ -105,7 +106,8 @@ def make_served_table(folder: Path, *, num_chars: int = 0) -> ImagesTable:
 
 
 def embed_again(where: TableLocation, model: str) -> ImagesTable:
-    """The next version of a table: its descriptions are embedded with another fake."""
+    """Embed the descriptions of a table with another fake model. Return the new version of the
+    table."""
     settings = Config(embed=EmbedConfig(model=model))
     identity = embed_model(settings.embed)
     embedder = make_embedder(settings.embed, identity)
@@ -120,7 +122,7 @@ def embed_again(where: TableLocation, model: str) -> ImagesTable:
 
 
 def write_table(where: TableLocation, rows: list[dict[str, Any]]) -> ImagesTable:
-    """A table of these rows and one that failed, in two commits."""
+    """Make a table of these rows and one failed row, in two commits."""
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
     writer = committer(where, text_column("fake", fingerprint))
     writer.commit([stage(where, rows[:2])])
@@ -129,9 +131,10 @@ def write_table(where: TableLocation, rows: list[dict[str, Any]]) -> ImagesTable
 
 
 def make_two_tables(folder: Path) -> list[Path]:
-    """Two tables beside one archive, in two commits each.
+    """Make two tables next to one archive. Each table has two commits.
 
-    ``north`` has three images of the archive and ``south`` two. Both have the image of a river.
+    ``north`` has three images of the archive, and ``south`` has two images. Both tables have the
+    image of a river.
     """
     rows = make_rows(make_archive(folder / "archive"))
     members = {

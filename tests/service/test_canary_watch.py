@@ -46,7 +46,8 @@ def step(watch: CanaryWatch, try_out: Any = answers) -> None:
 
 
 def begin(where: TableLocation, share: float = 0.5, minutes: float = 30) -> tuple[int, int, int]:
-    """Make the last version a canary, and the previous one live; return both and the record."""
+    """Make the last version a canary, and make the previous version live. Return the live version,
+    the canary and the number of the record."""
     last = ImagesTable.open(where).version
     promote(where, last - 1)
     return last - 1, last, start_canary(where, last, share, minutes).number
@@ -69,7 +70,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def serving(where: TableLocation, **settings: Any) -> Iterator[Any]:
-    """A service whose replicas have opened the canary."""
+    """Run a service whose replicas have opened the canary."""
     more = {"poll_interval_s": 0.2, "access__key_rate": None, **settings}
     with client(where.uri, **more) as http:
         http.application.embedding.models.load_canary()
@@ -88,7 +89,7 @@ def versions_of(http: Any) -> dict[str, int]:
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, version: int, do: Callable[[], None]) -> None:
-    """Do something in each search of a version."""
+    """Call ``do`` in each search of this version."""
     search = Searcher.search
 
     def worse(self: Searcher, *asked: Any, **more: Any) -> Any:
@@ -106,7 +107,7 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
         assert set(found.values()) == {live, canary}
         assert 3 <= list(found.values()).count(canary) <= 25
         assert versions_of(http) == found
-        # A search that names a version uses it, and is not counted.
+        # A search that names a version uses that version, and the search is not counted.
         for version in (live, canary):
             named = http.post("/v1/search", json={"text": TEXTS[0], "version": version})
             assert named.json()["table_version"] == version
@@ -121,7 +122,7 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
         )
         assert value(meter, 'skytext_search_seconds_count{version="live"}') == counted.live.num
         assert value(meter, "skytext_canary_running ") == 1
-    # Another process decides in the same way; another canary gets other searches.
+    # Another process makes the same decisions. Another canary gets other searches.
     watch = watching(own)
     step(watch)
     requests = {text: [SearchRequest(text=text)] for text in TEXTS}
@@ -172,7 +173,7 @@ def test_a_canary_that_is_slow_is_stopped(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, canary, _ = begin(own)
-    # Much longer than the live version takes on a busy machine.
+    # A search of the canary takes much longer than a search of the live version on a busy machine.
     with serving(own, canary__min_requests=8) as http:
         broken(monkeypatch, canary, lambda: time.sleep(0.5))
         versions_of(http)
@@ -207,7 +208,7 @@ def test_a_cursor_stays_with_the_canary_that_it_began_with(own: TableLocation) -
         assert http.post("/v1/search", json={"text": text}).json()["table_version"] == live
         assert http.post("/v1/search", json=asked).json()["table_version"] == canary
         assert http.application.searches.versions.open_canary() is None
-    # Also in a replica that never opened it.
+    # A replica that never opened the canary also answers from the version of the canary.
     with client(own.uri) as http:
         assert http.post("/v1/search", json=asked).json()["table_version"] == canary
 
@@ -250,7 +251,8 @@ def test_processes_judge_what_all_have_counted_also_ended_ones(own: TableLocatio
             for which in ("live", "canary"):
                 with pytest.raises(RuntimeError), watch.counting(which):  # type: ignore[arg-type]
                     raise RuntimeError
-    # Each has too few; the first one ends. Both fail equally often, so the canary continues.
+    # No single process has enough searches for a decision. The first process ends now. Both
+    # versions fail equally often, so the canary continues.
     step(watches.pop(0))
     for watch in watches:
         step(watch)

@@ -1,4 +1,4 @@
-"""The statements of docs/guides/serving.md, the dashboard and serve/config.yaml."""
+"""Test the statements of docs/guides/serving.md, the dashboard and serve/config.yaml."""
 
 from __future__ import annotations
 

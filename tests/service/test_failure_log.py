@@ -1,4 +1,4 @@
-"""Tests of the log of failures in a row."""
+"""Test the log of consecutive failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_only_the_first_of_several_failures_in_a_row_is_logged(
         work(table, error)
     found = [(r.message, r.__dict__["table"], r.__dict__["error"]) for r in caplog.records]
     assert found == [("cannot work", "a", "no answer"), ("cannot work", "b", "full")]
-    # A success ends the row, and other errors are not caught.
+    # After a success, the next failure is logged again. Other errors are not caught.
     work("a", fault)
     assert len(caplog.records) == 3
     with pytest.raises(ZeroDivisionError):

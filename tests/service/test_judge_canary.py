@@ -12,7 +12,7 @@ LIMITS = CanaryConfig()
 
 
 def searches(num: int, num_failed: int = 0, *, seconds: float = 0.1) -> Searches:
-    """Searches with a given duration; one in 25 takes three times as long."""
+    """Return searches with a given duration. One search in 25 takes three times as long."""
     found = Searches()
     for i in range(num):
         found.add(seconds * (3 if i % 25 == 0 else 1), failed=i < num_failed)
@@ -52,7 +52,8 @@ def test_a_canary_that_is_slower_by_more_than_the_factor_is_worse() -> None:
 
 
 def stopped_after(rng: random.Random, slowdown: float, num_failing: float) -> int | None:
-    """Compare after each of 300 searches of a canary; return when it is stopped."""
+    """Compare the versions after each of 300 searches of a canary. Return the number of searches
+    after which the canary is stopped, or None."""
     found = Compared.empty()
     for i in range(300):
         for _ in range(3):
@@ -65,7 +66,7 @@ def stopped_after(rng: random.Random, slowdown: float, num_failing: float) -> in
 
 
 def test_chance_does_not_stop_a_canary_and_trouble_does() -> None:
-    """Times that vary like those of a service, with one failed search in a hundred."""
+    """Test with times that vary like the times of a service. One search in a hundred fails."""
     rng = random.Random(1)
     assert [stopped_after(rng, 1, 0.01) for _ in range(10)] == [None] * 10
     for slowdown, num_failing in ((4, 0.01), (1, 0.2)):

@@ -1,4 +1,4 @@
-"""Tests of the scene generator: repeatable, truthful, plausible."""
+"""Test that the generator makes repeatable and plausible scenes that match their ground truth."""
 
 from __future__ import annotations
 
@@ -159,7 +159,8 @@ def test_objects_change_their_own_part_of_the_tile_alone() -> None:
         assert changed.sum() > 8, scene
         rows, columns = np.nonzero(changed)
         x, y = cell_centre(scene.objects[0].position)
-        # The centre of the object is in the named part; shadows and wakes may extend beyond it.
+        # The centre of the object is in the named part. Shadows and wakes may extend beyond this
+        # part.
         assert abs((columns.mean() + 0.5) / 90 - x) < 1 / 6, scene
         assert abs((rows.mean() + 0.5) / 90 - y) < 1 / 6, scene
         checked += 1

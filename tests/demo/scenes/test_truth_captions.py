@@ -1,4 +1,5 @@
-"""Tests of the descriptions written from the truth, and of reading them back."""
+"""Test the descriptions that are written from the ground truth, and the facts that are read from
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the training with a network of a few thousand parameters."""
+"""Test the training with a network of a few thousand parameters."""
 
 from __future__ import annotations
 

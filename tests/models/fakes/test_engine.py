@@ -1,4 +1,4 @@
-"""The fake engine as a process: found, killed, hung, and always ended."""
+"""Test that the process of the fake engine is found, can be killed, can hang, and always ends."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_more_images_than_both_pipes_hold_are_described() -> None:
     num_images = 2000
 
     async def describe() -> int:
-        # All at once.
+        # Describe all images at the same time.
         all_of_them = (captioner.describe(image(i), str(i)) for i in range(num_images))
         return sum(bool(found.variants) for found in await asyncio.gather(*all_of_them))
 

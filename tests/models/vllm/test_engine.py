@@ -1,4 +1,4 @@
-"""The real engine, with the demonstration checkpoint that comes with the package."""
+"""Test the real engine with the demonstration checkpoint of the package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 pytestmark = [
     pytest.mark.vllm,
-    # vLLM leaves its socket context to the garbage collector.
+    # vLLM does not close its socket context. The garbage collector closes it later.
     pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),
     pytest.mark.skipif(
         not (DEMO_CHECKPOINT / "model.safetensors").is_file(),
@@ -39,7 +39,7 @@ pytestmark = [
 NUM_SCENES = 4
 
 
-# One core: with two, the engine's threads would wait for other test processes.
+# Use one core. With two cores, the threads of the engine would wait for other test processes.
 CORE = str(min(os.sched_getaffinity(0)))
 CONFIG = CaptionConfig(engine=EngineConfig(hang_timeout_s=60, cpu_cores=CORE))
 KILL_LIMIT_S = 240
@@ -47,12 +47,12 @@ KILL_LIMIT_S = 240
 
 @dataclass
 class Running:
-    """A supervised engine and the loop that it belongs to.
+    """A supervised engine and its event loop.
 
     Attributes:
-        supervisor: replaces the engine after a crash.
-        runner: of the loop.
-        processes: of each engine that was started, in order.
+        supervisor: supervisor that replaces the engine after a crash.
+        runner: runner of the event loop.
+        processes: processes of each engine that was started, in order.
     """
 
     supervisor: SupervisedCaptioner
@@ -87,7 +87,7 @@ def running() -> Iterator[Running]:
         started.append(processes)
         return VllmEngine(CONFIG, caption_model(CONFIG), prompt_of(CONFIG), processes)
 
-    # This process has threads of other tests' servers, so it must not fork.
+    # This process must not fork, because it has threads of the servers of other tests.
     environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     with mock.patch.dict(os.environ, environment), asyncio.Runner() as runner:
         supervisor = SupervisedCaptioner(CONFIG, start)
@@ -166,7 +166,8 @@ def test_a_seed_repeats_an_answer(running: Running, scenes: list[Image.Image]) -
 
 
 def test_one_answer_can_hold_several_variants(running: Running, scenes: list[Image.Image]) -> None:
-    # The checkpoint writes one good description per answer; the second has the right form.
+    # The checkpoint writes only one good description per answer. The second description has only
+    # the correct form.
     generation = running.generate(
         scenes[0], num_samples=16, objects_per_answer=2, max_tokens=900, temperature=0.5
     )
@@ -180,7 +181,7 @@ def test_one_answer_can_hold_several_variants(running: Running, scenes: list[Ima
 def test_an_answer_may_be_as_long_as_the_context(
     running: Running, scenes: list[Image.Image]
 ) -> None:
-    # Many variants in one answer need more tokens than the length of the model.
+    # Many variants in one answer can need more tokens than the context length of the model.
     generation = running.generate(scenes[0], num_samples=1, max_tokens=10_000_000)
     assert generation.answers[0].finish_reason in ("stop", "length")
     assert generation.num_prompt_tokens + generation.num_output_tokens <= 4096

@@ -1,4 +1,5 @@
-"""The messages are those of vLLM 0.26 to 0.33; `vllm_names.py` checks that they exist."""
+"""Test the advice for messages about memory from vLLM 0.26 to 0.33. `vllm_names.py` checks that
+vLLM contains these messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Each case runs in its own processes, because it watches for the end of one."""
+"""Test the plugin in separate processes for each case, because a case waits for the end of a
+process."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, 
 LIB = Path(__file__).parents[3] / "lib"
 LIMIT_S = 60
 
-# Prints the watched process, then waits for input or for its end by the watcher.
+# The child prints whether it watches its parent, and prints its cores. Then it waits for input, or
+# until the watcher ends it.
 CHILD = """
 import os, sys, threading
 from skytext.models.vllm import process_plugin as engine_plugin
@@ -93,7 +95,7 @@ def test_a_child_runs_while_its_process_lives(processes: list[Process]) -> None:
 
 
 def test_a_process_of_another_user_counts_as_alive(processes: list[Process]) -> None:
-    """Process 1 exists, and most users must not signal it."""
+    """Process 1 exists, but most users cannot send a signal to it."""
     child, output = start_child(processes, "watch_parent", {PARENT_VARIABLE: "1"})
     assert output.startswith("True")
     child.communicate("", timeout=LIMIT_S)

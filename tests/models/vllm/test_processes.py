@@ -13,7 +13,7 @@ from skytext.models.vllm.processes import EngineProcesses, start_limit
 
 LIMIT_S = 30
 SLEEP = "import time; time.sleep(1000)"
-# Starts another process, prints its id, and waits.
+# This program starts another process, prints the id of that process, and waits.
 CORE = (
     "import subprocess, sys, time; "
     f"worker = subprocess.Popen([sys.executable, '-S', '-c', {SLEEP!r}]); "

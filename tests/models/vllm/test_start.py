@@ -1,4 +1,5 @@
-"""Options and error messages of an engine's start; no engine is started."""
+"""Test the options and the error messages of the start of an engine. Only one test starts an
+engine."""
 
 from __future__ import annotations
 
@@ -158,7 +159,7 @@ def test_a_real_engine_without_memory_reports_it(monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("vllm")
     from skytext.models.vllm.engine import VllmEngine
 
-    # This process has threads of other tests' servers, so it must not fork.
+    # This process must not fork, because it has threads of the servers of other tests.
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     engine = EngineConfig(options={"num_gpu_blocks_override": 4})
     config, processes = CaptionConfig(engine=engine), EngineProcesses()

@@ -1,4 +1,5 @@
-"""Engines that crash and hang, in this process: each is a set of futures."""
+"""Test the supervisor with engines that crash and hang. Each engine is a set of futures in this
+process."""
 
 from __future__ import annotations
 
@@ -45,9 +46,11 @@ class World:
     Attributes:
         deadly: keys of images that end the engine.
         hanging: keys of images that hang the engine.
-        bad_starts: errors of the starts, by number.
-        on_check: done at each engine's first request.
-        lots: the keys given to each engine.
+        refused: keys of images that the engine refuses.
+        broken: keys of images for which the engine raises an unexpected error.
+        bad_starts: errors of the starts, by the number of the start.
+        on_check: called with the number of the engine when the engine is checked with a request.
+        engines: the started engines. ``Engine.lot`` contains the keys given to an engine.
     """
 
     deadly: set[str] = field(default_factory=set)
@@ -192,7 +195,8 @@ def test_the_image_that_ends_the_engine_is_found(count: int, which: str) -> None
     engine, outcomes = run(world, keys)
     assert blamed(outcomes, Reason.ENGINE_DIED) == {culprit}
     assert described(outcomes) == set(keys) - {culprit}
-    # One per bisection step, one for the trial on a fresh engine, one for a used engine.
+    # One restart is needed for each bisection step, one for the trial on a fresh engine, and one
+    # for a used engine.
     assert engine.num_restarts <= (count - 1).bit_length() + 3
     assert all(started.closed for started in world.engines)
 
@@ -225,7 +229,8 @@ def test_no_image_fails_if_the_engine_is_killed_from_outside() -> None:
         work = asyncio.create_task(describe_all(engine, names(300), 20))
         for _ in range(3):
             await asyncio.sleep(0.01)
-            # If a fresh engine ends with a single image, this image is the cause.
+            # Wait for a second image. If a fresh engine ends with a single image, this image counts
+            # as the cause.
             while len(world.engines[-1].lot) < 2 and not work.done():
                 await asyncio.sleep(0)
             world.engines[-1].die()
@@ -292,7 +297,8 @@ def test_a_cancelled_image_is_dropped() -> None:
     async def main() -> None:
         engine = supervisor(world, hang_timeout_s=0.5)
         task = asyncio.create_task(engine.describe(picture("a"), "a"))
-        # On a busy machine, the start can take longer than the limit. The limit counts from here.
+        # Wait for the request, because the limit counts from the request. On a busy machine, the
+        # start can take longer than the limit.
         while not (world.engines and world.engines[0].lot):
             await asyncio.sleep(0.001)
         task.cancel()

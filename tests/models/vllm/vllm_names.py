@@ -1,6 +1,6 @@
-"""Check that the names of vLLM that skytext uses exist, in its source, without an import.
+"""Check that the source of vLLM contains the names that skytext uses. vLLM is not imported.
 
-For the installed vLLM, or for any other one, unpacked from its wheel:
+The check works with the installed vLLM, and with any other vLLM that is unpacked from its wheel:
 
     python -m tests.models.vllm.vllm_names FOLDER_OF_THE_PACKAGE
 """
@@ -14,7 +14,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-# File → class → fields, methods or properties; the arguments of a method follow its name.
+# The fields, methods and properties that skytext uses, by file and by class. The arguments of a
+# method follow the name of the method.
 USED: Mapping[str, Mapping[str, Sequence[str]]] = {
     "engine/arg_utils.py": {
         "EngineArgs": (
@@ -33,7 +34,7 @@ USED: Mapping[str, Mapping[str, Sequence[str]]] = {
             "enforce_eager",
             "gpu_memory_utilization",
             "stream_interval",
-            # Names in bench.gpu and the documents.
+            # These names are used in bench.gpu and in the documents.
             "load_format",
             "quantization",
             "kv_cache_dtype",
@@ -75,13 +76,14 @@ USED: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     "platforms/interface.py": {"Platform": ("device_type", "get_device_name(device_id)")},
 }
-# Messages and option values of vLLM that skytext uses, by file.
+# The messages and option values of vLLM that skytext uses, by file.
 SAID: Mapping[str, Sequence[str]] = {
     "v1/engine/core.py": ("failed to start",),
     "v1/executor/multiproc_executor.py": ("failed to start",),
     "v1/engine/input_processor.py": ("longer than the maximum",),
     "renderers/params.py": ("maximum context length",),
-    # As the documents and bench.gpu name them; "fp8" itself quantises nothing any more in 0.33.
+    # The documents and bench.gpu use these names. In vLLM 0.33, "fp8" alone no longer quantises a
+    # model.
     "model_executor/layers/quantization/__init__.py": ('"fp8_per_tensor"',),
     "config/cache.py": ('"fp8"',),
     "v1": (
@@ -128,7 +130,7 @@ def _class(path: Path, name: str) -> ast.ClassDef | None:
 
 
 def _members(node: ast.ClassDef) -> Iterator[tuple[str, set[str]]]:
-    """Yield each field with nothing, and each method with the names of its arguments."""
+    """Yield each field with an empty set, and each method with the names of its arguments."""
     for item in ast.walk(node):
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             yield item.target.id, set()
@@ -140,12 +142,12 @@ def _members(node: ast.ClassDef) -> Iterator[tuple[str, set[str]]]:
             arguments = item.args.posonlyargs + item.args.args + item.args.kwonlyargs
             yield item.name, {argument.arg for argument in arguments}
             if item.name == "__init__":
-                # Plain classes take their fields as arguments.
+                # A plain class gets its fields as arguments of ``__init__``.
                 yield from ((argument.arg, set()) for argument in arguments)
 
 
 def installed() -> Path | None:
-    """Return the installed vLLM's folder, without importing it."""
+    """Return the folder of the installed vLLM, without importing vLLM."""
     spec = find_spec("vllm")
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 

@@ -112,7 +112,7 @@ def test_guessing_keys_is_cut_short(own: TableLocation) -> None:
         guesses = [ask(http, headers=bearer(f"guess-{i}")) for i in range(8)]
         assert [guess.status_code for guess in guesses] == [401] * 5 + [429] * 3
         assert int(guesses[-1].headers["retry-after"]) > 1
-        # Otherwise a correct guess among the wrong ones would be visible.
+        # The correct key is refused too. Otherwise the answer would show which guess is correct.
         assert ask(http, headers=bearer(key)).status_code == 429
 
 
@@ -135,7 +135,7 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
         far = ask(http)
         assert far.status_code == 403
         assert "on the same machine" in far.json()["detail"]
-        # Whatever a header says of where it comes from.
+        # A header that claims a local address does not change the answer.
         assert ask(http, headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
 
 
@@ -155,21 +155,22 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
 def test_without_keys_a_foreign_page_changes_nothing(
     own: TableLocation, headers: dict[str, str]
 ) -> None:
-    """These requests need no preflight: they have no body, or one of text/plain."""
+    """Test requests that a browser sends without a preflight request. They have no body, or their
+    body has the type text/plain."""
     ours = {"Host": "localhost:8000"}
     with client(own.uri) as http:
         for path in ("/v1/admin/rollback", "/v1/admin/promote", "/v1/search"):
             refused = http.post(path, headers={**ours, **headers}, content=b"{}")
             assert refused.status_code == 403
             assert refused.json()["type"] == "urn:skytext:problem:forbidden"
-        # GET is harmless: the browser does not give the answer to the page.
+        # A GET request is harmless, because the browser does not give the answer to the page.
         assert http.get("/v1/table", headers={**ours, **headers}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        {},  # curl
+        {},  # curl sends none of these headers.
         {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"},
         {"Origin": "https://maps.example.org", "Sec-Fetch-Site": "cross-site"},
     ],
@@ -183,7 +184,7 @@ def test_without_keys_our_page_and_those_allowed_may_search(
 
 @pytest.mark.parametrize("host", ["evil.example.org", "localhost.evil.org", "", "[::2]", "a:b:c"])
 def test_a_foreign_name_is_not_answered(served: Path, host: str) -> None:
-    """A foreign page whose host name resolves to this machine."""
+    """Test requests of a foreign page whose host name resolves to this machine."""
     with client(served) as http:
         assert ask(http, headers={"Host": host}).status_code == 421
         assert http.get("/", headers={"Host": host}).status_code == 421
@@ -213,7 +214,8 @@ def test_the_address_from_a_trusted_proxy_is_used(own: TableLocation) -> None:
 def test_the_server_does_not_change_the_client_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By default Serve's HTTP server uses the header of peers on its machine (serving.md)."""
+    """Test that the HTTP server does not use the header X-Forwarded-For. By default, the HTTP
+    server of Serve uses this header if the peer is on the same machine (see serving.md)."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
     seen = []
 
@@ -294,7 +296,7 @@ def test_something_else_among_the_keys_is_passed_over(
 def test_no_spelling_of_a_path_bypasses_the_key(own: TableLocation, path: str) -> None:
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"}):
-            # A complete URL, because `//metrics` alone would name a host.
+            # Use a complete URL, because `//metrics` alone would name a host.
             url = f"http://localhost{path}"
             answer = http.get(url, headers=headers, follow_redirects=True)
             assert answer.status_code in (401, 404), answer.text
@@ -304,7 +306,9 @@ def test_no_spelling_of_a_path_bypasses_the_key(own: TableLocation, path: str) -
 
 @pytest.mark.parametrize("path", ["/metrics%0a", "/metrics%0d%0a", "/v1/table%00", "/healthz%0a"])
 def test_a_path_with_control_characters_is_not_found(own: TableLocation, path: str) -> None:
-    """`$` also matches before a newline: such a path has no route and needs no right."""
+    """Test paths that end with a control character. In a regular expression, `$` also matches
+    before a newline. No route may match such a path. Therefore the answer is the same with and
+    without a key."""
     key = KeyStore(own).add("a", Right.SEARCH)
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, bearer(key)):
@@ -341,7 +345,7 @@ def test_headers_open_nothing_and_break_nothing(
 
 
 def test_the_key_is_required_under_a_prefix_too(own: TableLocation) -> None:
-    """As with `route_prefix` in a deployed file."""
+    """Test an application under the prefix ``/api``, as with `route_prefix` in a deployed file."""
     from starlette.testclient import TestClient
 
     from tests.service.app import Application, make_config

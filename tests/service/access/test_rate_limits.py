@@ -1,4 +1,4 @@
-"""The storage of the request counts."""
+"""Test the storage of the request counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skytext.service.telemetry.metrics import LocalMeter
 def test_a_place_that_cannot_be_used_is_named(
     storage: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "redis", None)  # Now an import of redis fails.
     with pytest.raises(
         ConfigError, match=f"the rate storage {storage} .*cannot be used: .*{reason}"
     ):

@@ -1,4 +1,5 @@
-"""Cases made from the OpenAPI document, against the application in this process."""
+"""Check the application in this process with requests that are generated from its OpenAPI
+document."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from schemathesis.python import asgi
 from tests.service.app import Application, make_config
 
 load_all_checks()
-# Access is tested in test_access.py. A request can match its schema and still be invalid: a filter
-# on a column that the table does not have, an image_id of no image.
+# These checks are excluded. Access is tested in tests/service/access. A request that matches its
+# schema can be invalid. For example, a filter can use a column that the table does not have, or no
+# image has the image_id.
 _EXCLUDED = ("ignored_auth", "positive_data_acceptance", "use_after_free")
-# The table has no image vectors: 501 is right, where the document has it.
+# The table has no image vectors. Therefore the status 501 is correct if the document contains it.
 _EXPECTED_STATUSES = ["2xx", "3xx", "4xx", "501"]
 
 
@@ -24,7 +26,7 @@ async def _describe(data: bytes, key: str) -> list[str]:
 
 
 class FromHere:
-    """An application that gets every request as a request from this machine."""
+    """A wrapper of an application. It makes every request look like a request from this machine."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -41,7 +43,7 @@ class FromHere:
 
 
 def check_contract(table: str, max_examples: int) -> int:
-    """Try every operation with `max_examples` requests; return the number of all requests.
+    """Try every operation with `max_examples` requests. Return the total number of requests.
 
     Raises:
         FailureGroup: a response does not conform to the document, or is a server error.
@@ -56,7 +58,7 @@ def check_contract(table: str, max_examples: int) -> int:
         if name not in _EXCLUDED
     ]
     tried = 0
-    # One client for all: a start takes as long as a request.
+    # Use one client for all operations, because the start of a client takes as long as a request.
     with asgi.get_client(application) as session:
         for found in schema.get_all_operations():
             tried += _check_operation(found.ok(), session, max_examples, checks)

@@ -125,7 +125,7 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
         data = bytearray(shard.read_bytes())
         data[600] ^= 1
         shard.write_bytes(data)
-        # Same size and time: only the content differs.
+        # The size and the time of the shard are the same as before. Only its content differs.
         os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert http.get(address).json()["type"] == "urn:skytext:problem:changed"
         os.utime(shard)
@@ -138,7 +138,7 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
 def test_cached_images_expire_with_their_shard(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The thumbnail cached in this process, and those cached in browsers."""
+    """Test the cache of this process and the caches of browsers."""
     monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
     shard = Path(own.uri).parent / "archive" / "a.tar"
     address = f"/v1/images/{of('river.jpg')}/{what}"
@@ -200,7 +200,7 @@ def test_a_shard_is_looked_at_once_for_many_images(
 @pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
 def test_an_image_of_a_named_version_comes_from_that_version(own: TableLocation, what: str) -> None:
     last = ImagesTable.open(own).version
-    # Of the two commits the second one has this image.
+    # The second of the two commits adds this image.
     address = f"/v1/images/{of('forest.jpg')}{what}"
     promote(own, last)
     promote(own, last - 1)
@@ -303,7 +303,7 @@ def test_a_thumbnail_shows_the_bands_that_were_chosen(tmp_path: Path) -> None:
         encoded = asyncio.run(images_of(config).thumbnail(row, 128))
         colour = Image.open(io.BytesIO(encoded.data)).convert("RGB").getpixel((5, 5))
         shown.append((encoded.etag, colour))
-    # A browser must not use one as the other.
+    # The ETags must differ, so that a browser never uses the cached thumbnail of other bands.
     assert shown[0][0] != shown[1][0]
     assert np.abs(np.subtract(shown[0][1], (10, 20, 30))).max() <= 4
     assert np.abs(np.subtract(shown[1][1], (250, 30, 20))).max() <= 4

@@ -1,4 +1,4 @@
-"""The middleware, called as by an ASGI server, in one event loop."""
+"""Test the middleware in one event loop. The tests call it in the same way as an ASGI server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ Inner = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Client:
-    """One request: the messages of the server, and the answer."""
+    """A client with one request. It holds the messages from the server and the messages of the
+    answer."""
 
     def __init__(self, path: str = "/v1/search", body: bytes = b"{}", **headers: str) -> None:
         self.scope: dict[str, Any] = {
@@ -60,7 +61,7 @@ class Client:
 
 
 class Work:
-    """An application that answers when the test allows it."""
+    """An application that answers after the test sets `let_go`."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -232,7 +233,7 @@ def test_a_disconnect_after_the_whole_response_does_not_cancel_the_work() -> Non
 
 
 def test_a_cancelled_request_ends_its_work() -> None:
-    """Cancel it as Ray Serve does."""
+    """Cancel the task of the request, as Ray Serve does."""
 
     async def test() -> None:
         work = Work()

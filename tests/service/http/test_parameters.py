@@ -82,7 +82,8 @@ def test_escaped_bytes_that_are_not_utf_8_are_refused(http: Any, text: str) -> N
 
 
 def test_unescaped_bytes_are_read_as_utf_8(http: Any) -> None:
-    """As curl sends them; the framework decodes them as Latin-1."""
+    """Test a query string with unescaped bytes, as curl sends them. The framework decodes such
+    bytes as Latin-1."""
     condition = "collection = 'M\u00fcnchen'"
     escaped = http.get("/v1/search", params={"text": "a", "filter": condition})
     raw = http.get(b"/v1/search?text=a&filter=".decode() + condition)
@@ -97,7 +98,8 @@ def test_a_body_that_is_not_utf_8_is_refused(http: Any, body: bytes) -> None:
 
 
 def form(**fields: bytes) -> tuple[bytes, dict[str, str]]:
-    """A form with an image, and fields of any bytes."""
+    """Return the body and the headers of a form. The form has an image, and fields with any
+    bytes."""
     parts = [(b'name="file"; filename="a.jpg"', encoded("brown"))]
     parts += [(f'name="{name}"'.encode(), value) for name, value in fields.items()]
     body = b"".join(

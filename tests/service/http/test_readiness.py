@@ -11,7 +11,7 @@ from skytext.service.problem_details import ProblemError, too_busy
 
 
 class Searches:
-    """A backend whose searches end as the test sets."""
+    """A backend whose searches end when the test sets `may_end`."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -14,7 +14,7 @@ from tests.service.app import client
 
 RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
 AIRPORT = image_id("aerial", "a.tar", "airport.jpg", 0)
-# Options of the command line only: local files, the model, the output.
+# Only the command line has these options. They concern local files, the model and the output.
 _LOCAL = {"table", "image", "embedding_model", "config", "settings", "as_json"}
 
 
@@ -91,7 +91,7 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
     [
         ("POLYGON((4 51, 4.5 51, 4.5 51.5, 4 51))", [RIVER]),
         ('{"type": "Point", "coordinates": [4.2, 51.2]}', [RIVER]),
-        # The bounding box of this triangle contains the image, the triangle does not.
+        # The bounding box of this triangle contains the image, but the triangle does not.
         ("POLYGON((0 51.2, 4.3 60, 0 60, 0 51.2))", []),
     ],
 )

@@ -243,7 +243,7 @@ def test_the_texts_of_one_request_are_bounded(served: Path) -> None:
     with client(served, limits__max_texts=3) as http:
         three = {"text": "a", "texts": ["b"], "positive": [{"text": "c"}, {"text": "a"}]}
         assert http.post("/v1/search", json=three).status_code == 200
-        # The same texts again are embedded once.
+        # Both searches have the same texts. The service embeds each different text once.
         assert http.post("/v1/search/batch", json={"searches": [three, three]}).status_code == 200
         four = {"searches": [three, {"text": "d"}]}
         answer = http.post("/v1/search/batch", json=four)
@@ -281,7 +281,8 @@ def test_the_table_and_health_routes_answer(http: Any) -> None:
     assert table["latest_version"] == table["table_version"]
     assert table["caption_models"] == ["fake"]
     assert table["filter_columns"] == ["datetime", "bbox", "gsd"]
-    assert (table["modes"], table["default_mode"]) == (["dense"], "dense")  # no text index
+    # The table has no text index.
+    assert (table["modes"], table["default_mode"]) == (["dense"], "dense")
     assert http.get("/healthz").json() == {"status": "ok"}
     ready = {"status": "ok", "table_version": table["table_version"], "no_image_search": None}
     assert http.get("/readyz").json() == ready
@@ -328,7 +329,7 @@ def test_the_openapi_document_is_complete(http: Any) -> None:
 
 
 def with_refs(node: Any, document: Any) -> Any:
-    """The schema with every reference resolved in place."""
+    """Return the schema with the target of each reference in place of the reference."""
     if isinstance(node, list):
         return [with_refs(item, document) for item in node]
     if not isinstance(node, dict):
@@ -336,7 +337,7 @@ def with_refs(node: Any, document: Any) -> Any:
     if "$ref" in node and isinstance(node["$ref"], str):
         name = node["$ref"].removeprefix("#/components/schemas/")
         schema = document["components"]["schemas"][name]
-        # Conditions contain conditions.
+        # Do not resolve references in conditions, because conditions contain conditions.
         return schema if name.endswith(("And", "Or", "Not")) else with_refs(schema, document)
     return {key: with_refs(value, document) for key, value in node.items()}
 

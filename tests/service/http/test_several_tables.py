@@ -1,4 +1,4 @@
-"""Several tables, served as one."""
+"""Test several tables that are served as one table."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_one_table_is_promoted_while_the_other_stays(two: list[Path]) -> None:
         assert done == {"live_version": last[0], "previous_version": last[0] - 1}
         now = answer(http.post("/v1/search", json=ASKED))
         assert now["table_version"] == f"{last[0]},{last[1]}"
-        # A page uses the versions of the previous page.
+        # The next page uses the versions of the previous page.
         more = {**ASKED, "k": 1, "cursor": before["next_cursor"]}
         assert (
             answer(http.post("/v1/search", json=more))["table_version"] == before["table_version"]

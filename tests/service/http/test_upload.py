@@ -1,4 +1,5 @@
-"""Searches by an uploaded image: decompression bombs, other files, and a valid image."""
+"""Test searches by an uploaded image. The uploads are valid images, decompression bombs and other
+files."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
 
 
 def png_bomb(side_px: int) -> bytes:
-    """A PNG of a few kB whose header claims this number of pixels."""
+    """Return a PNG of a few kB. Its header claims a width and a height of ``side_px`` pixels."""
     header = pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
     pixels = zlib.compress(bytes(1_000_000), 9)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
@@ -113,7 +114,7 @@ def test_a_header_that_takes_minutes_to_read_is_refused(served: Path) -> None:
                 match=r"the header has (more than 10000 parts|\d+ bytes that belong to no part)",
             ):
                 inspect_image(data)
-            # The machine of the test may be slow by nearly a second.
+            # The limit is one second, because the machine of the test may be slow.
             assert time.thread_time() - started < 1, name
             answer = upload(http, data)
             assert (answer.status_code, answer.json()["type"]) == (

@@ -1,4 +1,4 @@
-"""The application on a port of its own, and a page of a real browser on it."""
+"""Serve the application on its own port, and open its page in a real browser."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from tests.service.app import Application, make_config
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-# Processes that Chromium starts with every window and that no page here uses: half of the work.
+# Chromium starts processes for these features with every window. No page here uses the features.
+# These processes would do half of the work of Chromium.
 _UNUSED = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess")
 
 
 def find_chromium() -> str:
-    """Where the system's Chromium is; skips the test where there is none."""
+    """Return the path of the installed Chromium. Skip the test if Chromium is not installed."""
     for name in _NAMES:
         found = shutil.which(name)
         if found is not None:
@@ -44,10 +45,11 @@ def find_chromium() -> str:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """A headless Chromium of the system: nothing is downloaded."""
+    """Start the installed Chromium in headless mode. Nothing is downloaded."""
     path = find_chromium()
     flags = [f"--disable-features={','.join(_UNUSED)}"]
-    # Chromium refuses its sandbox to root; the pages here are our own.
+    # As root, Chromium does not start with its sandbox. The pages here are our own pages, so they
+    # do not need a sandbox.
     flags += ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
@@ -57,7 +59,7 @@ def open_browser() -> Iterator[Browser]:
 
 @contextmanager
 def serving(table: Path | str, more: Sequence[Path] = (), **settings: Any) -> Iterator[str]:
-    """The address of a service of this process."""
+    """Run a service in this process, and yield its address."""
     application = Application(table, make_config(table, **settings), more=more)
     server = uvicorn.Server(
         uvicorn.Config(application.asgi, host="127.0.0.1", port=0, log_level="error", ws="none")
@@ -80,14 +82,14 @@ def serving(table: Path | str, more: Sequence[Path] = (), **settings: Any) -> It
 def open_page(
     browser: Browser, url: str, hosts: tuple[str, ...] = (), **context: Any
 ) -> Iterator[Page]:
-    """A page in a window of its own, which `watched_page` watches."""
+    """Open a page in its own window, and watch the page with `watched_page`."""
     with open_window(browser, url, **context) as window, watched_page(window, url, hosts) as page:
         yield page
 
 
 @contextmanager
 def open_window(browser: Browser, url: str, **context: Any) -> Iterator[BrowserContext]:
-    """A window that shares nothing with others; addresses are relative to ``url``."""
+    """Open a window that shares nothing with other windows. Addresses are relative to ``url``."""
     with browser.new_context(base_url=url, **{"viewport": DESKTOP, **context}) as window:
         window.set_default_timeout(10_000)
         yield window
@@ -95,12 +97,14 @@ def open_window(browser: Browser, url: str, **context: Any) -> Iterator[BrowserC
 
 @contextmanager
 def watched_page(window: BrowserContext, url: str, hosts: tuple[str, ...] = ()) -> Iterator[Page]:
-    """A page whose errors, refused loads and requests to foreign hosts fail the test."""
+    """Open a page. Fail the test if the page has an error, a refused load or a request to a foreign
+    host."""
     wrong: list[str] = []
     ours = {urlsplit(url).netloc, *hosts}
 
     def on_console(message: ConsoleMessage) -> None:
-        # Answers of 4xx and 5xx are what some tests are about; the page itself shows them.
+        # Ignore answers with a status of 4xx or 5xx. Some tests expect these answers, and the page
+        # shows them.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             wrong.append(message.text)
 
@@ -121,7 +125,7 @@ def watched_page(window: BrowserContext, url: str, hosts: tuple[str, ...] = ()) 
 
 
 def members(page: Page) -> list[str]:
-    """Names of the images in the grid, in order, once the search has ended."""
+    """Wait for the end of the search. Return the names of the images in the order of the grid."""
     page.wait_for_selector("#results[aria-busy=false]")
     return page.eval_on_selector_all(
         ".hit .name", "all => all.map((one) => one.title.split('#').pop())"
@@ -129,8 +133,8 @@ def members(page: Page) -> list[str]:
 
 
 def search(page: Page, text: str) -> list[str]:
-    """Type words, press Enter, and return what was found."""
-    page.wait_for_selector("#about:not(:empty)")  # the page is there
+    """Type a text, press Enter, and return the names of the found images."""
+    page.wait_for_selector("#about:not(:empty)")  # Wait until the page is loaded.
     page.fill("#text", text)
     with page.expect_response("**/v1/search"):
         page.press("#text", "Enter")

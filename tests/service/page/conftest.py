@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.service.page.browser import open_browser, open_window, serving, watched_page
 from tests.service.page.table import make_page_table
 
-# Beside a second process of tests five seconds are not always enough.
+# If a second process runs tests at the same time, the default of five seconds is sometimes too
+# short.
 expect.set_options(timeout=20_000)
 
 
@@ -18,8 +19,8 @@ def page_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_page_table(tmp_path_factory.mktemp("page"))
 
 
-# Of the module, not of the session: while playwright is open no other test of this process may
-# start an event loop.
+# The scope is the module and not the session. While playwright is open, no other test of this
+# process can start an event loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with open_browser() as opened:
@@ -40,6 +41,6 @@ def window(browser: Browser, site: str) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(window: BrowserContext, site: str) -> Iterator[Page]:
-    """A tab of the module's window: a window takes Chromium longer than what most tests do."""
+    """Open a tab in the window of the module. A new window would take longer than most tests."""
     with watched_page(window, site) as opened:
         yield opened

@@ -1,5 +1,8 @@
-"""A table for the page: enough images for two pages of hits, places on both sides of 180°, and
-descriptions, names and metadata that would like to be markup."""
+"""Make a table for the tests of the page.
+
+The table has enough images for two pages of hits, and places on both sides of 180°. Some
+descriptions, names and metadata contain markup, which the page must show as text.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ DESCRIBED: dict[str, list[str]] = {
 
 
 def facts(member: str) -> dict[str, Any]:
-    """What the source says of an image."""
+    """Return the values that the source gives for an image."""
     if member == "nowhere.jpg":
         return {}
     number = BULK.index(member) if member in BULK else 30
@@ -62,7 +65,7 @@ def facts(member: str) -> dict[str, Any]:
 
 
 def make_page_table(folder: Path) -> Path:
-    """The table, in two commits: the last image comes with the second one."""
+    """Make the table in two commits. The second commit adds the last image."""
     archive = folder / "archive"
     archive.mkdir(parents=True)
     with tarfile.open(archive / "a.tar", "w") as tar:

@@ -1,4 +1,4 @@
-"""The page in a real browser: keyboard, map, phone."""
+"""Test the keyboard, the map and the layout for phones in a real browser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     )
     page.keyboard.press("ArrowDown")
     expect(page.locator(f".hit >> nth={columns + 1}")).to_be_focused()
-    # One stop of the Tab key, however many hits there are.
+    # All hits together are one stop of the Tab key.
     assert page.locator(".hit[tabindex='0']").count() == 1
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
@@ -44,12 +44,14 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(dialog.locator("#detail-uri")).to_contain_text(found[0])
     page.keyboard.press("ArrowRight")
     expect(dialog.locator("#detail-uri")).to_contain_text(found[1])
-    # Elements behind the dialog cannot be reached.
+    # The Tab key does not reach elements behind the dialog.
     for _ in range(12):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.closest('dialog, body').id || 'body'") in (
             "detail",
-            "body",  # the browser's own controls, between the last stop and the first
+            # The focus can be on the browser's own controls, between the last stop and the first
+            # stop.
+            "body",
         )
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -63,14 +65,16 @@ def box_in(url: str) -> tuple[float, ...]:
 
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Drag on the map; places are shares of its width and height."""
+    """Drag the mouse on the map. Each place is given as fractions of the width and the height of
+    the map."""
     box = page.locator("#map").bounding_box()
     assert box is not None
     at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*at[0])
     page.mouse.down()
     page.mouse.move(*at[1], steps=8)
-    page.wait_for_timeout(200)  # at rest: a map that is let go of in motion glides on
+    # Hold the mouse still, because a map that is released in motion continues to move.
+    page.wait_for_timeout(200)
     page.mouse.up()
 
 
@@ -97,7 +101,7 @@ def test_a_rectangle_may_cross_the_antimeridian(page: Page) -> None:
     page.goto("/")
     page.click("#toggle-filters")
     page.wait_for_selector("#map .land", state="attached")
-    drag(page, (0.9, 0.5), (0.4, 0.5))  # moves the map: 180° comes to the middle
+    drag(page, (0.9, 0.5), (0.4, 0.5))  # This moves the map, so that 180° is in the middle.
     page.fill("#text", "an atoll in the sea")
     page.click("#draw")
     with page.expect_response("**/v1/search"):
@@ -105,7 +109,8 @@ def test_a_rectangle_may_cross_the_antimeridian(page: Page) -> None:
     box = box_in(page.url)
     assert box[0] > 0 > box[2]
     assert members(page) == ["fiji.jpg"]
-    # Three degrees either way: not drawn around the whole world.
+    # The footprint is three degrees wide and three degrees high. The map must not draw the
+    # footprint around the whole world.
     shape = page.locator("#map path.footprint").bounding_box()
     assert shape is not None
     assert shape["width"] == pytest.approx(shape["height"], rel=0.1)

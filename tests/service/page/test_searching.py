@@ -1,4 +1,4 @@
-"""The page in a real browser: searching, links, paging, details."""
+"""Test searches, links, paging and details on the page in a real browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.table.rows import good_row
 
 
 def link(page: Page) -> dict[str, str]:
-    """The parameters in the address bar."""
+    """Return the parameters in the address bar."""
     return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 

@@ -1,4 +1,5 @@
-"""The page in a real browser: what goes wrong, who may search, and what wants to be markup."""
+"""Test the page in a real browser. The tests cover errors, API keys, and texts that contain
+markup."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ def test_a_later_search_wins_over_an_earlier_one(page: Page) -> None:
     expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
     page.wait_for_timeout(50)
     assert search(page, "a brown river")[0] == "river.jpg"
-    held[0].continue_()  # the page waits for it no longer
+    held[0].continue_()  # The page no longer waits for this answer.
     expect(page.locator(".sentence >> nth=0")).to_have_text("a brown river")
     assert "brown" in page.url
 
@@ -169,7 +170,8 @@ def test_the_page_asks_for_a_key_and_keeps_it_in_the_tab(
 def test_a_late_refusal_of_the_key_before_changes_nothing(
     page_table: Path, tmp_path: Path, browser: Browser, when: str
 ) -> None:
-    """The page asks for two things at once: the second refusal comes when it comes."""
+    """Test that the second refusal of a wrong key has no effect. The page sends two requests with
+    the key at the same time, and the second refusal can arrive late."""
     table = tmp_path / "table"
     shutil.copytree(page_table, table)
     key = KeyStore(TableLocation.parse(str(table))).add("somebody", Right.SEARCH)

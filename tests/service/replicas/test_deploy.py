@@ -1,6 +1,7 @@
-"""The application on a real Ray, as ``serve deploy serve/config.yaml`` starts it.
+"""Test the application on a real Ray. The application is started as by ``serve deploy
+serve/config.yaml``.
 
-It serves two tables as one; ``test_serve_command.py`` serves a single table.
+The application serves two tables as one table. ``test_serve_command.py`` tests a single table.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def free_port() -> int:
 
 
 def whole_config() -> dict[str, Any]:
-    """The file with its commented part, the captioner, enabled."""
+    """Return the content of serve/config.yaml, including the captioner, which is commented out in
+    the file."""
     text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
     head, mark, tail = text.partition("      # - name: captioning\n")
     assert mark
@@ -49,7 +51,8 @@ def whole_config() -> dict[str, Any]:
 
 
 def deployed_config(table: Path, port: int) -> dict[str, Any]:
-    """The file with the addresses of the test, and two ingress replicas."""
+    """Return the content of serve/config.yaml with the addresses of the test and two ingress
+    replicas."""
     config = whole_config()
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
@@ -60,12 +63,13 @@ def deployed_config(table: Path, port: int) -> dict[str, Any]:
         "archive_roots": [str(table.parent / "archive")],
         "poll_interval_s": 0.2,
         "captioner": True,
-        # These tests do not test refusals under load, and the machine may be slow.
+        # Avoid refusals with these limits, because these tests do not test refusals under load and
+        # the machine may be slow.
         "limits": {"max_running": 8, "max_wait_s": 5.0},
     }
     of_name = {one["name"]: one for one in application["deployments"]}
     of_name["ingress"]["autoscaling_config"]["min_replicas"] = 2
-    # No GPU here, and two cores for all.
+    # The machine of the test has no GPU, and all deployments share two cores.
     of_name["captioning"]["ray_actor_options"] = {"num_cpus": 0.1}
     return config
 
@@ -108,7 +112,7 @@ def deployed(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     config["applications"][0]["args"]["table"] = [str(folder / "table"), str(folder / "more")]
     served = Deployed(folder / "table", port)
     serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
-    # As the REST endpoint of `serve deploy` handles the file.
+    # Deploy the file in the same way as the REST endpoint of `serve deploy`.
     _get_global_client().deploy_apps(ServeDeploySchema(**config))
     with served.client(served.search_key) as http:
 
@@ -181,7 +185,7 @@ def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
 
 
 def test_a_replica_that_dies_is_replaced(deployed: Deployed) -> None:
-    # Only of this Ray: others may run on this machine.
+    # Select only processes of this Ray, because other Rays may run on this machine.
     (replica,) = [
         process
         for process in psutil.Process().children(recursive=True)
@@ -221,7 +225,7 @@ def counts(text: str, name: str, label: str) -> dict[str, float]:
 
 
 def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
-    # No other test in this file requests a row.
+    # Use the route for a row, because no other test in this file requests a row.
     name, label = "ray_skytext_requests_total", 'route="/v1/images/{image_id}"'
     num_requests, text = 0, ""
     seen: dict[str, float] = {}
@@ -231,16 +235,17 @@ def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
             nonlocal num_requests, text
             text = http.get("/metrics").text
             if any(line.startswith(_SCRAPED) and line.endswith(" 0") for line in text.splitlines()):
-                return False  # the node's agent was too slow, and the service reports it
+                return False  # The service reports that the agent of the node was too slow.
             found = counts(text, name, label)
             assert all(found[series] >= value for series, value in seen.items()), "a count fell"
             seen.update(found)
-            if len(found) < 2:  # the proxy chooses a replica for each
+            if len(found) < 2:  # The proxy chooses a replica for each request.
                 num_requests += 10
                 assert {http.get(f"/v1/images/{RIVER}").status_code for _ in range(10)} == {200}
             return len(found) == 2 and sum(found.values()) == num_requests
 
-        # The last values: the next answer may come while the node's agent is too slow.
+        # Check the text of the last answer. A new answer may come while the agent of the node is
+        # too slow.
         until(all_are_counted, 300)
     assert "ray_skytext_embed_batch_size" in text
     assert 'skytext_node_scraped{node="' in text

@@ -1,7 +1,8 @@
-"""The application of ``serve/config.yaml`` on a head and two worker nodes, its table on S3.
+"""Test the application of ``serve/config.yaml`` on a head node and two worker nodes. The table is
+on S3.
 
-The proxies of all nodes share one port of this machine: the kernel gives each new connection to one
-of them, as a load balancer before the nodes does.
+The proxies of all nodes share one port of this machine. The kernel gives each new connection to one
+of the proxies, like a load balancer in front of the nodes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tests.service.tables import encoded, make_archive, make_rows, write_table
 pytestmark = [pytest.mark.ray, pytest.mark.proof, pytest.mark.timeout(900)]
 
 POLL_S, REFRESH_S = 0.5, 1.0
-# Additional time for a node of two cores with other work.
+# Additional time in seconds, because a node may have only two cores and other work.
 SLOW_S = 10.0
 KEY_RATE = 150
 NUM_CLIENTS, NUM_KEYS = 4, 10
@@ -45,7 +46,8 @@ NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_LOST_NODES", "10"))
 BACK_S = 30.0
 PARTS = {f"ray::ServeReplica:skytext:{part}" for part in ("ingress", "embedding", "search")}
 TWO = {"searches": [{"text": "a brown river", "k": 9}, {"text": "water in fields", "k": 9}]}
-# As the REST endpoint of `serve deploy` handles the file, in a separate process.
+# This program deploys the file in the same way as the REST endpoint of `serve deploy`. It runs in a
+# separate process.
 _DEPLOY = """
 import json, sys
 import ray
@@ -62,7 +64,8 @@ serve.shutdown()
 
 
 def config_of(table: str, archive: str, port: int, row_copies: Path) -> dict[str, Any]:
-    """The file with other addresses and times, and one replica on each worker node."""
+    """Return the content of serve/config.yaml with other addresses and times. Each worker node gets
+    one replica of each deployment."""
     text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
     config: dict[str, Any] = yaml.safe_load(text)
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
@@ -72,12 +75,12 @@ def config_of(table: str, archive: str, port: int, row_copies: Path) -> dict[str
     service |= {"archive_roots": [archive], "row_copy_dir": str(row_copies)}
     service |= {"poll_interval_s": POLL_S, "limits": {"max_running": 8, "max_wait_s": 5.0}}
     service["access"] |= {"refresh_s": REFRESH_S, "key_rate": f"{KEY_RATE}/minute"}
-    # New keys may be unknown for a moment; they must not count as wrong keys.
+    # A new key may be unknown for a moment. These refusals must not exceed the failure rate.
     service["access"] |= {"failure_rate": "1000/minute"}
     for deployment in application["deployments"]:
         deployment["max_replicas_per_node"] = 1
         deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
-        # Only the worker nodes have any.
+        # Only the worker nodes have GPUs.
         deployment["ray_actor_options"] |= {"num_cpus": 0.1, "num_gpus": 0.1}
     return config
 
@@ -132,7 +135,8 @@ def first_version(served: Deployed) -> int:
 
 
 def connecting_anew(served: Deployed, key: str) -> httpx.Client:
-    """A client that opens a new connection, to any of the proxies, for each request."""
+    """Return a client that opens a new connection for each request. Each connection goes to any of
+    the proxies."""
     return httpx.Client(
         base_url=served.url,
         headers={"X-API-Key": key},
@@ -148,7 +152,8 @@ def statuses(served: Deployed, key: str, path: str, times: int = 16) -> Counter[
 
 
 def versions(served: Deployed, key: str, times: int = 8) -> set[int | None]:
-    """The versions of a number of sequential searches; None for a failed search."""
+    """Search several times, one search after the other. Return the versions of the answers. The
+    version of a failed search is None."""
     found = set[int | None]()
     with connecting_anew(served, key) as http:
         for _ in range(times):
@@ -164,7 +169,7 @@ def versions(served: Deployed, key: str, times: int = 8) -> set[int | None]:
 
 
 def follow(served: Deployed, key: str, change: Callable[[], Any]) -> float:
-    """Promote or roll back; return the seconds until all answers have that version."""
+    """Promote or roll back. Return the seconds until all answers are from the new live version."""
     version = change().version
     started = time.monotonic()
     until(lambda: versions(served, key) == {version}, POLL_S + BACK_S)
@@ -212,13 +217,13 @@ def test_each_ingress_replica_counts_the_requests_of_a_key(deployed: Deployed) -
     with ThreadPoolExecutor(3) as pool:
         seen = sum(pool.map(ask, range(3)), Counter[int]())
     assert set(seen) == {404, 429}
-    # Each of two replicas counts; a new time window allows a few more.
+    # Each of the two replicas counts separately. A new time window allows a few more requests.
     assert KEY_RATE < seen[404] < 2.1 * KEY_RATE
 
 
 @contextmanager
 def under_load(served: Deployed) -> Iterator[list[Asked]]:
-    """Let clients search until the block ends; their answers must be correct."""
+    """Let clients search until the block ends. Check that their answers are correct."""
     texts, last = [search["text"] for search in TWO["searches"]], last_version(served)
     expected = {
         version: [
@@ -235,7 +240,7 @@ def under_load(served: Deployed) -> Iterator[list[Asked]]:
         found = [[hit["image_id"] for hit in one["hits"]] for one in answer["answers"]]
         assert found == expected[version]
 
-    # One key would exceed its rate.
+    # Use several keys, because a single key would exceed its rate.
     store = KeyStore(served.location)
     keys = [store.add(f"load {time.time_ns()}", Right.SEARCH) for _ in range(NUM_KEYS)]
     time.sleep(REFRESH_S + 1.0)
@@ -246,7 +251,8 @@ def under_load(served: Deployed) -> Iterator[list[Asked]]:
 
 
 def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any) -> str:
-    """Kill a worker node, promote or roll back without it; return the failures and times."""
+    """Kill a worker node, and promote or roll back before the node is replaced. Return one line
+    with the failures and the times."""
     nodes.kill()
     killed = time.monotonic()
     followed_s = follow(served, served.search_key, lambda: change(served.location))
@@ -259,7 +265,8 @@ def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any)
         f"{len(failed)} of {len(since)} requests failed {outcomes(failed)}, the last of them "
         f"{back_s:.1f} s after the kill; a promotion was followed after {followed_s:.1f} s"
     )
-    # 500: Serve's proxy on another node answers so if the ingress replica is lost.
+    # If the ingress replica of a request is lost, the proxy of Serve on another node answers with
+    # 500.
     in_work = [one for one in failed if one.sent < killed and one.outcome == "500"]
     later = outcomes([one for one in failed if one not in in_work])
     assert later.keys() <= {"503", "ConnectError", "ReadError", "RemoteProtocolError"}, line

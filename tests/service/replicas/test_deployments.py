@@ -1,4 +1,4 @@
-"""The deployments without a cluster: their construction, and calls between them."""
+"""Test the construction of the deployments and the calls between them, without a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.service.app import make_config
 
 
 class Method:
-    """A deployment's method with a given result for each call."""
+    """A method of a deployment. The test gives the result of each call."""
 
     def __init__(self, *ends: Any) -> None:
         self.ends = list(ends)
@@ -149,7 +149,7 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
 def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise every request would seem to come from this machine."""
+    """Test that keys are required, because every request would seem to come from this machine."""
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     monkeypatch.setattr(deployments, "configure_logs", lambda handlers: None)
     settings = make_config(served).model_dump(mode="json")

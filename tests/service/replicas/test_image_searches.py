@@ -1,4 +1,4 @@
-"""Searches by image vectors through the service, and a service without them."""
+"""Test searches by image vectors through the service, and a service without image vectors."""
 
 from __future__ import annotations
 
@@ -181,7 +181,8 @@ def test_rows_committed_later_are_served_too(tmp_path: Path) -> None:
 def test_images_of_several_tables_are_searched_where_all_have_vectors(
     table: Path, tmp_path: Path
 ) -> None:
-    """The modes need the same model in all tables; otherwise the service gives the reason."""
+    """Test that the image modes need the same model in all tables. Otherwise the service gives the
+    reason."""
     make_searched(tmp_path / "more")
     with client(table, more=[tmp_path / "more"]) as http:
         about = http.get("/v1/table").json()

@@ -1,4 +1,4 @@
-"""The socket stays open when the answering process ends."""
+"""Test that the socket stays open when the answering process ends."""
 
 from __future__ import annotations
 

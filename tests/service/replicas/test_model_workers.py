@@ -17,7 +17,9 @@ from tests.service.app import make_config
 def test_queries_are_embedded_once_before_the_first_request_and_in_its_thread(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first forward pass is slow, and its threads are those of the thread that makes it."""
+    """Test that the worker embeds a text before the first request, because the first forward pass
+    is slow. All texts must be embedded in the same thread, because the compute threads belong to
+    this thread."""
     by: list[str] = []
     embed_queries = FakeEmbedder.embed_queries
 

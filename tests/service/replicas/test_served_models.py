@@ -31,7 +31,7 @@ OUT_OF_MEMORY = "CUDA out of memory.\nTried to allocate 20 MiB"
 
 
 def before_loading(monkeypatch: pytest.MonkeyPatch, dim: int, do: Callable[[], None]) -> None:
-    """Do something before each load of the model of this dimension."""
+    """Call ``do`` before each load of the model whose vectors have ``dim`` numbers."""
     make = served_models.make_table_embedder
 
     def made(table: str, column: Any, config: Any) -> Any:
@@ -211,7 +211,7 @@ def test_a_model_requested_before_its_promotion_is_loaded_once(
 
 
 def query(table: ImagesTable, text: str = "a river") -> Query:
-    """A search that was embedded with the model of a version."""
+    """Return a search whose text was embedded with the model of ``table``."""
     column = table.text_column
     vector = np.full(column.dim, column.dim**-0.5, np.float32)
     return Query(SearchRequest(text=text), {text: Embedded(column.fingerprint, vector)}, {})
@@ -254,7 +254,7 @@ def test_a_version_is_held_as_long_as_searches_are_embedded_by_its_model(
     assert answered(worker, old) == [first]
     promote_another(12)
     assert worker.versions.held((first,)) is not None
-    # No search has used it since then.
+    # No search used the first version after the last promotion.
     latest = promote_another(8)
     assert worker.versions.held((first,)) is None
     assert answered(worker, old) == [OtherModel((latest,))]

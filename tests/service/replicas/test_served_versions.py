@@ -107,7 +107,7 @@ def test_versions_that_were_live_are_held_and_others_are_gone(own: TableLocation
     promote(own, first)
     promote(own, last)
     versions = worker(own).versions
-    # A cursor of another replica: this replica never served the version.
+    # A cursor of another replica can contain a version that this replica never served.
     assert versions.at((first,)).table.version == first
     assert versions.at((last,)) is versions.live
     for made_up in (0, 99, -1, 2**63):
@@ -213,7 +213,7 @@ def test_a_version_that_cannot_be_served_leaves_the_old_one(
     made = worker(own)
     there = ImagesTable.open(own, first).text_column
     promote(own, last)
-    # The model differs now from the one that embedded the version.
+    # Now the configured model differs from the model that embedded the new version.
     monkeypatch.setattr(made, "_column", replace(there, fingerprint="0" * 32))
     monkeypatch.setattr(factory, "embedding_fingerprint", lambda _: "1" * 32)
     assert not made.versions.refresh()
@@ -250,7 +250,7 @@ def test_a_follower_follows_until_it_is_stopped(own: TableLocation) -> None:
 def test_no_answer_fails_or_mixes_versions_while_versions_change(
     own: TableLocation, num_changes: int
 ) -> None:
-    """Promotions and rollbacks during searches."""
+    """Promote and roll back while searches run."""
     first, last = first_and_last(own)
     promote(own, first)
     counts = {first: 2, last: 4}
@@ -291,7 +291,8 @@ def scores(answer: Any) -> list[tuple[str, float]]:
 def test_no_answer_fails_or_mixes_models_while_the_embedding_model_changes(
     own: TableLocation, num_changes: int
 ) -> None:
-    """Promotions and rollbacks between vectors of 16 and of 24 numbers, during searches."""
+    """Promote and roll back while searches run. The versions have vectors of 16 and of 24
+    numbers."""
     first = promote(own).version
     last = embed_again(own, "fake:dim=24").version
     bodies = [{"text": "a river", "k": 9}, {"text": "ships in a harbour", "k": 9}]
@@ -311,7 +312,8 @@ def test_no_answer_fails_or_mixes_models_while_the_embedding_model_changes(
                 for number in range(num_changes):
                     for step in (lambda: promote(own, last), lambda: rollback(own)):
                         step()
-                        # Different orders of the swap, and a delayed load of the models.
+                        # Use different orders of the two refreshes. The third choice delays the
+                        # load of the models.
                         follow = [searches.versions.refresh, models.refresh]
                         for one in (follow, follow[::-1], follow[:1])[number % 3]:
                             one()
@@ -339,7 +341,7 @@ def test_a_model_is_released_when_no_version_that_is_kept_needs_it(own: TableLoc
             promote(own)
             models.refresh()
             assert {one.text.dim for one in models._kept.values()} == dims
-        # A version from long ago is embedded by its own model again.
+        # A text for an old version is embedded with the model of that version.
         found = asyncio.run(http.application.embedding.embed_one(("a river", (first,))))
         assert found.vector.size == 16
 
@@ -408,7 +410,7 @@ def test_rows_of_the_live_version_are_copied(own: TableLocation, tmp_path: Path)
     wait_until(lambda: made.versions.live.rows_are_copied)
     assert live(made.versions) == last
     assert copies(made, "true") == 2
-    # Both are held, and no rows must be copied.
+    # Both versions are held, so no rows must be copied.
     rollback(own)
     assert made.versions.refresh()
     assert made.versions.live.rows_are_copied
@@ -460,7 +462,7 @@ def several(two: list[Path], **settings: Any) -> SearchWorker:
 
 
 def promoted(two: list[Path]) -> tuple[list[TableLocation], list[int]]:
-    """The tables, whose first versions are live, and their last versions."""
+    """Promote the first version of each table. Return the tables and their last versions."""
     where = [TableLocation.parse(str(table)) for table in two]
     for one in where:
         promote(one, first_and_last(one)[0])
@@ -479,7 +481,8 @@ def test_a_promotion_of_one_table_opens_nothing_of_the_others(two: list[Path]) -
     assert versions.live._parts[1] is before._parts[1]
     assert versions.live._parts[0] is not before._parts[0]
     assert not versions.refresh()
-    # A request may name live versions of each table, even if they were not live together.
+    # A request may name one live version for each table, even if these versions were never live at
+    # the same time.
     promote(south, other)
     assert versions.at((last - 1, other)).versions == (last - 1, other)
     with pytest.raises(CallError, match="one number for each of 2 tables"):

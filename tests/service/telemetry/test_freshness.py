@@ -1,4 +1,4 @@
-"""The gauges of freshness, as Prometheus reads them."""
+"""Test the gauges of freshness in the form that Prometheus reads."""
 
 from __future__ import annotations
 

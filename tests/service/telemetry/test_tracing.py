@@ -34,7 +34,7 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_spans_go_to_the_endpoint_and_belong_to_the_callers_trace(served: Path) -> None:
-    """In a separate process, because a tracer can be set up only once."""
+    """Run the service in a separate process, because a process can set up a tracer only once."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     bodies: list[bytes] = []
