@@ -174,7 +174,7 @@ def test_rows_of_another_writer_conflict_despite_maintenance(where: TableLocatio
 
 
 def test_a_deleted_row_conflicts_unlike_maintenance(where: TableLocation) -> None:
-    """The plan skips the image, because it had a row. So this run would never describe the image."""
+    """The plan skips the image because it had a row. So this run would never describe the image."""
     writer = committer(where)
     writer.commit([stage(where, good_rows(0, 3))])
     ImagesTable.open(where).dataset.delete("member = '00001.jpg'")
