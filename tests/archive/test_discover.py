@@ -17,7 +17,7 @@ IMAGE = [("a.jpg", b"a")]
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """The archive ``aerial``: two shards on top, one in a sub-folder, and other files."""
+    """Make the archive ``aerial`` with two shards, one shard in a sub-folder, and other files."""
     root = tmp_path / "aerial"
     for name in ("b.tar", "a.tar", "north/c.tar"):
         write_shard(root / name, [(f"{name}.jpg", b"x")])

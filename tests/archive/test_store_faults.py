@@ -1,4 +1,4 @@
-"""Reading from a failing store: short faults have no effect, lasting faults raise."""
+"""Test reads from a failing store. Short faults have no effect. Lasting faults raise an error."""
 
 from __future__ import annotations
 
@@ -37,10 +37,13 @@ def running_proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
 def proxy(
     s3: Any, running_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultyProxy]:
-    """A proxy before the S3 with the same images in each format, without pauses."""
+    """Return a proxy in front of the S3 server. Retries do not wait.
+
+    The bucket contains the same images in each format.
+    """
     if "faulty" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket="faulty")
-        # With sidecars, so that the headers need not be read.
+        # Each image has a sidecar, so that no walk over the headers is needed.
         pairs = [((name, data), (f"{name[:2]}.json", "{}")) for name, data in IMAGES.items()]
         tar = make_tar(itertools.chain.from_iterable(pairs))
         s3.put_object(Bucket="faulty", Key="tar/s.tar", Body=tar)
@@ -101,7 +104,7 @@ def test_after_a_broken_body_one_range_is_read_again(proxy: FaultyProxy) -> None
     proxy.faults = Faults(reset=1.0, at_byte=500_000, max_faults=1, pattern="s.tar")
     assert len(list(read_shard(shard))) == len(NAMES)
     assert proxy.counts["reset"] == 1
-    # 2.8 MB in windows of 1 and 2 MiB.
+    # The shard has 2.8 MB. The windows have 1 MiB and 2 MiB.
     assert proxy.counts["passed"] - before == 2
 
 
@@ -117,12 +120,12 @@ KINDS = {
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_permanent_store_fault_fails_no_image(proxy: FaultyProxy, source: str, kind: str) -> None:
-    """From the first byte."""
+    """The fault starts at the first byte."""
     shard = find(source)
     proxy.faults = Faults(**{kind: 1.0}, at_byte=0, pattern=r"\.(tar|jpg|parquet)")
     met: list[Sample] = []
     refused = pytest.raises(StoreFaultError, match=rf"faulty/{source}/.*{KINDS[kind]}")
-    # A refused file does not mean that the other files of its folder are refused.
+    # If one file is refused, the other files of its folder may still be readable.
     with nullcontext() if (source, kind) == ("folder", "expired") else refused:
         met.extend(read_shard(shard, options=IMPATIENT))
     assert all(sample.failure is None and sample.data is None for sample in met)
@@ -137,7 +140,7 @@ def test_a_permanent_store_fault_fails_no_image(proxy: FaultyProxy, source: str,
 def test_samples_before_a_fault_are_kept(
     proxy: FaultyProxy, source: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The next range is requested in advance; the fault affects it or the one after it.
+    # The next range is requested in advance. The fault affects this range or the range after it.
     window = Window(256 << 10, 256 << 10, reads_ahead=True)
     monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", window)
     samples = read_shard(find(source), options=IMPATIENT)
@@ -213,7 +216,7 @@ def test_a_folder_whose_listing_breaks_off_is_unread(
     met: list[Sample] = []
     with pytest.raises(StoreFaultError, match=KINDS[kind]):
         met.extend(read_shard(shard, options=IMPATIENT))
-    assert [sample.member for sample in met] == NAMES[:19]  # the last key may have more files
+    assert [sample.member for sample in met] == NAMES[:19]  # more files of the last key may follow
     with pytest.raises(StoreFaultError, match=KINDS[kind]):
         list(list_members(shard, options=IMPATIENT))
 

@@ -1,4 +1,4 @@
-"""Filters compared with an oracle in Python, on a table with nulls and mixed metadata."""
+"""Compare filters with an oracle in Python, on a table with nulls and mixed metadata."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def table(
     rows: Rows,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ImagesTable:
-    """Without any index, and with all indexes and some rows outside them."""
+    """Make a table without indexes, or a table with all indexes and some rows outside them."""
     where = location(tmp_path_factory.mktemp("filters") / "table")
     if request.param == "plain":
         return make_table(where, rows)
@@ -149,7 +149,7 @@ def table(
     return make_table(where, rows[250:])
 
 
-# The oracle: SQL's logic of true, false and None.
+# The following functions are the oracle. They use the logic of SQL with true, false and None.
 
 
 def value_of(row: dict[str, Any], field: str) -> Any:
@@ -188,7 +188,7 @@ def as_json_text(value: str) -> str:
 
 def compare(op: str, left: Any, right: Any) -> bool | None:
     if isinstance(right, bool) and left in (0, 1):
-        left = bool(left)  # the numbers that many writers use for true and false
+        left = bool(left)  # many writers use 1 and 0 for true and false
     if left is None or kind(left) != kind(right):
         return None
     if op == "=":
@@ -201,7 +201,7 @@ def compare(op: str, left: Any, right: Any) -> bool | None:
 
 
 def arcs(west: float, east: float) -> list[tuple[float, float]]:
-    """Intervals of -180 to 180; both ends are the same meridian."""
+    """Return the longitudes as intervals from -180 to 180. Both ends are the same meridian."""
     found = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     if any(east == 180 for _, east in found):
         found.append((-180.0, -180.0))
@@ -246,7 +246,7 @@ def is_like(text: str, pattern: str) -> bool:
 
 
 def meets_shape(row: dict[str, Any], condition: Spatial) -> bool | None:
-    """Test one box with geometries on a plane that shows the globe five times."""
+    """Compare a box with a geometry on a plane that shows the globe five times."""
     box = row["bbox"]
     if box is None:
         return None
@@ -279,7 +279,7 @@ def holds(condition: Condition, row: dict[str, Any]) -> bool | None:
             if field.startswith("metadata.") and isinstance(value, str):
                 if not isinstance(left, str):
                     return None
-                # Text is ordered as in JSON.
+                # Texts are compared in the form that they have in JSON.
                 return compare(op, as_json_text(left), as_json_text(value))
             return compare(op, left, value)
         case OneOf(field=field, values=values, ignore_case=ignore_case):
@@ -323,12 +323,12 @@ def translate(geometry: Any, by: float) -> Any:
 
 
 def is_narrow(line: list[list[int]]) -> bool:
-    """Whether no edge is longer than half a turn of the globe."""
+    """Return whether no edge is longer than half a turn of the globe."""
     return max(x for x, _ in line) - min(x for x, _ in line) <= 180
 
 
 def is_accepted(geometry: dict[str, Any]) -> bool:
-    """Whether the polygons do not overlap, on whichever side of the antimeridian."""
+    """Return whether the polygons do not overlap, also if they are shifted by 360 degrees."""
     globes = [
         shapely.union_all([translate(shapely.Polygon(polygon[0]), by) for by in (-360, 0, 360)])
         for polygon in geometry["coordinates"]
@@ -439,7 +439,7 @@ PROPERTY = settings(
 @example(Not(condition=Compare(op="=", field="gsd", value=0.5)))
 @example(Not(condition=OneOf(field="collection", values=("a", "it's"))))
 @example(
-    # It touches a box from 180 to 179 degrees at the east end of the box.
+    # The line touches a box from 180 to 179 degrees at the east end of the box.
     Spatial(
         op="s_intersects",
         geometry='{"type": "LineString", "coordinates": [[-1, 0], [-181, 10]]}',
@@ -447,7 +447,8 @@ PROPERTY = settings(
 )
 @example(Like(field="metadata.sensor", pattern="%\n%"))
 @example(Not(condition=Like(field="metadata.sensor", pattern="%\\\\")))
-@example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))  # true in Lance, also for nulls
+# Lance alone evaluates this filter to true, also for nulls.
+@example(parse_filter("gsd not in (0.5) or gsd not in (0.3)"))
 def test_a_filter_keeps_what_the_oracle_keeps(
     table: ImagesTable, rows: Rows, condition: Condition
 ) -> None:
@@ -491,7 +492,7 @@ def test_an_index_search_returns_as_many_hits_as_match(
     text: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With one searched partition, the index alone finds too few hits of a selective filter."""
+    """If only one partition is searched, the index finds too few hits for a selective filter."""
     monkeypatch.setattr(searched_matching, "_SCORED_WITHOUT_INDEX", few)
     condition = parse_filter(text)
     num_matches = len([row for row in rows if row["vectors"] and holds(condition, row)])
@@ -526,7 +527,7 @@ def test_an_answer_with_too_few_hits_is_discarded(
     assert column(table, ranking, "image_id") == [best[0] for best in brute_force(kept, vector, 9)]
 
 
-# Typical filters of users.
+# The following tests use filters in the forms that users write.
 
 
 def quoted(text: str) -> str:
@@ -534,7 +535,7 @@ def quoted(text: str) -> str:
 
 
 def named(field: str) -> str:
-    """Write the name of a column: in double quotes if it is not a plain word."""
+    """Write the name of a column. If the name is not a plain word, use double quotes."""
     if re.fullmatch(r"[^\W\d_][\w:.]*", field):
         return field
     return '"' + field.replace('"', '""') + '"'
@@ -582,7 +583,7 @@ def written_value(value: Any, ignore_case: bool = False) -> str:
 
 
 def is_readable(condition: Condition) -> bool:
-    """Whether its text has at most the allowed number of nested parentheses."""
+    """Return whether the text of a condition has no more nested parentheses than allowed."""
     depths = [0]
     for sign in re.sub(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[^()]""", "", written(condition)):
         depths.append(depths[-1] + (1 if sign == "(" else -1))

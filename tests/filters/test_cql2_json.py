@@ -1,4 +1,4 @@
-"""CQL2 JSON: invalid filters are refused, with the place of the error."""
+"""Invalid filters in CQL2 JSON are refused. The message contains the place of the error."""
 
 from __future__ import annotations
 

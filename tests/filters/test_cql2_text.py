@@ -1,4 +1,4 @@
-"""CQL2 text: equal filters, refused filters with reasons, and hostile texts."""
+"""Test CQL2 text. Some filters have the same meaning. Invalid and hostile texts are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filter options that contradict each other."""
+"""Filter options that are invalid or contradict each other are refused."""
 
 from __future__ import annotations
 

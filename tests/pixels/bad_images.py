@@ -1,7 +1,8 @@
-"""All kinds of bad data that were seen in archives, generated, with the expected results.
+"""Generate all kinds of bad data that were seen in archives, with the expected results.
 
-Two tables: :data:`IMAGES` are the bytes of one member each, :data:`SHARDS` whole tar files. What is
-large is so only once it is unpacked: nothing here takes more than some megabytes to make.
+There are two tables. An entry of :data:`IMAGES` makes the bytes of one member. An entry of
+:data:`SHARDS` makes a whole tar file. Large data are large only after they are unpacked. So no
+entry needs more than some megabytes.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ class Ok:
     """The image is described.
 
     Attributes:
-        width: upright, in pixels.
-        height: upright, in pixels.
-        format: of the original.
-        invalid: fields of its sidecar that cannot be used.
-        sidecar_error: whether its sidecar cannot be read.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        format: format of the original image.
+        invalid: fields of the sidecar that cannot be used.
+        sidecar_error: true if the sidecar cannot be read.
     """
 
     width: int = WIDTH
@@ -60,7 +61,7 @@ class Ok:
 
 @dataclass(frozen=True)
 class Failed:
-    """The image, or the rest of its shard, is one failed row."""
+    """The image, or the unreadable rest of its shard, becomes one failed row."""
 
     stage: Stage
     reason: Reason
@@ -74,10 +75,10 @@ class Kind:
     """A kind of bad image.
 
     Attributes:
-        name: what it is.
-        build: gives its bytes.
+        name: description of the image.
+        build: function that returns the bytes of the image.
         expected: the required result.
-        suffix: that its member has.
+        suffix: file suffix of the member.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Kind:
 
     @property
     def member(self) -> str:
-        """The name of its member in a shard of all kinds."""
+        """The name of the member in a shard that contains all kinds of images."""
         return f"bad/{self.name.replace('.', '-').replace('/', '-')}.{self.suffix}"
 
 
@@ -96,10 +97,10 @@ class ShardKind:
     """A kind of bad shard.
 
     Attributes:
-        name: what it is.
-        build: gives the bytes of the tar.
-        expected: its rows in order, as (member, outcome); the member of a row for an unreadable
-            shard, or tail of one, is empty.
+        name: description of the shard.
+        build: function that returns the bytes of the tar.
+        expected: the expected rows in order, as (member, outcome). If the row stands for an
+            unreadable shard or for the unreadable end of a shard, the member is empty.
     """
 
     name: str
@@ -127,20 +128,23 @@ NO_TARGET = Failed(Stage.READ, Reason.LINK_WITHOUT_TARGET)
 PNG, WEBP, TIFF = Ok(format="png"), Ok(format="webp"), Ok(format="tiff")
 
 MAX_MEMBER_BYTES = 8 << 20
-"""The limit that :data:`SHARDS` expect; the default would need a member of 256 MiB."""
+"""The size limit that :data:`SHARDS` expect.
+
+With the default limit, a member of more than 256 MiB would be needed.
+"""
 
 
-# Large once unpacked
+# The following functions make images that are large only after they are unpacked.
 
 
 def zlib_of_zeros(num_bytes: int) -> bytes:
-    """A zlib stream of many zeros; making it needs the memory of one megabyte."""
+    """Return a zlib stream of many zeros. Only one megabyte of zeros is in memory at a time."""
     step = 1 << 20
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = packer.compress(bytes(step)) + packer.flush(zlib.Z_FULL_FLUSH)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     last = packer.compress(bytes(num_bytes % step)) + packer.flush()
-    # Of zeros, the first sum of Adler-32 stays 1 and the second counts them.
+    # For zeros, the first sum of Adler-32 stays 1, and the second sum counts the zeros.
     adler = (num_bytes % 65521) << 16 | 1
     return b"\x78\xda" + block * (num_bytes // step) + last + adler.to_bytes(4, "big")
 
@@ -148,7 +152,7 @@ def zlib_of_zeros(num_bytes: int) -> bytes:
 def black_png(
     width: int, height: int, *, depth: int = 8, colour: int = 2, extra: bytes = b""
 ) -> bytes:
-    """A PNG of zeros; ``colour`` is 0 grey, 2 RGB, 3 palette, 6 RGBA."""
+    """Return a PNG of zeros. ``colour`` is 0 for grey, 2 for RGB, 3 for palette, 6 for RGBA."""
     bands = {0: 1, 2: 3, 3: 1, 6: 4}[colour]
     row = 1 + (width * depth * bands + 7) // 8
     return (
@@ -161,9 +165,10 @@ def black_png(
 
 
 def tiff_of(tags: Iterable[tuple[int, str, Any]], pixels: bytes = b"") -> bytes:
-    """A little-endian TIFF of one page: (tag, struct code, value or values), pixels at byte 8.
+    """Return a little-endian TIFF with one page. Its pixels start at byte 8.
 
-    The values are used unchanged, even if they make no sense.
+    Each entry of ``tags`` is (tag, struct code, value or values). The values are written unchanged,
+    even if they are invalid.
     """
     entries, behind = b"", b""
     tags = sorted(tags)
@@ -182,7 +187,7 @@ def tiff_of(tags: Iterable[tuple[int, str, Any]], pixels: bytes = b"") -> bytes:
 def plain_tiff(
     width: int, height: int, segment: bytes, compression: int, *more: tuple[int, str, Any]
 ) -> bytes:
-    """An 8-bit RGB TIFF of one strip."""
+    """Return an 8-bit RGB TIFF with one strip. ``more`` adds or replaces tags."""
     tags: dict[int, tuple[int, str, Any]] = {
         256: (256, "I", width),
         257: (257, "I", height),
@@ -199,7 +204,7 @@ def plain_tiff(
 
 
 def black_tiff(width: int, height: int, *more: tuple[int, str, Any], values: int = 3) -> bytes:
-    """A TIFF of zeros with one strip that is used many times; ``values`` bytes per pixel."""
+    """Return a TIFF of zeros with ``values`` bytes per pixel. All strips have the same position."""
     rows = 100
     strip = zlib_of_zeros(rows * width * values)
     count = -(-height // rows)
@@ -208,7 +213,7 @@ def black_tiff(width: int, height: int, *more: tuple[int, str, Any], values: int
 
 
 def jpeg_with_many_scans(count: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> bytes:
-    """A progressive JPEG that refines the same coefficients many times."""
+    """Return a progressive JPEG that refines the same coefficients many times."""
     data = encode(flat(size=size), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
@@ -217,7 +222,7 @@ def jpeg_with_many_scans(count: int, size: tuple[int, int] = (WIDTH, HEIGHT)) ->
 def j2k_claiming(width: int, height: int) -> bytes:
     data = bytearray(encode(flat(), "JPEG2000", no_jp2=True))
     place = data.index(b"\xff\x51")
-    for field in (place + 6, place + 22):  # the image, and its one tile
+    for field in (place + 6, place + 22):  # the size of the image, and of its only tile
         data[field : field + 8] = struct.pack(">II", width, height)
     return bytes(data)
 
@@ -228,7 +233,7 @@ def lerc_claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-# Damage
+# The following functions make damaged images.
 
 
 def jpeg(**options: Any) -> bytes:
@@ -236,14 +241,17 @@ def jpeg(**options: Any) -> bytes:
 
 
 def with_segment(marker: int, body: bytes, *, claims: int | None = None) -> bytes:
-    """A JPEG with one more segment at its start; ``claims`` is the length in its header."""
+    """Return a JPEG with one more segment at its start.
+
+    ``claims`` is the length in the header of the segment. None means the correct length.
+    """
     data = encode(flat(), "JPEG", quality=95)
     length = (len(body) + 2) if claims is None else claims
     return data[:2] + bytes([0xFF, marker]) + length.to_bytes(2, "big") + body + data[2:]
 
 
 def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG with more chunks behind its header."""
+    """Return a PNG with more chunks after its header."""
     data = encode(flat(), "PNG")
     return data[:33] + b"".join(png_chunk(kind, body) for kind, body in chunks) + data[33:]
 
@@ -254,13 +262,13 @@ def flip(data: bytes, place: int, length: int = 1) -> bytes:
 
 
 def marked_as(marker: int) -> bytes:
-    """A JPEG whose frame header names another coding than it has."""
+    """Return a JPEG whose frame header names a wrong coding."""
     data = jpeg()
     return data.replace(b"\xff\xc0", bytes([0xFF, marker]), 1)
 
 
 def exif_of(*entries: tuple[int, int, int, bytes], first: int = 8, after: int = 0) -> bytes:
-    """An EXIF block: (tag, type, count, value of four bytes)."""
+    """Return an EXIF block. Each entry is (tag, type, count, value of four bytes)."""
     body = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
     directory = struct.pack("<H", len(entries)) + body + struct.pack("<I", after)
     return b"Exif\0\0II*\0" + struct.pack("<I", first) + directory
@@ -290,7 +298,7 @@ def multi_page(sizes: Iterable[tuple[int, int]]) -> bytes:
 
 
 def tiff_with_directory_loop() -> bytes:
-    """The next page is the first one again."""
+    """Return a TIFF whose first page refers to itself as the next page."""
     data = bytearray(tiff(np.array(flat()), photometric="rgb", metadata=None))
     first = int.from_bytes(data[4:8], "little")
     count = int.from_bytes(data[first : first + 2], "little")
@@ -306,7 +314,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
 
 
 IMAGES: list[Kind] = [
-    # No image at all
+    # Data that are not an image
     Kind("zero bytes", lambda: b"", EMPTY),
     Kind("one byte", lambda: b"\xff", NO_IMAGE),
     Kind("zeros", lambda: bytes(5000), NO_IMAGE),
@@ -327,7 +335,7 @@ IMAGES: list[Kind] = [
     Kind("png with its line ends converted", lambda: encode(flat(), "PNG").replace(b"\r\n", b"\n"),
          NO_IMAGE, "png"),
     Kind("video", lambda: b"\x00\x00\x00\x18ftypisom" + bytes(500), NO_IMAGE),
-    # Images of other kinds
+    # Formats that are not supported
     Kind("pdf", lambda: b"%PDF-1.7\n" + bytes(500), UNSUPPORTED),
     Kind("bmp", lambda: encode(flat(), "BMP"), UNSUPPORTED),
     Kind("gif", lambda: encode(flat(), "GIF"), UNSUPPORTED),
@@ -343,7 +351,7 @@ IMAGES: list[Kind] = [
     Kind("hdf5", lambda: b"\x89HDF\r\n\x1a\n" + bytes(500), UNSUPPORTED, "tif"),
     Kind("netcdf", lambda: b"CDF\x01" + bytes(500), UNSUPPORTED, "tif"),
     Kind("nitf", lambda: b"NITF02.10" + bytes(500), UNSUPPORTED, "tif"),
-    # Wrong extension
+    # Files with the wrong extension
     Kind("png named jpg", lambda: encode(flat(), "PNG"), PNG, "jpg"),
     Kind("tiff named png", lambda: tiff(np.array(flat()), photometric="rgb"), TIFF, "png"),
     Kind("jpeg named tif", jpeg, Ok(), "tif"),
@@ -419,13 +427,13 @@ IMAGES: list[Kind] = [
     Kind("png cut in its header", lambda: encode(noise(), "PNG")[:25], TRUNCATED, "png"),
     Kind("png cut before its pixels", lambda: encode(noise(), "PNG")[:33], TRUNCATED, "png"),
     Kind("png cut in the middle", lambda: cut(encode(noise(), "PNG"), 0.5), TRUNCATED, "png"),
-    # All pixels are there.
+    # This PNG contains all its pixels.
     Kind("png without its end", lambda: encode(noise(), "PNG")[:-12], PNG, "png"),
     Kind("png with garbage at the end", lambda: encode(noise(), "PNG") + b"junk" * 99, PNG, "png"),
     Kind("png with garbage in its pixels", corpus.png_with_bad_crc, CORRUPT, "png"),
     Kind("png of a wrong header checksum", lambda: flip(encode(noise(), "PNG"), 30), CORRUPT,
          "png"),
-    # Its pixels end at the stated position: Pillow leaves the rest black.
+    # The pixel data of this PNG end at the stated position, so Pillow leaves the other rows black.
     Kind("png of fewer rows than it says", lambda: black_png(48, 32).replace(
         *(png_chunk(b"IHDR", struct.pack(">IIBBBBB", 48, rows, 8, 2, 0, 0, 0))
           for rows in (32, 90))), Ok(48, 90, "png"), "png"),
@@ -523,7 +531,7 @@ IMAGES: list[Kind] = [
          lambda: tiff(np.full((HEIGHT, WIDTH), np.nan, np.float16)), TIFF, "tif"),
     Kind("tiff complex with nan", lambda: float_tiff(np.nan, np.inf, dtype=np.complex64), TIFF,
          "tif"),
-    # Size
+    # Very small, very long and very large images
     Kind("1 x 1", lambda: encode(flat(size=(1, 1)), "PNG"), TOO_SMALL, "png"),
     Kind("1 x 5000", lambda: encode(flat(size=(1, 5000)), "JPEG"), TOO_SMALL),
     Kind("7 x 7", lambda: encode(flat(size=(7, 7)), "WEBP"), TOO_SMALL, "webp"),
@@ -576,7 +584,7 @@ IMAGES: list[Kind] = [
 ]  # fmt: skip
 
 
-# Shards
+# The following functions make bad shards.
 
 
 def good(seed: int = 1) -> bytes:
@@ -595,15 +603,16 @@ def raw(
     link: str = "",
     **fields: bytes,
 ) -> bytes:
-    """One member with an old-style header, which accepts any values.
+    """Return one member with an old-style header. Such a header accepts any values.
 
     Args:
-        name: at most 100 bytes.
-        data: behind the header, padded.
+        name: name of the member, at most 100 bytes.
+        data: data after the header. Padding is added.
         kind: the type flag.
-        size: that the header claims.
-        link: what it links to.
-        **fields: the header's other fields (``size_field``, ``mode_field``, …) as they are.
+        size: size in the header; None for the size of ``data``.
+        link: target of the link.
+        **fields: other fields of the header (``size_field``, ``mode_field``, …). They are written
+            unchanged.
     """
     header = tarfile.TarInfo("x")
     header.type, header.linkname = kind, link
@@ -617,13 +626,13 @@ def raw(
 
 
 def sealed(block: bytes) -> bytes:
-    """A header with a correct checksum."""
+    """Return a header with a correct checksum."""
     blank = block[:148] + b" " * 8 + block[156:]
     return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
 
 
 def pax(records: dict[str, str] | bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """An extended header for the next member; bytes are used as raw records."""
+    """Return an extended header for the next member. Bytes are used as raw records."""
     if isinstance(records, dict):
         body = b""
         for key, value in records.items():
@@ -640,7 +649,7 @@ END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def members(*entries: Entry) -> bytes:
-    """Members without an end-of-archive marker."""
+    """Return members without an end-of-archive marker."""
     return b"".join(raw(name, data if isinstance(data, bytes) else b"") for name, data in entries)
 
 
@@ -673,7 +682,10 @@ def sidecar_kind(what: str, build: Callable[[], bytes], expected: Ok) -> ShardKi
 
 
 def sparse_shard() -> bytes:
-    """A file with holes as ``tar --sparse`` writes it: the stored parts and a map."""
+    """Return a shard with a sparse file, as ``tar --sparse`` writes it.
+
+    The member contains the stored parts of the file and a map of their positions.
+    """
     image = good(9) + bytes(3000)
     stored = f"1\n0\n{len(good(9))}\n".encode().ljust(512, b"\0") + good(9)
     names = {"GNU.sparse.name": "sparse.jpg", "GNU.sparse.realsize": str(len(image))}
@@ -682,7 +694,7 @@ def sparse_shard() -> bytes:
 
 
 def sparse_bomb() -> bytes:
-    """Half a kilobyte whose header describes a terabyte of holes."""
+    """Return a shard with a sparse member of half a kilobyte. Its header describes a terabyte."""
     names = {"GNU.sparse.name": "sparse.jpg", "GNU.sparse.realsize": str(1 << 40)}
     head = pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", **names})
     stored = b"1\n0\n5\n".ljust(512, b"\0") + b"hello"
@@ -697,7 +709,7 @@ _ITEM = {"type": "Feature", "properties": {"datetime": "2020-06-01T12:00:00Z"}}
 
 
 SHARDS: list[ShardKind] = [
-    # Ends
+    # Shards with a missing or damaged end
     ShardKind("empty file", lambda: b"", (("", NO_TAR),)),
     ShardKind("tar of no members", lambda: make_tar([]), ()),
     ShardKind("one block of zeros", lambda: bytes(512), ()),
@@ -724,7 +736,7 @@ SHARDS: list[ShardKind] = [
     ShardKind("tar whose rest is zeros", lambda: members(A) + bytes(3 << 20), A_THEN_TAIL),
     ShardKind("two tars in one file", lambda: make_tar([A]) + make_tar([B]), A_THEN_TAIL),
     ShardKind("tar with garbage at the end", lambda: make_tar([A]) + b"junk" * 200, A_THEN_TAIL),
-    # Headers
+    # Damaged and unusual headers
     ShardKind("garbage between members",
               lambda: members(A) + np.random.default_rng(3).bytes(512) + members(C) + END,
               A_THEN_TAIL),
@@ -794,7 +806,7 @@ SHARDS: list[ShardKind] = [
         [A, ("._b.jpg", b"\0\5\x16\7"), ("__MACOSX/b.jpg", b"x"), C]), around(())),
     ShardKind("sparse member", sparse_shard, around((("sparse.jpg", Ok()),))),
     ShardKind("sparse member of a terabyte", sparse_bomb, around((("sparse.jpg", TOO_LARGE),))),
-    # Members
+    # Unusual members
     ShardKind("member of no bytes", lambda: make_tar([A, ("b.jpg", b""), C]),
               around((("b.jpg", EMPTY),))),
     ShardKind("member larger than the limit",
@@ -811,7 +823,7 @@ SHARDS: list[ShardKind] = [
               (("a.jpg", Ok()), ("a.png", PNG))),
     ShardKind("names that differ by their case", lambda: make_tar([A, ("A.JPG", good(4))]),
               (("a.jpg", Ok()), ("A.JPG", Ok()))),
-    # Names
+    # Unusual names
     name_kind("in unicode", "straße/日本/🛰 é.jpg"),
     name_kind("in unicode, GNU", "straße/日本/🛰 é.jpg", tar_format=tarfile.GNU_FORMAT),
     name_kind("of right-to-left and zero-width characters", "\u202egpj\u202c\u200b.jpg"),
@@ -846,7 +858,7 @@ SHARDS: list[ShardKind] = [
               around((("x\0y.jpg", Ok()),))),
     ShardKind("no name", lambda: members(A) + raw("", good(9)) + members(C) + END, around(())),
     ShardKind("name of no suffix", lambda: make_tar([A, ("picture", good(9)), C]), around(())),
-    # Sidecars
+    # Damaged and unusual sidecars
     sidecar_kind("that does not parse", lambda: with_sidecar(b"{nope"), Ok(sidecar_error=True)),
     sidecar_kind("of no bytes", lambda: with_sidecar(b""), Ok(sidecar_error=True)),
     sidecar_kind("cut off", lambda: with_sidecar(json.dumps(_ITEM)[:-9]), Ok(sidecar_error=True)),

@@ -1,7 +1,8 @@
-"""Unusual images, generated, each with its required result.
+"""Generate unusual images, each with its required result.
 
-Real archives contain all of them. An image has 48 x 32 pixels unless its name says otherwise;
-most are one colour, so that lossy formats and conversions can be checked by a pixel.
+Real archives contain all these kinds of images. An image has 48 x 32 pixels if its name does not
+state another size. Most images have one colour, so that one pixel is enough to check lossy formats
+and conversions.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ class Odd:
     """An unusual image and its expected result.
 
     Attributes:
-        name: what it is, for the test's id.
-        make: gives the encoded bytes.
-        reason: the reason of the failure; None if it must be accepted.
-        untouched: whether the bytes must be passed on unchanged.
-        size: (width, height) after normalising.
+        name: description of the image. It is part of the test id.
+        make: function that returns the encoded bytes.
+        reason: the reason of the failure; None if the image must be accepted.
+        untouched: true if the bytes must not be changed.
+        size: (width, height) after normalisation.
         pixels: expected colours by (x, y).
         tolerance: the allowed difference of a channel.
     """
@@ -71,7 +72,7 @@ def tiff(array: Any, **options: Any) -> bytes:
 
 
 def ramp(dtype: Any, low: float, high: float, bands: int = 0) -> Any:
-    """A left-to-right ramp; the percentile stretch must span 0 to 255 with it."""
+    """Return a ramp from left to right. The percentile stretch must map it to 0 to 255."""
     row = np.linspace(low, high, WIDTH)
     array = np.broadcast_to(row, (HEIGHT, WIDTH))
     if bands:
@@ -80,7 +81,7 @@ def ramp(dtype: Any, low: float, high: float, bands: int = 0) -> Any:
 
 
 def halves(image: Image.Image | None = None) -> Image.Image:
-    """Red left half, blue right half."""
+    """Make the right half of an image blue. The default image is red."""
     image = image or flat()
     image.paste((10, 20, 220), (WIDTH // 2, 0, WIDTH, HEIGHT))
     return image
@@ -93,7 +94,7 @@ def rotated(image_format: str, orientation: int, **options: Any) -> bytes:
 
 
 def jpeg_without_adobe_marker() -> bytes:
-    """A red CMYK JPEG without inverted inks, as writers other than Adobe's make it."""
+    """Return a red CMYK JPEG without inverted inks. Software of Adobe does not write such files."""
     inverted = flat("CMYK", (255 - 0, 255 - 255, 255 - 255, 255 - 0))
     data = encode(inverted, "JPEG", quality=95)
     start = data.index(b"\xff\xee")
@@ -113,13 +114,13 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG with chunks before its pixels."""
+    """Return a PNG with more chunks before its pixels."""
     data = encode(flat(), "PNG")
     return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
 
 
 LONG = zlib.compress(bytes(2 << 20))
-# Pillow refuses the whole image because of this.
+# Pillow refuses the whole image because of such chunks.
 PNG_CHUNKS = {
     "a long text": [(b"zTXt", b"k\0\0" + LONG)],
     "a long international text": [(b"iTXt", b"k\0\1\0\0\0" + LONG)],
@@ -200,7 +201,7 @@ def deep_png(bands: int) -> bytes:
 
 
 def four_bit_tiff() -> bytes:
-    """Two pixels of the value 5 in each byte."""
+    """Return a 4-bit TIFF. Each byte contains two pixels with the value 5."""
     data = bytearray(tiff(np.full((HEIGHT, WIDTH // 2), 0x55, np.uint8)))
     with tifffile.TiffFile(io.BytesIO(bytes(data))) as opened:
         page: Any = opened.pages[0]
@@ -227,7 +228,7 @@ def planar(dtype: Any) -> bytes:
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 RAMP = (((0, 5), BLACK), ((WIDTH - 1, 5), WHITE))
 SOLID = (((5, 5), RED),)
-BLUE_TOP = (((16, 40), RED), ((16, 5), (10, 20, 220)))  # turned by 90 degrees to the left
+BLUE_TOP = (((16, 40), RED), ((16, 5), (10, 20, 220)))  # `halves`, turned left by 90 degrees
 PILLARS = (((5, 16), RED), ((40, 16), (10, 20, 220)))
 
 

@@ -1,4 +1,4 @@
-"""Every kind of bad image and bad shard gives the result in its table, and no other effect."""
+"""Every kind of bad image or bad shard gives the result in its table and has no other effect."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_readable_images_of_a_bad_shard_are_read(kind: ShardKind, tmp_path: 
 
 
 def snapshot(root: Path) -> dict[str, str]:
-    """Every path below a folder, with its content."""
+    """Return every path below a folder, with the hash of its content."""
     found = {}
     for path in sorted(root.rglob("*")):
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
@@ -101,13 +101,13 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def without_end(tar: bytes) -> bytes:
-    """A tar without its end-of-archive marker, so that more can be appended."""
+    """Return a tar without its end-of-archive marker, so that more members can be appended."""
     end = len(tar.rstrip(b"\0"))
     return tar[: end + -end % 512]
 
 
 def is_there(folder: Path, name: str) -> bool:
-    # A name with a zero byte, or a very long name, cannot exist.
+    # A file whose name is very long or contains a zero byte cannot exist.
     with contextlib.suppress(ValueError, OSError):
         return os.path.lexists(folder / name)
     return False
@@ -132,14 +132,15 @@ def test_all_of_them_in_one_archive(
         expected["images.tar", (f"good/{index}.jpg", Ok())] += 1
         expected["images.tar", (kind.member, kind.expected)] += 1
     write_shard(root / "images.tar", entries)
-    # Names that point to the canary from any folder in which they may be unpacked.
+    # These names point to the canary from every folder into which they may be unpacked.
     ways = [f"{canary}/absolute.jpg", *("../" * depth + "canary/up.jpg" for depth in range(1, 6))]
     write_shard(root / "escapes.tar", tar_members(*((name, good()) for name in ways)) + bytes(1024))
     expected.update(("escapes.tar", (name, Ok())) for name in ways)
     whole = b""
     for index, shard in enumerate(SHARDS):
         if shard.expected and all(member for member, _ in shard.expected):
-            # Readable to their ends: joined into one shard, because each shard costs Ray time.
+            # The shard is readable to its end. Such shards are joined into one shard, because Ray
+            # needs time for each shard.
             path = "shards/whole.tar"
             whole += without_end(shard.build())
         else:

@@ -36,10 +36,10 @@ def test_an_odd_image_becomes_upright_rgb(odd: Odd) -> None:
 
 @pytest.mark.parametrize("odd", TAKEN, ids=lambda odd: odd.name)
 def test_a_plain_decoder_gives_the_same_pixels(odd: Odd) -> None:
-    # "Original bytes" must need no handling of EXIF or alpha.
+    # A decoder of the returned bytes must not need to handle EXIF or alpha.
     result = normalise(odd.make())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it may warn about a damaged EXIF block
+        warnings.simplefilter("ignore")  # Pillow may warn about a damaged EXIF block
         plain = Image.open(io.BytesIO(result.data)).convert("RGB")
     assert plain.tobytes() == decode_rgb(result.data).tobytes()
 
@@ -173,7 +173,7 @@ def test_decoding_changes_no_global_state_and_prints_nothing(
         for odd in REFUSED:
             with pytest.raises(SampleError):
                 normalise(odd.make())
-    # The generators of this test may warn or log; the package must not.
+    # The code that generates the images may warn or log. The package must not warn or log.
     assert [str(one.message) for one in warned if "skytext" in one.filename] == []
     assert [record for record in caplog.records if record.name == "tifffile"] == []
     assert capfd.readouterr().err == ""

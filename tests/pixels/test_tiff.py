@@ -1,4 +1,4 @@
-"""TIFF tags that writers leave out or round, and the choice of bands."""
+"""Test TIFF tags that writers omit or round, and the choice of bands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GREY = np.full((HEIGHT, WIDTH), 77, np.uint8)
 
 
 def rewritten(data: bytes, *without: int, instead: dict[int, bytes] | None = None) -> bytes:
-    """Return a little-endian TIFF without some tags, and with entries of its directory replaced."""
+    """Remove some tags of a little-endian TIFF, and replace some entries of its directory."""
     (start,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, start)
     end = start + 2 + 12 * count
@@ -52,7 +52,7 @@ def rewritten(data: bytes, *without: int, instead: dict[int, bytes] | None = Non
 
 
 def entry(code: int, *values: int) -> bytes:
-    """Return a directory's entry of one or two 16-bit numbers."""
+    """Return a directory entry with one or two 16-bit numbers."""
     return struct.pack("<HHIHH", code, 3, len(values), *values, *[0] * (2 - len(values)))
 
 
@@ -133,7 +133,7 @@ def test_a_palette_of_either_depth_gives_its_colours(without: tuple[int], scale:
 )
 def test_defaults_of_tiff_hold_for_tags_that_are_missing(without: tuple[int]) -> None:
     data = rgb()
-    present = [code for code in without if code != SAMPLE_FORMAT]  # tifffile omits it
+    present = [code for code in without if code != SAMPLE_FORMAT]  # tifffile omits this tag
     assert pixel(rewritten(data, *present)) == RED
 
 
@@ -237,7 +237,11 @@ def test_values_near_nodata_are_missing_only_if_it_was_rounded(text: str) -> Non
 
 
 def cube(dtype: Any = np.uint8, planar: bool = False) -> bytes:
-    """Thirteen bands, each with its number times ten; for deep types rising or falling ramps."""
+    """Return a TIFF with thirteen bands.
+
+    If the type has 8 bits, every pixel of a band is the band number times ten. If the type has more
+    bits, each band is a ramp. Band 4 falls, and the other bands rise.
+    """
     if np.dtype(dtype).itemsize == 1:
         array = np.full((HEIGHT, WIDTH, 13), np.arange(1, 14) * 10, dtype)
     else:

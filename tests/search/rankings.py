@@ -1,4 +1,4 @@
-"""Search a table like `Searcher`, with a vector and without an embedder."""
+"""Search a table like `Searcher`, but with a query vector instead of an embedder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skytext.table.queries.shape_rows import bind, shape_rows
 def dense_question(
     *vectors: Any, where: Condition | None = None, exact: bool = False, **more: Any
 ) -> Question:
-    """The paper's rule."""
+    """Return a question that ranks images by their best variant, as in the paper."""
     settings: dict[str, Any] = {"pooling": "max", "text_weight": 0.2, "num_candidates": 50}
     return Question(
         mode="dense",
@@ -43,7 +43,7 @@ def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Rankin
 def nearest_images(
     table: ImagesTable, vector: Any, k: int, *, where: Condition | None = None, exact: bool = False
 ) -> Ranking:
-    """Rank by the images' own vectors."""
+    """Rank images by their image vectors."""
     nothing = np.zeros(table.text_column.dim)
     question = dense_question(nothing, where=where, exact=exact)
     own = np.asarray([vector], np.float32)

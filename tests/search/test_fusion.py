@@ -1,4 +1,4 @@
-"""Pooling and fusion: values computed by hand, and required properties."""
+"""Compare pooling and fusion with values computed by hand, and check required properties."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rounded(values: Any) -> list[float]:
 
 
 def test_pooling_by_hand() -> None:
-    # Two orthogonal variants: the length of their mean is sqrt(1/2).
+    # The first image has two orthogonal variants. The length of their mean is sqrt(1/2).
     vectors = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], dtype=np.float32)
     lengths = mean_lengths(vectors, OFFSETS)
     assert rounded(lengths) == [0.7071, 1, 1]
@@ -84,7 +84,7 @@ TEXT = np.array([NAN, 8.0, 8.0, 2.0])
 
 def test_fusion_by_hand() -> None:
     found = fuse([DENSE, TEXT], "rrf")
-    # Equal scores have the best of their ranks.
+    # If several images have the same score, each of them gets the best of their ranks.
     expected = [1 / 61, 1 / 62 + 1 / 61, 1 / 63 + 1 / 61, 1 / 63]
     np.testing.assert_allclose(found, np.array(expected) / 2, atol=1e-6)
     assert rounded(fuse([DENSE, TEXT], "minmax", [3, 1])) == [0.75, 0.625, 0.25, 0]

@@ -1,4 +1,4 @@
-"""Searches by image vectors: the fake models use colours for images and words for texts."""
+"""Test searches by image vectors. The fake models use the colours of images and words of texts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.table.rows import (
     unit_vectors,
 )
 
-# The pixels of an image are red, green or blue; its description may name another colour.
+# The pixels of an image are red, green or blue. Its description may name another colour.
 SHOWN = {
     "a.jpg": ((200, 10, 10), "a red roof"),
     "b.jpg": ((190, 30, 20), "a forest"),
@@ -119,14 +119,14 @@ def test_images_are_found_by_what_they_show(searcher: Searcher) -> None:
     assert first.cosine == pytest.approx(float(words[0] @ words[1]), abs=1e-5)
     assert (first.variant, first.one_sentence, first.bm25) == (0, "a red roof", None)
     assert result.exact
-    # An image without a vector is not found, for any k.
+    # An image without an image vector is never found.
     assert sorted(names(ask(searcher).hits)) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 
 def test_fused_both_count(searcher: Searcher) -> None:
     result = ask(searcher, "image+dense")
     found = names(result.hits)
-    # The best by both; images that only one of them finds are found too.
+    # The best image by both rankings is first. Images that are in only one ranking are found too.
     assert found[0] == "a.jpg"
     assert sorted(found) == sorted(SHOWN)
     without = next(hit for hit in result.hits if hit.uri.endswith("e.jpg"))
@@ -138,14 +138,14 @@ def test_fused_both_count(searcher: Searcher) -> None:
     assert [hit.rank_score for hit in result.hits] == sorted(
         (hit.rank_score for hit in result.hits), reverse=True
     )
-    # Ranks are combined: a.jpg is first by image and among the first three by words.
+    # The ranks are combined. a.jpg is first by image vectors and among the first three by words.
     assert result.hits[0].rank_score > 1 / 63
     assert result.hits[0].score == result.hits[0].image_cosine
     assert result.to_json()["hits"][0]["image_id"] == result.hits[0].image_id
 
 
 class Towers(FakeImageEmbedder):
-    """Embeds every text in one direction, different from all colours."""
+    """An embedder that returns the same vector for every text, different from all colours."""
 
     def embed_queries(self, texts: Sequence[str]) -> Any:
         found = [image_vector(1_000) for _ in texts]
@@ -153,7 +153,7 @@ class Towers(FakeImageEmbedder):
 
 
 def make_numbered(where: TableLocation, *, indexed: bool) -> Searcher:
-    """Images 0 to 399 with their own vectors, and 400 to 449 without."""
+    """Make a table. The images 0 to 399 have image vectors, and the images 400 to 449 have none."""
     rng = np.random.default_rng(3)
     rows = [
         good_row(f"{i:05d}.jpg", vectors=unit_vectors(rng, (2, DIM)), gsd=float(i % 8))
@@ -176,7 +176,7 @@ def numbered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_fused_ranks_are_those_among_all_rows(numbered: Searcher, exact: bool) -> None:
-    # An index chooses the candidates unless the search is exact.
+    # If the search is not exact, an index chooses the candidates.
     exact = exact or numbered.has_index
     whole = ask(numbered, "image+dense", k=450, exact=exact)
     assert whole.exact
@@ -221,7 +221,7 @@ def test_pages_lead_to_every_image_once(
     if exact or not numbered.has_index:
         assert len(ids) == expected
     else:
-        # A later page may find an image of an earlier page; it is left out.
+        # A later page may find an image of an earlier page again. This image is left out.
         assert expected - 20 <= len(ids) <= expected
     scores = [hit.rank_score for hit in found]
     assert scores == sorted(scores, reverse=True)
@@ -273,7 +273,7 @@ def test_several_texts_are_several_queries(searcher: Searcher) -> None:
 
 
 def test_like_an_image_compares_its_own_vector(searcher: Searcher) -> None:
-    # b.jpg looks like a.jpg; c.jpg has its words.
+    # The colours of b.jpg and a.jpg are similar. The descriptions of c.jpg and a.jpg are similar.
     found = ask(searcher, like=(image_id("a.jpg"),))
     assert names(found.hits)[0] == "b.jpg"
     assert "a.jpg" not in names(found.hits)
@@ -336,7 +336,7 @@ def test_a_filter_finds_all_that_match(
 ) -> None:
     monkeypatch.setattr(matching, "_SCORED_WITHOUT_INDEX", few)
     result = ask(numbered, mode, k=1000, where=parse_filter("gsd < 1"))
-    # Every eighth image, of all or of those with a vector.
+    # Every eighth image matches. The mode ``image`` finds only images with an image vector.
     assert len(result.hits) == (50 if mode == "image" else 57)
 
 
@@ -385,7 +385,7 @@ def test_an_index_finds_what_scoring_every_row_finds(tmp_path: Path) -> None:
     assert build_image_index(ImagesTable.open(where), IndexConfig()) is None
     wanted = IndexConfig(vector="always", recall_queries=40)
     assert build_image_index(ImagesTable.open(where), wanted) is not None
-    # Some more rows, which the index does not cover.
+    # Add vectors to some more rows. The index does not cover these rows.
     embed_numbers(where, *range(500, 560))
     table = ImagesTable.open(where)
     assert image_index_facts(table) is not None
@@ -404,7 +404,7 @@ def test_an_index_finds_what_scoring_every_row_finds(tmp_path: Path) -> None:
         got = {int(name_of[row][:5]) for row in nearest.ids.tolist()}
         found += len(got & set(best.tolist()))
     assert found >= 0.98 * 200
-    # A k above the number of images: all images with a vector are found.
+    # If k is larger than the number of images, all images with an image vector are found.
     everything = nearest_images(table, image_vector(0), 1000)
     assert (len(everything.ids), everything.exact) == (560, True)
     assert build_image_index(table, IndexConfig(vector="never")) is None

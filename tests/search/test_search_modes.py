@@ -1,4 +1,4 @@
-"""Text and hybrid search, several queries, examples, pages and near-duplicates."""
+"""Test text and hybrid search, several queries, examples, pages and near-duplicates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.table.rows import (
     stage,
 )
 
-# No two of them share a stem, and none is a stop word.
+# No two words have the same stem, and no word is a stop word.
 WORDS = ["harbour", "runway", "forest", "desert", "tank", "bridge", "stadium", "glacier", "quarry"]
 NUM_IMAGES = 120
 PROPERTY = settings(
@@ -62,7 +62,7 @@ class Rows(list[dict[str, Any]]):
 
 
 def make_rows() -> Rows:
-    """Images of one to four variants, of one to five words each; every seventh one failed."""
+    """Return images with one to four variants of one to five words. Every seventh image failed."""
     rng = np.random.default_rng(5)
     rows = Rows()
     for i in range(NUM_IMAGES):
@@ -103,7 +103,7 @@ def fits(row: dict[str, Any], where: Condition | None) -> bool:
 
 
 def bm25(rows: Sequence[dict[str, Any]], text: str) -> dict[str, float]:
-    """Return BM25 (k1 1.2, b 0.75) of the images that have a word, by its formula."""
+    """Compute BM25 (k1 1.2, b 0.75) by its formula for each image that has a word of the query."""
     texts = {row["image_id"]: row["text"].split() for row in rows if row["status"] == "ok"}
     mean_length = sum(map(len, texts.values())) / len(texts)
     scores: Counter[str] = Counter()
@@ -118,7 +118,7 @@ def bm25(rows: Sequence[dict[str, Any]], text: str) -> dict[str, float]:
 
 
 def pooled(rows: Sequence[dict[str, Any]], text: str) -> dict[str, float]:
-    """Return the mean of the best variant's cosine and the mean vector's."""
+    """Return the mean of the cosine of the best variant and the cosine of the mean vector."""
     query = FakeEmbedder().embed_queries([text])[0]
     found = {}
     for row in rows:
@@ -185,7 +185,7 @@ def test_hybrid_search_fuses_both_and_is_never_short(
     dense = kept(rows, pooled(rows, text), where)
     assert len(result.hits) == min(k, len(dense))
     if searcher.has_index and not searcher._served.captions.covered:
-        return  # Its BM25 differs from the formula: it uses the statistics of the indexed part.
+        return  # BM25 of the index differs, because it uses only statistics of the indexed rows.
     words = kept(rows, bm25(rows, text), where)
     top = max(dense.values(), default=0) + 1, max(words.values(), default=1)
     fused = {i: ((d + 1) / top[0] + 0.2 * words.get(i, 0) / top[1]) / 1.2 for i, d in dense.items()}
@@ -413,14 +413,14 @@ def test_pages_end_somewhere(searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 
 
 def tilted(first: float, second: float, rest: int) -> Floats:
-    """Return two unit vectors with these cosines to the first two axes."""
+    """Return two equal unit vectors with these cosines to the first two axes."""
     vector = np.zeros(16)
     vector[0], vector[1], vector[rest] = first, second, math.sqrt(1 - first**2 - second**2)
     return np.array([vector, vector], np.float32)
 
 
 class Axes(FakeEmbedder):
-    """Embeds "harbour" as the first axis and "forest" as the second."""
+    """An embedder that maps "harbour" to the first axis and "forest" to the second axis."""
 
     def embed_queries(self, texts: Sequence[str]) -> Any:
         return np.eye(16, dtype=np.float32)[[("harbour", "forest").index(t) for t in texts]]
@@ -465,7 +465,8 @@ def test_each_of_several_queries_contributes_its_best_images(tmp_path: Path, k: 
         good_row(f"q{i}.jpg", vectors=tilted(0.9 - i * 1e-3, 0.001 * (i % 7), 3 + i % 10), text="x")
         for i in range(300)
     ]
-    # The best of the second query, and behind all images in the list of the first one.
+    # These images are the best images for the second query. In the list of the first query, they
+    # come after all other images.
     rows += [
         good_row(f"r{i}.jpg", vectors=tilted(0, 0.55 - i * 1e-3, 3 + i % 10), text="x")
         for i in range(20)
@@ -498,7 +499,10 @@ def test_a_changed_cursor_is_refused(searcher: Searcher) -> None:
 
 @pytest.fixture(scope="module")
 def doubled(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
-    """Four different images: one with three copies, one with two equal texts, two without."""
+    """Make a table with eight images. Three have the same content, and two have the same text.
+
+    Two other images have no content hash.
+    """
     where = location(tmp_path_factory.mktemp("doubled") / "table")
     contents = {"a": "1", "b": "1", "c": "1", "d": "2", "e": "3", "f": "4", "g": None, "h": None}
     texts = {"a": "harbour", "b": "harbour runway", "c": "harbour tank", "d": "forest bridge"}
@@ -646,7 +650,7 @@ def test_answers_from_copied_rows_are_the_same(
     first = copying.search(SearchRequest(text="forest", k=7))
     following = SearchRequest(text="forest", k=7, cursor=first.next_cursor)
     assert copying.search(following).to_json() == searcher.search(following).to_json()
-    # And from the row copy only.
+    # The rows are read only from the copy.
     monkeypatch.setattr("skytext.table.queries.row_copy.take", None)
     monkeypatch.setattr("skytext.table.queries.row_copy.take_variants", None)
     assert copying.search(requests[0]).hits

@@ -34,7 +34,7 @@ QUERIES = range(8)
 
 
 class GivenEmbedder:
-    """Embeds the texts ``0``, ``1``, … to the query vectors of the test."""
+    """An embedder that maps the texts ``0``, ``1``, … to the query vectors of the test."""
 
     info = EmbedderInfo(device="cpu", precision="float32")
     dim = DIM
@@ -48,7 +48,7 @@ class GivenEmbedder:
 
 
 def make_rows() -> list[dict[str, Any]]:
-    """Images of one to five variants; every fifth one failed."""
+    """Return images with one to five variants. Every fifth image failed."""
     rng = np.random.default_rng(7)
     rows = []
     for i in range(NUM_IMAGES):
@@ -77,14 +77,14 @@ def searcher(table: ImagesTable) -> Searcher:
 @pytest.fixture(scope="module")
 def indexed(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     where = location(tmp_path_factory.mktemp("indexed") / "table")
-    # Enough candidates are scored exactly, so that the random rotation has no effect.
+    # So many candidates are scored exactly that the random rotation of the index has no effect.
     everywhere = IndexConfig(vector="always", nprobes=100, refine_factor=NUM_IMAGES)
     build_indexes(make_table(where, rows), everywhere)
     return Searcher(ImagesTable.open(where), GivenEmbedder(), search=SearchConfig(mode="dense"))
 
 
 def brute_force(rows: list[dict[str, Any]], query: Any, k: int) -> list[tuple[str, int, float]]:
-    """Return image, variant and score by the paper's rule, best first."""
+    """Return image, variant and score, best first. As in the paper, the best variant counts."""
     scored = []
     for row in rows:
         if row["vectors"] is not None:

@@ -1,4 +1,4 @@
-"""Several tables searched as one: the answers equal those of one table with all rows."""
+"""A search of several tables gives the same results as a search of one table with all rows."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_copied_rows_answer_for_every_table(
 
 
 def make_shown(folder: Path, names: list[str]) -> ImagesTable:
-    """Images of `SHOWN` with image vectors, except those without a colour."""
+    """Make a table with images of `SHOWN`. The images with a colour have image vectors."""
     where = location(folder)
     texts = [SHOWN[name][1] for name in names]
     rows = [

@@ -59,7 +59,7 @@ def test_only_images_of_new_files_that_were_not_seen_are_compared(tmp_path: Path
     seen = pictures(later).keys
     assert len(seen) == len(set(seen.tolist())) == 5
     assert len(unseen_pictures(later, query, [changed], seen).ids) == 0
-    # Vectors of another model differ, even in unchanged files.
+    # The vectors of another model are in another column. Then all files count as changed.
     assert len(Compared(column="other", files=files).changed_fragments(later)) == 3
 
 

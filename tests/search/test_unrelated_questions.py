@@ -1,4 +1,4 @@
-"""A search reports that there is no good match, by the scores of unrelated questions."""
+"""A search reports that no image fits well if unrelated questions have equally good scores."""
 
 from __future__ import annotations
 

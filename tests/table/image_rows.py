@@ -1,4 +1,4 @@
-"""Image vectors for test tables, made without a model."""
+"""Write image vectors to test tables without a model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stage_numbers(
     contents: Sequence[str | None] | None = None,
     unit_id: str | None = None,
 ) -> StagedUnit:
-    """Stage the vectors of ``good_rows`` of these numbers."""
+    """Stage image vectors for the rows of ``good_rows`` with these numbers."""
     ours = column or image_column()
     unit_id = unit_id or uuid.uuid4().hex
     ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in numbers]
@@ -54,34 +54,34 @@ def stage_numbers(
 
 
 def commit_vectors(where: TableLocation, version: int, units: Sequence[StagedUnit]) -> int:
-    """Commit on a given version."""
+    """Commit units on top of a given version."""
     column = ImagesTable.open(where, version).text_column
     return Committer(where, column, version).commit(units)
 
 
 def embed_numbers(where: TableLocation, *numbers: int, **more: Any) -> int:
-    """Commit image vectors of rows by number, on the latest version."""
+    """Commit image vectors of the rows with these numbers on top of the latest version."""
     version = ImagesTable.open(where).version
     return commit_vectors(where, version, [stage_numbers(where, numbers, **more)])
 
 
 def vectors_by_number(where: TableLocation) -> dict[int, Any]:
-    """Read the image vectors back: number of the row to vector, or None."""
+    """Return the image vector of each row by row number. None means that there is no vector."""
     rows = table_rows(ImagesTable.open(where), "member", "image_vector", filter=DONE)
     assert len({row["member"] for row in rows}) == len(rows)
     return {int(row["member"][:5]): row["image_vector"] for row in rows}
 
 
 def write_manifests(where: TableLocation, root: Path, archive: str | None = None) -> None:
-    """Read the shards to their ends, as a captioning run does; this writes their manifests."""
+    """Read all shards completely, as a captioning run does. The reader writes the manifests."""
     reader = ShardReader(100, 10**9, ReadLimits(), where, None)
     for shard in discover([str(root)], archive=archive):
         list(reader.units(shard))
-    moved_images._manifests.clear()  # as if a minute had passed
+    moved_images._manifests.clear()  # cached manifests would otherwise be used for a minute
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:
-    """Rows like those of a captioning run, for any images."""
+    """Return rows for the images in a folder, like the rows of a captioning run."""
     rows = []
     for shard in discover([str(root)]):
         for sample in read_shard(shard):

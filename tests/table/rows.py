@@ -1,4 +1,4 @@
-"""Rows and units of the ``images`` table, made without a run."""
+"""Make rows and units of the ``images`` table without a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from skytext.table.schema import RUN_FIELDS, embedded
 from skytext.table.vector_columns import VectorColumn, VectorKind, is_vector_name
 
 DIM = 16
-# An index for few rows, measured with few queries: seconds instead of half a minute.
+# These settings build an index for few rows and measure it with few queries. This takes seconds
+# instead of half a minute.
 ALWAYS = IndexConfig(vector="always", recall_queries=32)
 
 
@@ -81,7 +82,7 @@ def failed_row(
 
 
 def to_table(rows: Sequence[dict[str, Any]], dim: int = DIM) -> pa.Table:
-    """Rows in the types that workers pass to `to_images_table`."""
+    """Convert rows to the types that workers use, and pass them to `to_images_table`."""
     schema = pa.schema([*embedded(dim), *RUN_FIELDS])
     full = [{name: row.get(name) for name in schema.names} for row in rows]
     return to_images_table(pa.Table.from_pylist(full, schema=schema), text_column(dim=dim))
@@ -96,7 +97,7 @@ def stage(
     embedding_fingerprint: str = "f" * 32,
     **more: Any,
 ) -> StagedUnit:
-    """Stage rows as one unit, whose id is in each row; ``more`` goes to `stage_rows`."""
+    """Stage rows as one unit. Write the unit id into each row. Pass ``more`` to `stage_rows`."""
     table = rows if isinstance(rows, pa.Table) else to_table(rows, dim)
     column = text_column(fingerprint=embedding_fingerprint, dim=dim)
     there = ImagesTable.find(where)
@@ -115,14 +116,14 @@ def good_rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def committer(where: TableLocation, ours: VectorColumn | None = None) -> Committer:
-    """A writer that starts from the latest version, like one with a new plan."""
+    """Return a writer that starts from the latest version, like a writer with a new plan."""
     table = ImagesTable.find(where)
     version = None if table is None else table.version
     return Committer(where, text_column() if ours is None else ours, version)
 
 
 def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> ImagesTable:
-    """A table with one commit for each group."""
+    """Commit each group of rows separately, and return the table."""
     writer = committer(where)
     for group in groups:
         writer.commit([stage(where, group)])
@@ -130,7 +131,10 @@ def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> Image
 
 
 def rows_of(table: ImagesTable, *names: str, filter: str | None = None) -> list[dict[str, Any]]:
-    """Rows with some columns, or all; ``vectors`` and ``image_vector`` are the active ones."""
+    """Return rows with the named columns. If there are no names, return all columns.
+
+    ``vectors`` and ``image_vector`` are the names of the active vector columns.
+    """
     columns = {"vectors": table.text_column.name}
     if table.image_column is not None:
         columns["image_vector"] = table.image_column.name
@@ -141,7 +145,7 @@ def rows_of(table: ImagesTable, *names: str, filter: str | None = None) -> list[
 
 
 def make_old(where: TableLocation, *units: StagedUnit) -> None:
-    """Make the files of units old enough that Lance treats them as unreferenced."""
+    """Make the files of units older than seven days, because Lance keeps younger files."""
     week_ago = time.time() - 8 * 86400
     for unit in units:
         for name in data_files(unit):

@@ -26,14 +26,14 @@ NUM = 8
 
 @pytest.fixture
 def where(tmp_path: Path) -> TableLocation:
-    """A table of eight versions, each of which replaced the only row."""
+    """Make a table with eight versions. Each version after the first replaces the only row."""
     where = location(tmp_path / "table")
     row = good_row("a.jpg")
     writer = committer(where)
     for number in range(NUM):
         before = {row["image_id"]: f"unit-{number - 1}"} if number else {}
         writer.commit([stage(where, [row], unit_id=f"unit-{number}", replaces=before)])
-    # Commits leave records until a run forgets them.
+    # A commit does not delete the records of its units. The run deletes them.
     forget_records(where, read_records(where, staged_unit_ids(where)))
     assert versions(where) == list(range(1, NUM + 1))
     return where

@@ -1,4 +1,4 @@
-"""The catalogue of fields: correct, bounded, and marked as outdated."""
+"""The catalogue of fields is correct and limited in size. An outdated catalogue is recognised."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def catalogue_of(table: ImagesTable) -> FieldCatalogue:
 
 
 def asked() -> list[Need]:
-    """The fields of filters on every column, and on metadata of each type."""
+    """Return the fields of filters on every column, and on metadata of each type."""
     values: dict[str, Any] = {"number": 1.0, "text": "x", "time": "2024-01-01"}
     conditions: list[Condition] = [
         Compare(op="=", field=name, value=values[str(column.kind)])
@@ -64,7 +64,7 @@ def asked() -> list[Need]:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> ImagesTable:
-    """The table of the filters' tests, without a catalogue."""
+    """Make the table of the filter tests, without a catalogue."""
     return make_table(location(tmp_path_factory.mktemp("mixed") / "table"), make_rows())
 
 

@@ -1,4 +1,4 @@
-"""The delay of searches behind a table, and the size of the table."""
+"""Test the measurement of images that searches cannot find yet, and of the size of the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOUR = dt.timedelta(hours=1)
 def test_unserved_and_uncovered_rows_are_counted(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     table = make_table(where, good_rows(0, 300, created_at=NOON - HOUR))
-    # Nothing is promoted: searches use the latest version.
+    # No version is promoted, so searches use the latest version.
     first = measure_freshness(where)
     assert (first.unsearchable_since, first.num_uncovered, first.num_segments) == (None, 0, 0)
     assert first.last_success is None
@@ -27,7 +27,8 @@ def test_unserved_and_uncovered_rows_are_counted(tmp_path: Path) -> None:
     assert (indexed.unsearchable_since, indexed.num_uncovered) == (None, 0)
     assert (indexed.num_segments, indexed.num_bytes > first.num_bytes) == (1, True)
 
-    # Described again, it is searchable with its old description; a failed image never is.
+    # An image that is described again can be found by its old description. A failed image is never
+    # searchable.
     writer = committer(where, table.text_column)
     again = good_rows(0, 1, created_at=NOON)
     units = table.units_of([again[0]["image_id"]])

@@ -53,7 +53,7 @@ from tests.table.rows import (
 
 @pytest.fixture
 def where(tmp_path: Path) -> TableLocation:
-    """Three fragments of two rows: 0 and 1, 2 and 3, 4 and 5."""
+    """Make a table with three fragments. They contain the rows 0 and 1, 2 and 3, and 4 and 5."""
     where = location(tmp_path / "table")
     make_table(where, good_rows(0, 2), good_rows(2, 2), good_rows(4, 2))
     return where
@@ -91,12 +91,12 @@ def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableL
     assert table.image_column == ours()
     assert num_with_vector(table, ours()) == (6, 3)
     assert table.text_column == before.text_column
-    # The rest of the table is unchanged.
+    # The other columns of the table are unchanged.
     names = before.dataset.schema.names
     assert table.dataset.schema.names == [*names, ours().name]
     kept = table.dataset.to_table(columns=names).to_pylist()
     assert kept == before.dataset.to_table().to_pylist()
-    # An earlier version has no column, and the error names a version that has one.
+    # The earlier version has no image vectors. The error names a version that has image vectors.
     old = ImagesTable.open(where, before.version)
     assert old.image_column is None
     with pytest.raises(TableError, match=rf"the latest version has: use --version {table.version}"):
@@ -130,7 +130,7 @@ def test_a_replaced_row_loses_its_vector_and_the_others_keep_theirs(where: Table
     embed_numbers(where, *range(6))
     caption(where, 3, replaces=True)
     check(where, [0, 1, 2, 4, 5], [3])
-    # Also into a fragment that has lost a row.
+    # Vectors are also written to a fragment that has lost a row.
     embed_numbers(where, 2, 3)
     check(where, range(6), [])
 
@@ -166,7 +166,7 @@ def test_merging_and_indexes_keep_the_vectors(where: TableLocation) -> None:
     build_indexes(ImagesTable.open(where), ALWAYS)
     embed_numbers(where, 1)
     table = ImagesTable.open(where)
-    # The index on the descriptions still covers every row: another column was written.
+    # The index on the caption vectors still covers every row, because another column was written.
     assert num_unindexed_rows(table) == 0
     merge_small_fragments(table)
     assert len(ImagesTable.open(where).dataset.get_fragments()) == 1
@@ -207,7 +207,7 @@ def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
     other = ours("other", dim=5)
     embed_numbers(where, 1, 2, column=other)
     table = ImagesTable.open(where)
-    # Readers use the first column until the other one becomes active.
+    # Readers use the first column until the other column becomes active.
     assert table.image_column == ours()
     check(where, [0, 1], [2, 3, 4, 5])
     pending = table.find_column(other)
@@ -222,9 +222,9 @@ def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
     found = vectors_by_number(where)
     assert [number for number, vector in sorted(found.items()) if vector] == [1, 2]
     np.testing.assert_array_equal(np.float32(found[2]), image_vector(2, 5))
-    # Repeating it changes nothing.
+    # A repeated activation changes nothing.
     assert activate_column(activated, other).version == activated.version
-    # The previous version has the first column.
+    # An earlier version still uses the first column.
     assert ImagesTable.open(where, table.version).image_column == ours()
 
 
@@ -306,7 +306,7 @@ def test_the_second_writer_from_the_same_version_commits_nothing(
 def test_a_concurrent_commit_makes_the_commit_fail(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check of the versions alone would miss a commit after the check."""
+    """If the writer only checked the versions, it would not notice a commit after the check."""
     embed_numbers(where, 2)
     version = ImagesTable.open(where).version
     staged = stage_numbers(where, [0, 3])

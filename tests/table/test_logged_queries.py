@@ -36,7 +36,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> TableLocation:
 
 
 def asked(*texts: str, minutes_ago: float = 0, **more: Any) -> list[LoggedQuery]:
-    """Searches one second apart, the last one so many minutes ago."""
+    """Return searches, one per second. The last search is ``minutes_ago`` minutes old."""
     last = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes_ago)
     return [
         LoggedQuery(last - dt.timedelta(seconds=len(texts) - i), {"text": text, **more})
@@ -62,7 +62,7 @@ def test_the_last_searches_of_all_processes_are_read_each_once(where: TableLocat
     ]
     assert found.searches[-2:] == last_queries(where, 2).searches
     assert last_queries(where, 0).searches == []
-    # The next object of a process replaces its object.
+    # If a process saves its queries again, the new object replaces its earlier object.
     save_queries(where, "one", asked("a field"))
     assert texts(where) == ["a bridge", "a river", "a river", "a field"]
 
@@ -110,7 +110,7 @@ def test_only_the_newest_objects_are_kept(
         time.sleep(0.01)
     forget_queries(where)
     found = set(texts(where))
-    # The modification times of a store have whole seconds, so these objects are of equal age.
+    # The modification times in a store have whole seconds, so these objects have the same age.
     assert found == {"two", "three"} if where.is_local else len(found) == 2
 
 

@@ -54,7 +54,7 @@ def test_a_table_in_a_store_is_written_read_and_fenced(where: TableLocation) -> 
 def test_opening_a_table_in_a_store_does_not_import_the_namespace_client(
     where: TableLocation,
 ) -> None:
-    """Its import takes longer than all other imports of a worker."""
+    """The import of this client takes longer than all other imports of a worker."""
     committer(where).commit([stage(where, good_rows(0, 3))])
     code = f"""
 import sys

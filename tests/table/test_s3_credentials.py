@@ -1,4 +1,4 @@
-"""One chain of credentials: shards, state files and Lance sign with the keys of one session."""
+"""Requests for shards, requests for state files and requests of Lance use keys of one session."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tests.table.image_rows import commit_vectors, embed_numbers, stage_numbers
 from tests.table.rows import DIM, committer, good_rows, stage
 
 LIFE_S = 3
-"""What a short-lived key lives; every wait below is longer."""
+"""The lifetime of a short-lived key in seconds. Every wait in the tests is longer."""
 
 
 @pytest.fixture
 def store(s3: Any, s3_endpoint: str) -> Iterator[FaultyProxy]:
-    """A proxy that records every request to the S3; the bucket has a shard."""
+    """Run a proxy that records every request to the S3 server. The bucket contains a shard."""
     s3.create_bucket(Bucket="chain")
     shard = make_tar([("a.jpg", b"a" * 3000)])
     s3.put_object(Bucket="chain", Key="aerial/a.tar", Body=shard, ACL="public-read")
@@ -82,7 +82,7 @@ def search(table: ImagesTable) -> None:
 
 
 def parts(requests: list[Request]) -> set[str]:
-    """Return the senders of the requests: each of the three has its own paths."""
+    """Return the parts of skytext that sent the requests. Each part uses different paths."""
     marks = {"/state": "state", "images.lance": "lance", "runs.lance": "lance", "aerial": "shards"}
     return {part for r in requests for mark, part in marks.items() if mark in r.path}
 
@@ -113,7 +113,7 @@ def test_keys_that_expire_are_renewed_everywhere(
     before = {request.key_id for request in store.requests}
     time.sleep(LIFE_S + 1.1)
     store.requests.clear()
-    # Tables opened earlier still work; a run and a service keep them open for hours.
+    # The open table and the open writer still work. Runs and services keep tables open for hours.
     search(table)
     writer.commit([stage(where, good_rows(20, 2))])
     time.sleep(LIFE_S + 1.1)
@@ -189,7 +189,7 @@ def test_requester_pays_is_sent_with_every_request(
     search(write_a_table(where))
     for request in store.requests:
         assert request.header("x-amz-request-payer") == "requester", request
-    # The header is signed: a store refuses headers that were added later.
+    # The header is signed, because a store refuses headers that were added after the signature.
     signed = {r.header("Authorization") for r in store.requests if "aerial" in r.path}
     assert all("x-amz-request-payer" in text for text in signed)
     assert {r.method for r in store.requests if "aerial" in r.path} == {"GET", "HEAD"}

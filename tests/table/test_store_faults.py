@@ -1,4 +1,4 @@
-"""A store with broken or refused answers: requests are repeated, work is not."""
+"""If a request to a store fails, the request is repeated. The work of a run is not repeated."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_create_is_idempotent_if_the_connection_breaks_before_the_response(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         state = StateStore(TableLocation.parse(f"s3://breaking/{uuid.uuid4().hex}"))
         proxy.faults = Faults(reset=1.0, methods=frozenset({"PUT"}), max_in_a_row=1)
-        # As with a real connection, the head of the answer may or may not arrive.
+        # As with a real connection, the header of the response may arrive or may be lost.
         assert all(state.create(f"tried/{i}", str(i).encode()) for i in range(40))
         assert proxy.num_faults == 40
         assert not state.create("tried/0", b"another")

@@ -1,4 +1,4 @@
-"""Vectors of descriptions by another model, beside the active ones."""
+"""Test caption vectors of another model, in a second column beside the active column."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def vectors_of(numbers: range) -> Any:
 
 
 def stage_texts(where: TableLocation, numbers: range = range(3)) -> StagedUnit:
-    """Stage vectors of the current descriptions."""
+    """Stage vectors of the other model for the current descriptions."""
     rows = {row["image_id"]: row for row in rows_of(ImagesTable.open(where), "image_id", "unit_id")}
     ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in numbers]
     keys = [rows[image_id]["unit_id"] for image_id in ids]
@@ -79,7 +79,7 @@ def pending(table: ImagesTable) -> dict[str, Any]:
 def test_vectors_go_to_the_description_that_was_embedded(where: TableLocation) -> None:
     staged = stage_texts(where)
     before = rows_of(ImagesTable.open(where), "image_id", "unit_id")
-    # Described again before they are committed, with the same bytes.
+    # One image is described again before the vectors are committed. Its bytes are the same.
     row = good_row("00001.jpg", text="another description")
     (old,) = [one["unit_id"] for one in before if one["image_id"] == row["image_id"]]
     committer(where).commit([stage(where, [row], replaces={row["image_id"]: old})])
@@ -145,7 +145,7 @@ def test_an_index_on_a_dropped_column_is_ignored(where: TableLocation) -> None:
     column = table.find_column(OTHER)
     assert column is not None
     assert column.role == Role.PENDING
-    # Built on the old column, and committed while the new one becomes active.
+    # The index was built on the old column. It is dropped when the new column becomes active.
     after = activate_column(table, OTHER)
     assert VECTOR_INDEX not in index_names(after.dataset)
     assert "gsd_idx" in index_names(after.dataset)
@@ -160,7 +160,7 @@ def test_the_previous_column_is_kept_while_a_roll_back_needs_it(where: TableLoca
     kept = after.find_column(before)
     assert kept is not None
     assert kept.role == Role.RETIRED
-    # The index of the new column has the name of the old index.
+    # The index of the new column has the same name as the old index.
     build_indexes(after, ALWAYS)
     assert VECTOR_INDEX in index_names(ImagesTable.open(where).dataset)
     for number in range(MAX_KEPT):
@@ -190,7 +190,7 @@ def test_an_unused_pending_column_is_dropped(where: TableLocation) -> None:
     assert table.find_column(OTHER) is not None
     table = drop_unused_columns(table, OTHER)
     assert table.find_column(OTHER) is not None
-    # New images get vectors of the active column in the meantime.
+    # In the meantime, new images get vectors of the active column.
     assert activate_column(table, table.text_column).find_column(OTHER) is not None
     third = text_column("third", "d" * 32, dim=4)
     assert drop_unused_columns(table, third).find_column(OTHER) is None
@@ -199,7 +199,10 @@ def test_an_unused_pending_column_is_dropped(where: TableLocation) -> None:
 def test_rows_with_vectors_of_a_column_that_is_gone_are_not_committed(
     where: TableLocation,
 ) -> None:
-    """Another column may have its field ids: its vectors would be read as those of that column."""
+    """A new column may have the field ids of the dropped column.
+
+    The staged vectors would then be read as vectors of the new column.
+    """
     ensure_column(ImagesTable.open(where), OTHER)
     unit = stage_other(where, good_rows(7, 1), with_active=True)
     third = text_column("third", "d" * 32, dim=4)
@@ -213,7 +216,10 @@ def test_rows_with_vectors_of_a_column_that_is_gone_are_not_committed(
 def stage_other(
     where: TableLocation, rows: list[dict[str, Any]], *, with_active: bool = False
 ) -> StagedUnit:
-    """Stage rows with vectors for the other column, and for the active one."""
+    """Stage rows with vectors for the other column.
+
+    If ``with_active`` is true, the rows also have vectors for the active column.
+    """
     active = ImagesTable.open(where).text_column
     table = to_table(rows)
     other = pa.array(vectors_of(range(len(rows))), OTHER.field.type)

@@ -1,4 +1,4 @@
-"""Tar shards for tests, including broken ones."""
+"""Make tar shards for tests, including damaged shards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_bytes(content: bytes | str | dict[str, Any]) -> bytes:
 def make_tar(
     entries: Iterable[Entry | tarfile.TarInfo], tar_format: int = tarfile.PAX_FORMAT
 ) -> bytes:
-    """A tar of regular files, and of members without data, with its end-of-archive marker."""
+    """Return a tar of regular files and members without data. It has an end-of-archive marker."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
         for entry in entries:
@@ -39,14 +39,19 @@ def make_tar(
 
 
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
-    """A link, or another member without data."""
+    """Return the header of a link or of another member without data."""
     header = tarfile.TarInfo(name)
     header.type, header.linkname = kind, target
     return header
 
 
 def write_shard(path: Path, entries: Iterable[Entry] | bytes) -> Shard:
-    """Write a shard (entries, or the bytes of a whole file) and find it again."""
+    """Write a shard, and return the shard that `discover` finds.
+
+    Args:
+        path: the path of the file.
+        entries: the members of the tar, or the bytes of the whole file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(entries if isinstance(entries, bytes) else make_tar(entries))
     (shard,) = discover([str(path)])

@@ -1,4 +1,4 @@
-"""The header walk lists the same as the reader, and reads almost nothing."""
+"""The header walk lists the same members as the reader, but fetches only a few bytes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_only_headers_are_fetched(
     assert files[0].num_fetched_bytes <= most
     assert len(fetches) <= num + 5
     if size < 64 << 10:
-        assert len(fetches) < 20  # small members are read through
+        assert len(fetches) < 20  # small members are fetched together with the headers
 
 
 BASE = make_tar(
@@ -128,7 +128,7 @@ damage = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 1 << 16), st.binary(min_size=1, max_size=24)),
     st.tuples(st.just("insert"), st.integers(0, 1 << 16), st.binary(min_size=1, max_size=700)),
     st.tuples(st.just("drop"), st.integers(0, 1 << 16), st.binary(min_size=1, max_size=700)),
-    # Where tar keeps size, type and the checksum of a header.
+    # Write the size or the type of a header. `hurt` then corrects the checksum of the header.
     st.tuples(
         st.just("field"),
         st.integers(0, 40),
@@ -213,7 +213,7 @@ def test_links_are_listed_as_they_are_read(tmp_path: Path) -> None:
     assert places["before.jpg"] == places["hard.jpg"] == places["steps.png"] == places["x/a.jpg"]
     assert places["of_hidden.jpg"][1] == 100
     assert [member.member for member in walked if member.failure] == ["x/lost.jpg"]
-    # The index holds four links; the others are not found.
+    # With this limit, the index holds four links. The other links are not found.
     walked = assert_same(loose(tmp_path / "s.tar", LINKS), ReadLimits(max_group_bytes=4 * 512))
     assert sum(member.failure is not None for member in walked) == 3
 

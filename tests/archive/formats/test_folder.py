@@ -40,7 +40,7 @@ def write(root: Path, files: dict[str, bytes | dict[str, Any]]) -> list[Shard]:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, ending: str, error: OSError) -> None:
-    """Make reads fail for files whose names have this ending."""
+    """Make reads of files fail if the file name has this ending."""
     original = LocalStore.read_range
 
     def read_range(self: LocalStore, location: Location, *more: Any) -> bytes:
@@ -116,7 +116,7 @@ def test_a_file_that_vanishes_changes_or_is_too_large_fails_alone(tmp_path: Path
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3" * 100, "d.jpg": b"4"})
     samples = read_shard(shard, limits=ReadLimits(max_member_bytes=10))
     assert next(samples).data == b"1"
-    # Both were listed.
+    # Both files were listed before these changes.
     (tmp_path / "b.jpg").unlink()
     (tmp_path / "d.jpg").write_bytes(b"5")
     large, changed = samples
@@ -132,7 +132,7 @@ def test_a_file_that_vanishes_changes_or_is_too_large_fails_alone(tmp_path: Path
 
 
 def test_a_file_that_vanishes_and_comes_back_is_read_by_the_next_run(tmp_path: Path) -> None:
-    """The file that is read differs from the listed one, but both listings are equal."""
+    """The listings before and after the read are equal, but a file was missing during the read."""
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
     counts = ShardCounts()
     samples = read_shard(shard, counts=counts)
@@ -224,7 +224,7 @@ def test_a_file_that_becomes_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_files_without_a_suffix_are_not_part_of_a_folder(tmp_path: Path) -> None:
-    """Otherwise the etag of the listing never equals that of the files that were read."""
+    """Otherwise the etag of the listing would never equal the etag of the files that were read."""
     (shard,) = write(tmp_path, {"a.jpg": b"1", "jpg": b"2", "json": b"{}"})
     counts = ShardCounts()
     assert [s.member for s in read_shard(shard, counts=counts)] == ["a.jpg"]

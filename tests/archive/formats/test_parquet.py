@@ -133,7 +133,7 @@ def test_metadata_above_the_limit_is_ignored(tmp_path: Path) -> None:
     assert "1000 bytes" in metadata_of(sample)["_sidecar_error"]
 
 
-# Which column
+# The following tests check which column is the image column.
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_parquet_table_beside_its_tar_is_not_a_shard(tmp_path: Path) -> None:
     assert "no image column" in failed.failure.detail
 
 
-# Memory and requests
+# The following tests check memory use and requests.
 
 
 def test_a_large_row_group_is_read_in_small_batches(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_parquet_in_a_bucket(s3: Any, tmp_path: Path) -> None:
     assert fetch_image(sample.uri, sample.member, **place) == sample.data
 
 
-# Damage
+# The following tests read damaged and unusual files.
 
 
 def test_an_invalid_parquet_file_is_one_failure(tmp_path: Path) -> None:

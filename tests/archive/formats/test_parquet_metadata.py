@@ -1,4 +1,4 @@
-"""The metadata of a Parquet row, in every type that writers use."""
+"""The metadata of a Parquet row are read from columns of every type that writers use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOON = dt.datetime(2020, 6, 1, 12, tzinfo=dt.UTC)
 
 
 def read(geo: Any = None, **columns: pa.Array) -> tuple[Metadata, dict[str, Any]]:
-    """Return the metadata of the first row, and its other values."""
+    """Return the metadata of the first row, and the values that have no typed field."""
     batch = pa.RecordBatch.from_pydict({"image": pa.array([b"x"]), **columns})
     batch = batch.replace_schema_metadata(None if geo is None else {"geo": json.dumps(geo)})
     (metadata,) = metadata_rows(batch, find_columns(batch.schema, None))

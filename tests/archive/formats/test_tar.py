@@ -231,7 +231,7 @@ def test_a_name_in_another_encoding_becomes_valid_unicode(tmp_path: Path) -> Non
     sample.member.encode()
 
 
-# Limits
+# The following tests check the limits.
 
 
 def test_a_member_above_the_limit_fails_and_others_are_read(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_orphaned_sidecars_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 def sparse_shard(path: Path, num_images: int, num_bytes: int) -> Shard:
-    """A shard of zeros as a sparse file."""
+    """Write a shard as a sparse file. The data of all images are zeros."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for index in range(num_images):
@@ -343,14 +343,14 @@ def test_memory_does_not_grow_with_the_number_of_members(tmp_path: Path) -> None
     assert list(read_shard(shard)) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2_000_000  # the headers alone would be 4 MB
+    assert peak < 2_000_000  # the headers alone would need 4 MB
 
 
-# Damage
+# The following tests read damaged and unusual shards.
 
 
 def offsets() -> tuple[bytes, list[int]]:
-    """A tar of three images and the byte at which each one's data end."""
+    """Return a tar with three images, and the offsets at which the data of each image end."""
     data = make_tar(THREE, tarfile.USTAR_FORMAT)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return data, [header.offset_data + header.size for header in tar]
@@ -469,7 +469,7 @@ def test_an_io_error_is_raised_and_fails_no_image(tmp_path: Path) -> None:
         pytest.raises(StoreFaultError, match="the disk is gone"),
     ):
         met.extend(read_shard(shard))
-    # The sidecar of the second may be behind the fault.
+    # The second image is not yielded, because its sidecar may be behind the fault.
     assert members(met) == ["a.jpg"]
     assert stream.closed
 
@@ -509,7 +509,8 @@ def test_no_damage_to_a_tar_makes_reading_raise(tmp_path: Path) -> None:
 
 
 def test_a_sparse_member_is_read_but_has_no_range(tmp_path: Path) -> None:
-    # As `tar --sparse` writes it: only the stored parts, and a map of where they belong.
+    # `tar --sparse` writes such a member. It contains only the stored parts and a map of their
+    # positions.
     body = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     header = tarfile.TarInfo("GNUSparseFile.0/a.jpg")
     stored = b"1\n1000\n5\n".ljust(512, b"\0") + b"hello".ljust(512, b"\0")

@@ -1,4 +1,4 @@
-"""Sidecars that are not beside their images, and links."""
+"""Test links, and sidecars that are not beside their images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ship(number: int) -> str:
 
 
 def triples(num: int) -> list[Entry]:
-    """Images with one JSON and one text sidecar each."""
+    """Return images. Each image has one JSON sidecar and one text sidecar."""
     return [
         (f"x/{i:03}{suffix}", content)
         for i in range(num)
@@ -56,7 +56,8 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 def test_sidecars_are_found_anywhere_in_the_tar(tmp_path: Path, order: str, small: bool) -> None:
     shard = write_shard(tmp_path / "s.tar", ORDERS[order])
-    # The small limit holds the positions of all sidecars, and the contents of some.
+    # With the small limit, memory holds the positions of all sidecars, and the contents of some
+    # sidecars.
     limits = ReadLimits(max_group_bytes=150 * 512) if small else ReadLimits()
     counts = ShardCounts()
     samples = list(read_shard(shard, limits=limits, counts=counts))
@@ -90,7 +91,7 @@ def test_the_sidecar_next_to_the_image_wins_else_the_last(
 
 def test_one_sidecar_may_belong_to_images_that_are_not_adjacent(tmp_path: Path) -> None:
     entries = [("a.nir.png", A), ("a.json", {"v": 1}), ("b.jpg", B), ("a.rgb.png", C)]
-    entries += [("c.json", {"v": 2}), ("b.jpg", B)]  # with no image beside it
+    entries += [("c.json", {"v": 2}), ("b.jpg", B)]  # c.json has no image beside it
     counts = ShardCounts()
     samples = list(read_shard(write_shard(tmp_path / "s.tar", entries), counts=counts))
     assert [kept(s) for s in samples] == [{"v": 1}, {}, {"v": 1}, {}]
@@ -101,7 +102,7 @@ def test_one_sidecar_may_belong_to_images_that_are_not_adjacent(tmp_path: Path) 
 def test_a_tar_without_strays_is_not_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """Reading the headers takes one request for each member above 64 KiB."""
+    """A walk needs one request for each member of more than 64 KiB."""
     entries = [(f"{i:02}.jpg", bytes([i]) * size) for i in range(30)]
     entries[10:10] = [("with.jpg", A), ("with.json", {"v": 1})]
     monkeypatch.setattr(TarIndex, "_walk", lambda *_: pytest.fail("it was walked"))
@@ -230,4 +231,4 @@ def test_sidecars_of_a_walk_do_not_fill_the_memory(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert kept(sample) == {"v": 1}
-    assert peak < 6_000_000  # the sidecars are 36 MB
+    assert peak < 6_000_000  # the sidecars have 36 MB

@@ -1,4 +1,7 @@
-"""A small Google Cloud Storage in its own process: the requests that reading needs."""
+"""A small Google Cloud Storage server in its own process.
+
+The server supports only the requests that readers of archives send.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _PAGE = 5
 
 
 class FakeGcs:
-    """Buckets of objects; ``status`` set makes every request fail with it."""
+    """Buckets with objects. If ``status`` is not 0, every request fails with this status."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, tuple[bytes, int]]] = {}
@@ -49,7 +52,7 @@ class FakeGcs:
 
 
 def serve() -> None:
-    """Serve until this process ends; the first line of the output is the address."""
+    """Serve until this process ends. Print the address of the server as the first line."""
     store = FakeGcs()
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +139,7 @@ def serve() -> None:
 
 
 class GcsServer:
-    """The server for tests. Each call returns the requests since the last call."""
+    """A client that controls the server. Each method returns the requests since the last call."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -148,7 +151,7 @@ class GcsServer:
         return self._send(f"delete/{bucket}/{name}")
 
     def answer_all(self, status: int) -> list[str]:
-        """Answer every request with this status; 0: answer normally."""
+        """Answer every request with this status. If the status is 0, answer normally."""
         return self._send(f"status/all/{status}")
 
     def _send(self, path: str, data: bytes = b"") -> list[str]:
@@ -159,7 +162,7 @@ class GcsServer:
 
 @contextmanager
 def serve_gcs() -> Iterator[GcsServer]:
-    """Run the server beside this process."""
+    """Run the server in another process during the block."""
     process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

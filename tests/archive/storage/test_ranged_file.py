@@ -36,7 +36,7 @@ def test_the_next_range_is_fetched_while_one_is_worked_through() -> None:
     asked: list[tuple[int, int]] = []
     with RangedFile(fetching(asked), len(DATA), AHEAD) as file:
         assert b"".join(iter(lambda: file.read(700), b"")) == DATA
-    # Each byte once, in windows that grow.
+    # Each byte is fetched once. The windows grow.
     assert asked[:4] == [(0, 1000), (1000, 2000), (3000, 4000), (7000, 8000)]
     assert sum(length for _, length in asked) == len(DATA)
 

@@ -19,7 +19,7 @@ SHARDS = ("aerial/a.tar", "aerial/b.tar", "aerial/north/c.tar", "top.tar")
 
 @pytest.fixture(autouse=True)
 def store(s3: Any) -> Any:
-    """An S3 with the bucket ``maps``; gives a client for it."""
+    """Create the bucket ``maps`` with some shards. Return a client for the S3 server."""
     s3.create_bucket(Bucket="maps")
     for key in SHARDS:
         s3.put_object(Bucket="maps", Key=key, Body=make_tar(ENTRIES))
@@ -74,7 +74,7 @@ def test_hidden_folders_are_left_out(store: Any) -> None:
     for key in keys:
         store.put_object(Bucket="maps", Key=key, Body=make_tar(ENTRIES))
     assert len(discover(["s3://maps/aerial"])) == 3
-    # A named file is read even if its name is hidden.
+    # A hidden folder is read if the source names it.
     assert len(discover(["s3://maps/aerial/.ipynb_checkpoints/"])) == 1
     for key in keys:
         store.delete_object(Bucket="maps", Key=key)
@@ -158,7 +158,7 @@ def test_a_range_whose_body_breaks_is_requested_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(botocore.response.StreamingBody, "read", flaky)
     samples = list(read_shard(shard))
     assert [(s.member, s.data) for s in samples] == ENTRIES[:2]
-    # The further requests are for headers: an image has no sidecar beside it.
+    # The further requests read headers, because one image has no sidecar beside it.
     assert asked[:3] == [f"bytes=0-{shard.size_bytes - 1}"] * 3
     assert len(set(asked[3:])) == len(asked[3:])
 

@@ -1,4 +1,4 @@
-"""Refusals of S3 are distinguished from bad images, without a store."""
+"""Refusals of S3 are distinguished from bad images. These tests use no store."""
 
 from __future__ import annotations
 

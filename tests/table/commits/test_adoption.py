@@ -43,12 +43,12 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 def left(where: TableLocation, rows: Sequence[dict[str, Any]], **more: Any) -> StagedUnit:
-    """Stage a unit like a run of the same settings that was killed before its commit."""
+    """Stage a unit like a run that has the same settings and is killed before its commit."""
     return stage(where, rows, **{**OURS, **more})
 
 
 def take_over(where: TableLocation, **more: Any) -> Adoption:
-    """Do the first steps of a run."""
+    """Settle the staged units, as a run does before it plans its work."""
     table = ImagesTable.find(where)
     version = None if table is None else table.version
     arguments: dict[str, Any] = {
@@ -60,7 +60,7 @@ def take_over(where: TableLocation, **more: Any) -> Adoption:
 
 
 def units_in(where: TableLocation) -> dict[str, str]:
-    """Return the unit of every row, by member; no image has two rows."""
+    """Return the unit id of every row by member. Check that no image has two rows."""
     table = ImagesTable.open(where)
     rows = table.dataset.to_table(columns=["member", "unit_id"]).to_pylist()
     assert len(table.double_rows()) == 0
@@ -143,7 +143,7 @@ def test_unsuitable_units_are_discarded_with_their_files(
 
 
 def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
-    """A retried task staged it late, after another run had committed the images."""
+    """A retried task stages a unit after another run has committed one of the images."""
     first = left(where, good_rows(0, 2))
     committer(where).commit([first])
     late = left(where, good_rows(1, 2))
@@ -153,7 +153,7 @@ def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
 
 
 def test_only_one_of_two_units_of_an_image_is_committed(where: TableLocation) -> None:
-    """Two runs that were killed, one after the other, before their first commit."""
+    """Two runs were started one after the other. Both were killed before their first commit."""
     left(where, good_rows(0, 2), unit_id="run1/a-0")
     left(where, good_rows(1, 2), unit_id="run2/a-0")
     assert take_over(where) == Adoption(1, num_adopted=2, num_discarded=2, num_records=2)
@@ -246,10 +246,11 @@ def test_after_a_kill_between_groups_the_next_run_adopts_the_rest(
 def test_late_units_of_a_dead_run_wait_for_the_next_run(where: TableLocation) -> None:
     left(where, good_rows(0, 2))
     take_over(where)
-    # Staged after the check: one image is new, the other unit has images with a row.
+    # Two units are staged after the check. The first unit contains a new image. The image of the
+    # second unit already has a row in the table.
     late = left(where, good_rows(2, 1), unit_id="dead/late-0")
     left(where, good_rows(1, 1), unit_id="dead/late-1")
-    # The concurrent run neither sees it nor fails because of it.
+    # The late units do not affect the run that is already running.
     version = committer(where).commit([stage(where, good_rows(5, 1), unit_id="ours/0")])
     forget_records(where, read_records(where, ["ours/0"]))
     assert take_over(where) == Adoption(version + 1, num_adopted=1, num_discarded=1, num_records=2)
@@ -309,11 +310,11 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
     writer.commit([stage(where, [replaced], replaces={replaced["image_id"]: committed[0].unit_id})])
     before = files(where)
     versions = [entry["version"] for entry in ImagesTable.open(where).dataset.versions()]
-    # A writer that was killed after its files and before its record.
+    # The writer was killed after it had written the files and before it wrote the record.
     orphan = stage(where, good_rows(20, 2))
     forget_records(where, [orphan])
     assert set(files(where)) == {*before, *data_files(orphan)}
-    # Young files may belong to a running merge or index build.
+    # Young files are kept, because they may belong to a running merge or index build.
     assert collect_orphans(where) == 0
     make_old(where, orphan)
     assert collect_orphans(where) > 0
@@ -333,7 +334,7 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
 
 
 def test_files_of_a_running_merge_are_not_orphaned(where: TableLocation) -> None:
-    """``skytext index`` merges fragments while a run starts after a killed one."""
+    """``skytext index`` merges fragments while a new run removes the files of a killed run."""
     dataset = make_table(where, *(good_rows(3 * i, 3) for i in range(10))).dataset
     plan = Compaction.plan(dataset, {"target_rows_per_fragment": 100_000})
     merged = [task.execute(dataset) for task in plan.tasks]

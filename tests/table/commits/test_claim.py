@@ -1,4 +1,4 @@
-"""One run at a time: taking, refusing and losing a claim."""
+"""Only one run at a time can hold the claim of a table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from skytext.table.commits.claim import (
 from skytext.table.location import TableLocation
 from skytext.table.store.state_files import StateStore
 
-# Longer than any test: a run that takes the table within a test did not wait.
+# This lease is longer than any test. So if a run takes the table during a test, it did not wait
+# until the lease expired.
 NEVER_S = 600.0
 HOLD = """
 import sys
@@ -73,7 +74,7 @@ class Other:
         return self.process.stdout.readline().strip()
 
     def check(self) -> str:
-        """Let it check whether it still holds the table."""
+        """Let the process check whether it still holds the table."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -92,7 +93,7 @@ def other_process(where: TableLocation, lease_s: float) -> Iterator[Other]:
 
 
 def plant(where: TableLocation, beat: bytes = b"7", **changes: Any) -> Holder:
-    """Write a claim of this process, with some changes."""
+    """Write a claim of this process. ``changes`` replaces some of its fields."""
     holder = dataclasses.replace(Holder.this_process("theirs", "caption"), **changes)
     state = StateStore(where)
     state.put("claim/00000041.beat", beat)
@@ -135,7 +136,8 @@ def test_a_second_run_is_rejected_within_one_heartbeat(where: TableLocation) -> 
             hold(where, "two", "caption", lease_s=NEVER_S),
         ):
             pass
-        # It waited for one heartbeat of the holder, a tenth of the holder's lease.
+        # The second run waited only for one heartbeat of the holder. The interval between two
+        # heartbeats is a tenth of the holder's lease.
         assert time.monotonic() - started < 2.5
         told = str(refused.value)
         assert f"{where.uri} is held by skytext caption of " in told
@@ -175,7 +177,7 @@ def test_a_killed_local_run_is_replaced_at_once(where: TableLocation, is_reaped:
         if is_reaped:
             other.process.wait()
         else:
-            # A zombie: its parent has not read its status.
+            # The process is now a zombie, because its parent has not read its exit status.
             os.waitid(os.P_PID, other.process.pid, os.WEXITED | os.WNOWAIT)
         with hold(where, "ours", "caption", lease_s=NEVER_S) as claim:
             assert claim.took_over
@@ -192,7 +194,7 @@ def test_a_suspended_run_loses_the_table_when_its_lease_expires(where: TableLoca
             message = other.check()
             assert message.startswith(f"the lease of this run on {where.uri} expired, and ")
             assert f"process {os.getpid()}" in message
-            # Its heartbeats and its release do not matter here.
+            # The heartbeats and the release of the other run do not affect the new claim.
             assert other.process.stdin is not None
             other.process.stdin.close()
             assert other.process.wait(30) == 0
@@ -209,10 +211,10 @@ def test_a_suspended_run_loses_the_table_when_its_lease_expires(where: TableLoca
 def test_a_remote_holder_keeps_the_table_until_its_lease_expires(
     where: TableLocation, changes: dict[str, str]
 ) -> None:
-    # It does not matter whether a process with this id runs here.
+    # No process with this id runs here. This does not matter, because the holder runs elsewhere.
     plant(where, pid=2**22 + 1, lease_s=0.5, **changes)
     started = time.monotonic()
-    # The lease of the holder is used, not that of the new run.
+    # The new run waits for the lease of the holder, not for its own lease.
     with hold(where, "ours", "import", lease_s=NEVER_S) as claim:
         assert 0.5 <= time.monotonic() - started < 5
         assert claim.took_over
@@ -277,7 +279,12 @@ def test_the_current_process_is_alive(where: TableLocation) -> None:
 def test_a_claim_number_that_was_cleared_away_is_not_taken(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two other runs took and released the table, and removed the number, in the meantime."""
+    """Other runs take the table between two steps of the slow run.
+
+    The slow run has listed the claims and wants to create the claim with the next number. Before it
+    does this, two other runs take and release the table. A third run takes the table and deletes
+    the claim with this number.
+    """
     with hold(where, "first", "caption"):
         pass
     with ExitStack() as held:
@@ -297,7 +304,7 @@ def test_a_claim_number_that_was_cleared_away_is_not_taken(
             pass
         assert [claim.number for claim in live] == [4]
         live[0].check()
-        # The claim of the slow run was removed again.
+        # The slow run has deleted its own claim again.
         assert sorted(StateStore(where).list("claim")) == [
             f"claim/{number:08d}.{kind}" for number in (3, 4) for kind in ("beat", "json")
         ]

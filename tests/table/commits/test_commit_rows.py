@@ -48,7 +48,7 @@ def test_the_first_commit_makes_a_whole_table(where: TableLocation) -> None:
     table = ImagesTable.open(where)
     assert (table.version, table.num_rows()) == (version, 5)
     assert table.text_column == dataclasses.replace(text_column(), dim=DIM)
-    # All versions, including the first one, have the identity.
+    # There is only one version, so no version lacks the metadata of the vector column.
     assert [entry["version"] for entry in table.dataset.versions()] == [version]
 
 
@@ -89,7 +89,7 @@ def test_a_stale_writer_commits_nothing(where: TableLocation) -> None:
             two.commit([late])
     assert ImagesTable.open(where).version == version
     assert members(where) == [f"{i:05d}.jpg" for i in range(5)]
-    # After reading again, the commit succeeds.
+    # A writer that starts from the latest version can commit.
     committer(where).commit([stage(where, good_rows(5, 1))])
     assert ImagesTable.open(where).num_rows() == 6
 
@@ -106,7 +106,7 @@ def test_a_concurrent_index_build_neither_conflicts_nor_is_lost(where: TableLoca
     assert index_names(table.dataset) == names
     assert VECTOR_INDEX in names
     assert num_unindexed_rows(table) == 7
-    # Rows outside the index are found too.
+    # A row that is not in the index is found too.
     (row,) = table.rows([good_row("00306.jpg")["image_id"]], ["member"])
     assert row == {"member": "00306.jpg"}
 
@@ -123,7 +123,7 @@ def test_only_one_of_two_writers_creates_the_table(where: TableLocation) -> None
 
 
 def test_a_plan_older_than_another_commit_commits_nothing(where: TableLocation) -> None:
-    """A writer uses the version of its plan, not the version at its start."""
+    """A writer starts from the version of its plan, not from the latest version."""
     planned = make_table(where, good_rows(0, 2)).version
     committer(where).commit([stage(where, good_rows(2, 2))])
     late = Committer(where, text_column(), planned)
@@ -142,7 +142,7 @@ def test_a_concurrent_merge_does_not_block_a_writer(where: TableLocation) -> Non
     version = writer.commit([stage(where, good_rows(300, 7))])
     assert first is not None
     assert version == writer.version == ImagesTable.open(where).version > report.table_version
-    # And again, from its last version.
+    # The writer can commit again, starting from its last version.
     writer.commit([stage(where, good_rows(307, 3))])
     table = ImagesTable.open(where)
     assert members(where) == [f"{i:05d}.jpg" for i in range(310)]
@@ -174,7 +174,7 @@ def test_rows_of_another_writer_conflict_despite_maintenance(where: TableLocatio
 
 
 def test_a_deleted_row_conflicts_unlike_maintenance(where: TableLocation) -> None:
-    """A plan that skipped it would never describe it."""
+    """The plan skips the image because it had a row. So this run would never describe the image."""
     writer = committer(where)
     writer.commit([stage(where, good_rows(0, 3))])
     ImagesTable.open(where).dataset.delete("member = '00001.jpg'")
@@ -189,7 +189,7 @@ def test_a_transaction_removed_by_clean_up_is_treated_as_a_row_change(
     writer = committer(where)
     writer.commit([stage(where, good_rows(3 * i, 3)) for i in range(10)])
     build_indexes(ImagesTable.open(where), IndexConfig())
-    # As after a clean-up.
+    # After a clean-up, Lance returns no transaction.
     monkeypatch.setattr(lance.LanceDataset, "read_transaction", lambda *_: None)
     with pytest.raises(CommitConflictError):
         writer.commit([stage(where, good_rows(30, 1))])
@@ -201,7 +201,7 @@ def test_another_embedder_is_refused(where: TableLocation) -> None:
     with pytest.raises(TableError, match=r"embedded with 'fake'.*would use 'other'") as caught:
         committer(where, text_column("other", "0" * 32))
     assert "--embedding-model fake" in str(caught.value)
-    # The name alone is not enough: a folder may have two names.
+    # Another name of the model is accepted, because a model folder may have two names.
     committer(where, text_column("the same, elsewhere"))
 
 

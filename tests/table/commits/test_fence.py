@@ -1,4 +1,4 @@
-"""Two writers of one version: after any commit of the first, the second commits nothing."""
+"""If two writers start from the same version and one writer commits, the other commit fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Commit = Callable[[TableLocation, Committer], object]
 
 @pytest.fixture
 def where(tmp_path: Path) -> TableLocation:
-    """Three fragments of two rows: 0 and 1, 2 and 3, 4 and 5."""
+    """Make a table with three fragments. They contain the rows 0 and 1, 2 and 3, and 4 and 5."""
     where = location(tmp_path / "table")
     make_table(where, good_rows(0, 2), good_rows(2, 2), good_rows(4, 2))
     return where
@@ -79,7 +79,10 @@ def test_a_table_without_rows_is_fenced_too(where: TableLocation, first: str, se
 
 
 def test_a_late_commit_of_a_dead_run_never_duplicates_a_row(where: TableLocation) -> None:
-    """A changed image and a new one in one group: the first names another fragment."""
+    """One group contains a changed image and a new image.
+
+    The row of the changed image is in the second fragment. The fence names the first fragment.
+    """
     dead, units = committer(where), [replacing(where, 3), stage(where, good_rows(50, 1))]
     successor = committer(where)
     successor.raise_fence()

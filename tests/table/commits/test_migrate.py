@@ -24,9 +24,9 @@ from skytext.table.location import TableLocation
 from tests.table.image_rows import image_column, image_vector, vectors_by_number
 from tests.table.rows import DIM, location, rows_of, text_column, unit_vectors
 
-# Written by the last version of format 3: 300 images and one that failed, indexes, vectors of the
-# images 0 to 2; staged and not committed: the images 300 and 301, and the vector of image 3. The
-# live version is the latest.
+# The last skytext version with format 3 wrote this table. The table contains 300 described images,
+# one failed image, indexes, and the image vectors of the images 0 to 2. The images 300 and 301 and
+# the image vector of image 3 are staged and not committed. The live version is the latest version.
 FORMAT_3 = Path(__file__).parents[1] / "data" / "format_3.tar.xz"
 
 
@@ -42,7 +42,7 @@ def vector_of(number: int) -> Any:
 
 
 class Given:
-    """An embedder of one vector."""
+    """An embedder that returns the same vector for every text."""
 
     dim = DIM
 
@@ -84,7 +84,7 @@ def test_names_change_and_rows_and_indexes_stay(where: TableLocation) -> None:
     assert num_unindexed_rows(after) == num_unindexed_rows(before)
     assert first_hit(after) == "file:///x/a.tar#00007.jpg"
     added = {path.name for path in Path(where.uri, "images.lance", "data").iterdir()} - {*files}
-    # The staged vector, in the current form.
+    # The new file contains the staged vector in the current format.
     assert len(added) == 1
     assert migrate(where) == type(done)(4, 4, done.table_version)
 
@@ -131,7 +131,7 @@ def test_an_interrupted_migration_can_be_repeated(
         patch.setattr(lance.LanceDataset, step, ended)
         with pytest.raises(KeyboardInterrupt):
             migrate(where)
-    # A reader opens the table in the middle of the upgrade.
+    # A reader can open the table while the migration is incomplete.
     assert first_hit(ImagesTable.open(where)) == "file:///x/a.tar#00007.jpg"
     assert migrate(where).to_format == 4
     check(where)

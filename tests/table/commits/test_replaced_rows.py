@@ -1,4 +1,4 @@
-"""Commits that remove rows, and commits whose answer is lost."""
+"""Test commits that remove rows, and commits whose response is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 def replacing(where: TableLocation, rows: list[dict[str, Any]], **more: Any) -> StagedUnit:
-    """Stage rows that replace those of the same images."""
+    """Stage rows that replace the existing rows of the same images."""
     units = ImagesTable.open(where).units_of([row["image_id"] for row in rows])
     return stage(where, rows, replaces=units, **more)
 
@@ -105,7 +105,7 @@ def test_an_empty_fragment_is_removed(where: TableLocation, merged: bool) -> Non
     committer(where).commit([stage(where, [], removes=ids(*(f"0000{i}.jpg" for i in range(6))))])
     table = ImagesTable.open(where)
     assert (table.num_rows(), table.dataset.get_fragments()) == (0, [])
-    # The table is not affected.
+    # The empty table accepts new rows and keeps its vector column.
     committer(where).commit([stage(where, good_rows(0, 1))])
     assert statuses(where) == {"00000.jpg": "ok"}
     assert ImagesTable.open(where).text_column.dim == 16
@@ -131,7 +131,8 @@ def test_an_index_stays_good_while_rows_are_replaced(where: TableLocation) -> No
     table = ImagesTable.open(where)
     assert index_names(table.dataset) == names
     assert num_unindexed_rows(table) == 2
-    # With a scalar index, the text index, the vector index, and outside the indexes.
+    # The next queries use a scalar index, the text index and the vector index. The exact queries
+    # use no index.
     assert table.rows(ids("00007.jpg"), ["text"]) == [{"text": "a lighthouse on a cliff"}]
     assert table.rows(ids("00008.jpg"), ["text"]) == []
     assert table.status_counts() == {"ok": 290, "failed": 9, "withdrawn": 0}
@@ -152,7 +153,10 @@ def array(values: list[Any]) -> Any:
 
 
 class AnswerLost:
-    """A store that commits, but loses its answer a number of times."""
+    """The responses to the first ``times`` commits are lost.
+
+    If ``does_it`` is false, these commits are not executed.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch, *, does_it: bool = True, times: int = 1) -> None:
         self.left = times
@@ -179,7 +183,7 @@ def test_a_commit_with_a_lost_response_counts_as_done(
     writer = committer(where)
     AnswerLost(monkeypatch)
     assert writer.commit([unit, stage(where, good_rows(9, 1))]) == (before or 0) + 1
-    # It continues from there.
+    # The writer continues from the new version.
     assert writer.commit([stage(where, good_rows(10, 1))]) == (before or 0) + 2
     assert "00009.jpg" in statuses(where)
     assert len(statuses(where)) == {"first": 4, "further": 6, "replacing": 4}[kind]

@@ -1,4 +1,4 @@
-"""The files and the record of a unit before its commit."""
+"""Test the files and the record of a unit before its commit."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_a_record_round_trips(where: TableLocation) -> None:
 
 
 def test_the_first_record_of_a_unit_staged_twice_wins(where: TableLocation) -> None:
-    """Ray repeats a task if its worker died after its work."""
+    """Ray repeats a task if its worker died after the task had staged the unit."""
     first = stage(where, good_rows(0, 3), unit_id="run/0")
-    # Another attempt may describe an image differently, or fail.
+    # A second attempt may describe an image differently, or may fail.
     second = stage(where, good_rows(0, 2), unit_id="run/0")
     assert second == first
     assert files(where) == set(data_files(first))
@@ -65,7 +65,7 @@ def test_the_first_record_of_a_unit_staged_twice_wins(where: TableLocation) -> N
 def test_a_unit_staged_again_after_its_commit_is_ignored(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit deletes the record at the moment when the late attempt reads it."""
+    """The run deletes the record after the commit, just before a late attempt reads the record."""
     unit = stage(where, good_rows(0, 2), unit_id="run/0")
     committer(where).commit([unit])
     monkeypatch.setattr(StateStore, "create", lambda *_: False)
@@ -110,6 +110,6 @@ def test_a_unit_with_missing_files_is_reported(where: TableLocation) -> None:
     delete_files(where, data_files(unit))
     assert not has_all_files(where, unit)
     assert has_all_files(where, other)
-    # Deleting a missing record is not an error.
+    # Deleting missing files is not an error.
     delete_files(where, data_files(unit))
     assert files(where) == set(data_files(other))

@@ -117,7 +117,10 @@ def test_small_fragments_are_merged(where: TableLocation) -> None:
 def test_files_of_a_newer_format_are_readable(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file version makes a column with a single value cheap to read."""
+    """skytext writes files of version 2.1, so that columns with a single value are cheap to read.
+
+    A table may also contain files of version 2.2.
+    """
     monkeypatch.setattr("skytext.table.commits.stage_rows.FILE_VERSION", "2.2")
     make_table(where, *[good_rows(3 * i, 3) for i in range(5)])
     monkeypatch.undo()
@@ -172,7 +175,11 @@ def test_a_table_of_failures_has_nothing_to_index(where: TableLocation) -> None:
 
 @pytest.fixture(scope="module")
 def clustered(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImagesTable, Any, Any]:
-    """An indexed table of 2,000 x 5 vectors around 100 centres, a few rows failed."""
+    """Make an indexed table of 2,000 described images and five failed images.
+
+    Each described image has five vectors. The vectors lie around 100 centres. Return the table, the
+    vectors and some queries.
+    """
     rng = np.random.default_rng(0)
     centres = unit_vectors(rng, (100, DIM))
     of_image = centres[rng.integers(100, size=NUM_IMAGES)][:, None]
@@ -191,7 +198,10 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImagesTable, An
 
 
 def best(vectors: Any, query: Any, k: int) -> tuple[list[str], Any]:
-    """The paper's rule by brute force: an image has the score of its best variant."""
+    """Return the ``k`` best images and their scores, computed by brute force.
+
+    As in the paper, the score of an image is the score of its best variant.
+    """
     scores = (vectors @ query).max(axis=1)
     order = np.argsort(-scores)[:k]
     return [str(i) for i in order], scores[order]
@@ -211,7 +221,7 @@ def test_the_index_finds_what_brute_force_finds(clustered: tuple[ImagesTable, An
     table, vectors, queries = clustered
     found = 0
     for query in queries:
-        # A narrow search, so that the result depends on the index.
+        # Search only some of the partitions, so that the result depends on the index.
         ranking = rank(table, dense_question(query), 10, nprobes=20, refine_factor=5)
         assert len(ranking.ids) == 10
         assert not ranking.exact
@@ -319,7 +329,7 @@ def test_an_index_with_low_recall_is_dropped_and_searches_do_not_change(
     assert facts.recall_at_10 == good.recall_at_10
     assert VECTOR_INDEX not in index_names(latest.dataset)
     assert read_facts(latest.dataset) is None
-    # A configured index is kept.
+    # With a lower ``min_recall``, the index is kept.
     kept = build_indexes(latest, poor.model_copy(update={"min_recall": 0.0}))
     assert kept.recall_at_10 is not None
     assert kept.recall_at_10 < 0.98

@@ -1,4 +1,4 @@
-"""The index on image vectors: it is measured when it is built, and used with these settings."""
+"""The index on image vectors is measured when it is built. Searches use the measured settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.table.rows import (
 )
 
 NUM_ROWS, NUM_EMBEDDED = 350, 300
-# Few queries and one refinement: quick.
+# A measurement with few queries and one refine factor is fast.
 ALWAYS = IndexConfig(vector="always", num_partitions=12, recall_queries=16, refine_factor=5)
 POOR = ALWAYS.model_copy(update={"nprobes": 1, "refine_factor": 1})
 
@@ -88,7 +88,7 @@ def test_recall_of_the_image_index_is_stored_separately(built: ImagesTable) -> N
     assert (facts.kind, facts.num_rows, facts.num_queries) == ("IVF_RQ", NUM_EMBEDDED, 30)
     assert facts.num_partitions == choose_partitions(NUM_EMBEDDED)
     assert facts.search_effort is not None
-    # The other index has its own.
+    # The index on caption vectors does not exist, so it has no facts.
     assert read_facts(built.dataset) is None
     queries = unit_vectors(np.random.default_rng(5), (30, IMAGE_DIM))
     found = 0.0
@@ -120,7 +120,7 @@ def test_queries_are_as_far_from_images_as_words_are(built: ImagesTable) -> None
     queries = sample_queries(column, 50)
     assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     for cosine in ImageVectors.query_cosines:
-        # One vector of the table has this cosine with each second query.
+        # For half of the queries, one vector of the table has this cosine with the query.
         off = np.abs(stored() @ queries.T - cosine).min(axis=0)
         assert np.count_nonzero(off < 1e-4) >= 25
     expected = np.sort((stored() @ queries.T), axis=0)[-10:]
@@ -169,7 +169,7 @@ def test_an_image_index_with_low_recall_is_dropped(where: TableLocation) -> None
     assert IMAGE_VECTOR_INDEX not in index_names(table.dataset)
     assert image_index_facts(table) is None
     assert nearest_images(table, image_vector(0), 10).exact
-    # A configured index is kept.
+    # With a lower ``min_recall``, the index is kept.
     kept = build_image_index(table, POOR.model_copy(update={"min_recall": 0.0}))
     assert kept is not None
     assert kept.recall_at_10 < 0.98
@@ -198,14 +198,14 @@ def test_searches_use_the_measured_settings(built: ImagesTable) -> None:
     table = ImagesTable.open(built.location)
     queries = unit_vectors(np.random.default_rng(2), (20, IMAGE_DIM))
 
-    # A small k: if a partition has fewer rows, all rows are scored instead.
+    # ``k`` is small. If a partition had fewer than ``k`` rows, all rows would be scored instead.
     def sum_of_cosines(table: ImagesTable, **options: Any) -> float:
         return sum(float(nearest_images(table, q, 5, **options).scores.sum()) for q in queries)
 
     every = sum_of_cosines(table, exact=True)
     found = {}
     for effort, nprobes in ((None, 1), (None, 9), (0.0, 9), (1.0, 1)):
-        # Vectors in a partition are scored exactly: only whole partitions can be missed.
+        # The vectors in a partition are scored exactly, so only whole partitions can be missed.
         facts = VectorIndexFacts("IVF_RQ", 9, 3, nprobes, 3, 1.0, 9, NUM_EMBEDDED, effort)
         table = with_facts(table, facts, IMAGE_VECTOR_INDEX)
         found[effort, nprobes] = sum_of_cosines(table)
@@ -240,7 +240,7 @@ def test_a_filtered_search_reads_more_partitions(
         columns=["gsd"], filter=f"_rowid IN ({', '.join(map(str, found.ids.tolist()))})"
     )
     assert set(members.column("gsd").to_pylist()) == {0.0}
-    # Few match: they are all scored.
+    # If few images match, all matching images are scored.
     few = nearest_images(table, image_vector(0), 10, where=parse_filter("gsd < 1 and gsd > 2"))
     assert (len(few.ids), few.exact) == (0, True)
     assert len(probings) == 1
@@ -268,6 +268,6 @@ def test_uncovered_rows_are_counted(where: TableLocation) -> None:
     embed_numbers(where, *range(NUM_EMBEDDED, NUM_ROWS))
     table = ImagesTable.open(where)
     assert num_unindexed_rows(table, IMAGE_VECTOR_INDEX) == NUM_ROWS
-    # They are searched too.
+    # The rows outside the index are searched too.
     newest = nearest_images(table, image_vector(NUM_ROWS - 1), 10)
     assert newest.scores[0] == pytest.approx(1, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The search depth of an index: chosen, stored, and used."""
+"""Test that the search depth of an index is chosen, stored and used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_configured_settings_override_measured_ones() -> None:
     assert FACTS.probing(IndexConfig()) == Probing(32, 3, 0.55)
     assert FACTS.probing(IndexConfig(refine_factor=7)) == Probing(32, 7, 0.55)
     assert FACTS.probing(IndexConfig(search_effort=0)) == Probing(32, 3, 0.0)
-    # Exactly this number of partitions.
+    # If ``nprobes`` is configured, exactly this number of partitions is searched.
     assert FACTS.probing(IndexConfig(nprobes=7)) == Probing(7, 3, None)
     assert FACTS.probing(IndexConfig(nprobes=7, search_effort=0.9)) == Probing(7, 3, None)
 
@@ -125,7 +125,10 @@ def test_facts_of_another_release_are_readable(table: ImagesTable) -> None:
 
 
 def made(recalls: dict[tuple[int, int], float], seconds: dict[tuple[int, int], float]) -> Any:
-    """Return a measurement of given values: (width, refinement) to recall and seconds."""
+    """Return a function that returns given recalls and seconds instead of measured values.
+
+    The keys are tuples of ``nprobes`` and the refine factor.
+    """
 
     def measure(probing: Probing) -> tuple[float, float]:
         key = probing.nprobes, probing.refine_factor
@@ -158,7 +161,7 @@ def test_no_settings_are_chosen_if_none_are_sufficient() -> None:
 
 
 class Made:
-    """A column on which a refinement of 2 is enough only for the first half of the queries."""
+    """A column. A refine factor of 2 is sufficient only for the first half of the queries."""
 
     query_cosines = (0.9,)
 

@@ -1,4 +1,4 @@
-"""The cost of a refresh depends on the new rows; indexes are rebuilt if necessary."""
+"""The cost of a refresh depends on the number of new rows. Indexes are rebuilt if necessary."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_new_rows_are_added_to_the_index_without_a_rebuild(
     catalogue = read_catalogue(latest.dataset)
     assert catalogue is not None
     assert catalogue.num_images == NUM
-    # A few more rows need no measurement. They are counted.
+    # After a few new rows, the recall is not measured again. The new rows are only counted.
     facts = read_facts(latest.dataset)
     assert before is not None
     assert facts == replace(before, num_trained_rows=NUM, num_untrained=40, num_unmeasured=40)

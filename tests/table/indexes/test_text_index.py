@@ -1,4 +1,4 @@
-"""The full-text ranking of an evaluation equals that of the table."""
+"""The full-text ranking in an evaluation equals the full-text ranking of the table."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_texts_without_a_shared_word_score_zero() -> None:
 
 
 def found(tmp_path: Path, texts: list[str], query: str, **config: Any) -> list[int]:
-    """Build the index of a table, and return the numbers of the texts that have the words."""
+    """Build the index of a table, and return the numbers of the texts that the query finds."""
     rows = [
         good_row(f"{i}.jpg", text=search_text([Variant(text, "", "", "stop")]))
         for i, text in enumerate(texts)

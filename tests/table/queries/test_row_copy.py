@@ -1,4 +1,4 @@
-"""A local copy of rows gives the same results as the table, and is made once."""
+"""A local copy of rows gives the same results as the table. The copy is made only once."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_later_version_copies_only_what_is_new(where: TableLocation, folder: P
     after = copied(table, folder)
     assert first.items() < files_of(folder).items()
     assert_same(table, after)
-    # Copies of deleted rows and merged files are removed.
+    # If rows are deleted or fragments are merged, the old copies of these fragments are removed.
     table.dataset.delete("gsd > 40")
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))
@@ -127,10 +127,10 @@ def test_a_later_version_copies_only_what_is_new(where: TableLocation, folder: P
     assert_same(table, copied(table, folder))
     assert not first.keys() & files_of(folder).keys()
     assert len(files_of(folder)) == len(table.dataset.get_fragments())
-    # The version with the mapped old files still reads them.
+    # The first copy can still be read, because its files are memory-mapped.
     old = ImagesTable.open(where, 2)
     assert_same(old, before)
-    # A version that comes back is copied again.
+    # If the old version is needed again, it is copied again.
     assert_same(old, copied(old, folder))
 
 
@@ -142,7 +142,7 @@ def test_new_image_vectors_need_no_new_caption_copy(folder: Path, tmp_path: Path
     embed_numbers(where, 1, 2, 7)
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))
-    # Image vectors have separate files, one per fragment.
+    # The image vectors of each fragment are in a separate file.
     assert first.items() < files_of(folder).items()
     assert len(files_of(folder)) == 2 * len(first)
 
@@ -155,7 +155,7 @@ def test_a_rewritten_column_is_copied_again(where: TableLocation, folder: Path) 
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))
     assert files_of(folder).keys() != first.keys()
-    # Also in place, as `LanceFragment.update_columns` writes it.
+    # `LanceFragment.update_columns` rewrites a column in place. This column is also copied again.
     fragment = table.dataset.get_fragments()[0]
     rows = fragment.to_table(columns=["image_id", "hit"], filter="status = 'ok'")
     texts = pc.replace_substring(rows.column("hit"), "river", "brook")
@@ -203,7 +203,7 @@ def test_an_interrupted_copy_is_repeated(where: TableLocation, folder: Path) -> 
     table = ImagesTable.open(where)
     copied(table, folder)
     path = next(folder.glob("*/*.arrow"))
-    # A process that was killed during its write.
+    # A process was killed while it wrote this file.
     path.rename(path.with_suffix(".unfinished"))
     assert_same(table, copied(table, folder))
     assert not list(folder.glob("*/*.unfinished"))

@@ -1,4 +1,7 @@
-"""The changes of runs: new, changed, described again, recovered, failed images."""
+"""Test that the changes of runs are found.
+
+An image of a run can be new, changed, described again, recovered or failed.
+"""
 
 from __future__ import annotations
 

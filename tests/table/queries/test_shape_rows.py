@@ -1,4 +1,4 @@
-"""Searches limited to a geometry find exactly the matching images, in every mode."""
+"""In every mode, a search that is limited to a geometry finds exactly the matching images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXTS = {
 
 
 class AnyWords(GivenEmbedder):
-    """Embeds every text to one query vector."""
+    """An embedder that returns the same query vector for every text."""
 
     def embed_queries(self, texts: Sequence[str]) -> Any:
         return self.queries[[0] * len(texts)]
@@ -97,7 +97,8 @@ def test_a_search_in_a_polygon_finds_all_that_match_page_by_page(
     first = searcher.search(SearchRequest(text="river", where=text, mode=mode, k=150))
     assert len(first.hits) == min(150, len(matching))
     assert set(names(first.hits)) <= matching
-    # An index uses estimates on deep pages; an exact search returns every match.
+    # An index uses estimates on deep pages. An exact search returns every match. So search exactly
+    # if the index would be used.
     request = SearchRequest(text="river", where=text, mode=mode, k=150, exact=few == 1)
     found: list[str] = []
     while True:

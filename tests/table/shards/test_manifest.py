@@ -1,4 +1,4 @@
-"""The manifest of a shard."""
+"""Test the manifest of a shard."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_last_manifest_wins(where: TableLocation) -> None:
 
 
 def test_shards_are_never_confused(where: TableLocation) -> None:
-    """With any names, and any split into parts."""
+    """The names may contain any characters. Two pairs of names may have the same joined path."""
     pairs = [("a", "b/c.tar"), ("a/b", "c.tar"), ('a", "b', "c.tar"), ("", "a"), ("a", "")]
     for i, (archive, shard) in enumerate(pairs):
         write_manifest(where, archive, shard, Manifest(f"e{i}", 9, 2, MEMBERS))
@@ -78,7 +78,7 @@ def test_shards_are_never_confused(where: TableLocation) -> None:
 
 
 def test_names_and_etags_of_all_bytes(where: TableLocation) -> None:
-    """A file system's names are bytes, of which not all are text."""
+    """The names in a file system are bytes. Some names are not valid text."""
     shard = "shärd \udcff.tar"
     written(where, shard, etag="odd \udcff etag")
     found = read_manifest(where, "aerial", shard)
@@ -105,9 +105,9 @@ def test_a_damaged_shard_is_recognised(where: TableLocation) -> None:
 def test_an_older_manifest_counts_only_if_every_image_was_read(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch, num_members: int
 ) -> None:
-    """Store faults left such manifests with a correct etag."""
+    """In skytext 0.1, a store fault could leave unread images in a manifest with a correct etag."""
     with monkeypatch.context() as patch:
         patch.setattr("skytext.table.shards.manifest._NUM_UNITS", b"skytext.other")
-        written(where, members=MEMBERS.slice(0, num_members))  # the second has no content
+        written(where, members=MEMBERS.slice(0, num_members))  # the second image was not read
     found = read_manifest(where, "aerial", "a.tar", ["image_id"])
     assert (found is None) == (num_members == 3)

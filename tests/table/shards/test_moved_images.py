@@ -1,4 +1,4 @@
-"""Images that stay in a shard that was rewritten."""
+"""Test that images are still found after their shard was rewritten."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_images_behind_a_new_one_are_read_where_they_are_now(
     write_manifests(where, root)
     write_archive(root, {"a.tar": [*NEW, *OLD]})
     write_cells(root / "p.parquet", [*NEW, *OLD])
-    # No run has read the shards since.
+    # No run has read the rewritten shards yet.
     assert [type(one) for one in fetch(where, rows)] == [ChangedError] * 8
     write_manifests(where, root)
     assert fetch(where, rows) == [data for _, data in (*OLD, *OLD)]
@@ -90,7 +90,7 @@ def test_a_touched_file_of_a_folder_is_read_and_a_changed_one_is_not(
     for name, _ in OLD:
         os.utime(root / "x" / name, ns=(1, 1))
     changed = root / "x" / OLD[1][0]
-    # The manifest still has the earlier bytes.
+    # The manifest still has the hash of the earlier bytes.
     changed.write_bytes(b"?" * len(OLD[1][1]))
     found = fetch(where, rows)
     assert isinstance(found.pop(1), ChangedError)

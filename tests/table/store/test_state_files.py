@@ -1,4 +1,4 @@
-"""The state files of a table, on a file system and in a store."""
+"""Test the state files of a table on a file system and in an object store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
 
 
 def at_once(call: Callable[[int], bool]) -> list[bool]:
-    """Call from many threads at the same moment."""
+    """Call a function from many threads at the same moment."""
     barrier = Barrier(NUM_THREADS)
 
     def wait_and_call(number: int) -> bool:

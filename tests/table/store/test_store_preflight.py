@@ -1,4 +1,4 @@
-"""A store that cannot hold a table is refused before anything else is written there."""
+"""A store that cannot hold a table is refused before anything else is written to the store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def where(s3: Any) -> TableLocation:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder that every user may open."""
+    """Make an empty folder that every user may open."""
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
         yield Path(path)
@@ -39,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def no_rights() -> Iterator[None]:
-    """Run as a user without write permission; root may write in any folder."""
+    """Run the block as a user without write permission, because root may write to any folder."""
     mine = os.geteuid()
     if mine == 0:
         os.seteuid(NOBODY)
@@ -117,9 +117,9 @@ def test_a_store_that_breaks_a_rule_is_rejected_with_the_rule(
 def test_directory_buckets_need_not_sort(
     s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lance does not rely on the order of these."""
+    """Lance does not rely on the order of the keys in a directory bucket."""
     name = "tables--use1-az4--x-s3"
-    # boto3 would start a session for such a bucket, which this server does not support.
+    # For such a bucket, boto3 would start a session. This server does not support sessions.
     requests.put(f"{s3_endpoint}/{name}", timeout=10).raise_for_status()
     with faulty_proxy(s3_endpoint, breach=broken_stores.lists_backwards) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)

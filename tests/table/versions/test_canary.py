@@ -46,7 +46,7 @@ def test_the_counts_of_all_processes_are_added_up(tmp_path: Path) -> None:
     found = all_searches(where, number)
     assert (found.live.num, found.live.num_failed, found.canary.num) == (4, 2, 2)
     assert found.canary.quantile_s(1) == pytest.approx(0.3, rel=0.1)
-    # A new canary starts with empty counts, and the counts of ended ones are deleted.
+    # A new canary starts with empty counts. The counts of ended canaries are deleted.
     promote(where, table.version - 1)
     begun = start_canary(where, table.version, 0.1, 30)
     assert all_searches(where, begun.number) == Compared.empty()

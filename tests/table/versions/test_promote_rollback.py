@@ -26,7 +26,7 @@ from tests.table.rows import good_row, location, make_table
 
 @pytest.fixture
 def where(tmp_path: Path) -> TableLocation:
-    """A table of four versions or more."""
+    """Make a table with at least four versions."""
     return make_table(
         location(tmp_path / "table"), *([good_row(f"{i}.jpg")] for i in range(4))
     ).location
@@ -117,7 +117,7 @@ def test_a_version_that_is_not_there_is_refused(where: TableLocation) -> None:
 
 
 def test_a_tag_without_a_log_is_gone_back_to(where: TableLocation) -> None:
-    """A table whose tag was set by other software."""
+    """Other software has set the tag of this table."""
     first, second, _ = versions(where)
     ImagesTable.open(where).set_tag("live", first)
     assert promote(where, second).previous_version == first
@@ -196,7 +196,7 @@ def test_old_records_are_dropped(where: TableLocation, monkeypatch: pytest.Monke
 
 
 def began(where: TableLocation) -> tuple[int, int, Promotion]:
-    """A canary of the third version, while the second one is live."""
+    """Start a canary of the third version while the second version is live."""
     first, second, third = versions(where)
     promote(where, first)
     promote(where, second)
