@@ -226,5 +226,5 @@ def test_hybrid_places_by_both_rankings(fusion: Any) -> None:
         assert found.better[i] == np.count_nonzero(scores > scores[right[i]] + 1e-6)
     by_words = place_images(queries, searched, right, Rule("text"), words)
     assert by_words.better.tolist() == [0, 0, 2]
-    with pytest.raises(ValueError, match="needs word scores"):
+    with pytest.raises(ValueError, match="the argument words is None"):
         place_images(queries, searched, right, rule)

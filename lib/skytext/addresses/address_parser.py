@@ -96,7 +96,8 @@ def _local(address: str, path: str) -> Location:
         raise AddressError(
             f"{address!r} has a null character, but a path cannot have one: check the address"
         )
-    # POSIX distinguishes a path with two leading slashes. Here it is the same as with one slash.
+    # In POSIX, a path that starts with exactly two slashes may have a special meaning. So abspath
+    # keeps both slashes. Here such a path means the same as a path that starts with one slash.
     return Location("file", "", "/" + os.path.abspath(os.path.expanduser(path)).lstrip("/"))
 
 

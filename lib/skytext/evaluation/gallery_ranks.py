@@ -167,7 +167,7 @@ def _combined(
     if not rule.uses_text:
         return dense()
     if words is None:
-        raise ValueError(f"the rule {rule} needs word scores")
+        raise ValueError(f"the rule '{rule}' uses BM25 scores, but the argument words is None")
     by_words = words.rows(first, last)
     if rule.mode == "text":
         return by_words

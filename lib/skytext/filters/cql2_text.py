@@ -109,7 +109,8 @@ def _measure(text: str) -> None:
             )
         if work > _MAX_WORK:
             raise ConfigError(
-                "the filter has too many nested parentheses for its length. Use fewer parentheses"
+                "the filter has too many words and symbols inside nested parentheses. Use fewer "
+                "levels of parentheses, or shorten the text inside them"
             )
         before = word.lower()
     if opened:

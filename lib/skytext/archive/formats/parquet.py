@@ -324,7 +324,8 @@ class _Shard:
         """Return the number of rows in each row group.
 
         Raises:
-            ShardEndError: in the footer, a row group does not have as many values as rows.
+            ShardEndError: the footer is damaged. For a row group, the footer contains a negative
+                number of rows, or a number of values that differs from the number of rows.
         """
         footer = self._parquet.metadata
         num_rows = []

@@ -34,8 +34,8 @@ class Light:
         haze: Share of white haze in a pixel, from 0 (clear) to 0.25.
         warmth: The red values are increased by this share, and the blue values are decreased by it.
             The share is from -0.05 to 0.05.
-        shadow_x: East component of the vector of a shadow with length 1.
-        shadow_y: South component of the vector of a shadow with length 1.
+        shadow_x: East component of the direction of the shadows. The direction is a unit vector.
+        shadow_y: South component of the direction of the shadows.
         greenness: State of the plants, from 0 (dry season) to 1 (growing season).
     """
 

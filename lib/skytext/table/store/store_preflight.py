@@ -191,8 +191,9 @@ def _check_clock(state: StateStore, path: str) -> float:
     if abs(ahead_s) > _MAX_CLOCK_S:
         raise _broken(
             state.location,
-            "the clock of the store and the clock of this machine differ by at most "
-            f"{_MAX_CLOCK_S / 60:.0f} minutes (S3 rejects requests if they differ by 15 minutes)",
+            "the clock of the store must differ from the clock of this machine by at most "
+            f"{_MAX_CLOCK_S / 60:.0f} minutes (S3 rejects requests if the clocks differ by 15 "
+            "minutes)",
             f"the clock of the store is {abs(ahead_s) / 60:.0f} minutes "
             f"{'ahead' if ahead_s > 0 else 'behind'}",
             "correct the clock that is wrong (NTP)",
