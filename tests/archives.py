@@ -1,4 +1,7 @@
-"""Small archives for tests: tar shards of tiny noise JPEGs, some of them broken."""
+"""Make small archives for tests.
+
+The tar shards contain small JPEG images of random noise. Some images and some shards are broken.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from tests.archive.formats.tars import Entry, make_tar
 
 
 def jpeg(seed: int, size: tuple[int, int] = (48, 32)) -> bytes:
-    """A noise image; each seed gives a different image."""
+    """Return a JPEG image of random noise. Each seed gives a different image."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
@@ -24,7 +27,7 @@ def jpeg(seed: int, size: tuple[int, int] = (48, 32)) -> bytes:
 
 
 def tiff16(seed: int) -> bytes:
-    """A 16-bit grey TIFF of 40 x 24 pixels."""
+    """Return a 16-bit grey TIFF image of 40 x 24 pixels."""
     pixels = np.random.default_rng(seed).integers(300, 5000, (24, 40)).astype(np.uint16)
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels)
@@ -32,12 +35,15 @@ def tiff16(seed: int) -> bytes:
 
 
 def images(first: int, count: int) -> list[Entry]:
-    """``count`` good images; ``first`` is the seed of the first."""
+    """Return ``count`` good images. ``first`` is the seed of the first image."""
     return [(f"{seed:04d}.jpg", jpeg(seed)) for seed in range(first, first + count)]
 
 
 def bad_images() -> dict[str, tuple[bytes, str]]:
-    """Members that cannot be decoded, each with the expected reason in its row."""
+    """Return the members that cannot be decoded.
+
+    Each value contains the bytes of a member and the expected reason in its row.
+    """
     return {
         "empty.jpg": (b"", "empty"),
         "cut.jpg": (jpeg(9001)[:200], "truncated_image"),
@@ -46,13 +52,17 @@ def bad_images() -> dict[str, tuple[bytes, str]]:
 
 
 def cut_tar(entries: Sequence[Entry]) -> bytes:
-    """A shard that ends in the middle of its last member."""
+    """Return a shard that ends in the middle of its last member."""
     whole = make_tar(entries)
     return whole[: whole.rindex(b"\xff\xd9") - 100]
 
 
 def bad_shards(first: int) -> dict[str, tuple[bytes, str, int]]:
-    """Shards that cannot be read to the end: bytes, reason, and images before the bad part."""
+    """Return the shards that cannot be read to the end.
+
+    Each value contains the bytes of a shard, the expected reason, and the number of images before
+    the bad part.
+    """
     return {
         "cut.tar": (cut_tar(images(first, 3)), "shard_truncated", 2),
         "squeezed.tar": (gzip.compress(make_tar(images(first, 3))), "shard_compressed", 0),
@@ -62,7 +72,10 @@ def bad_shards(first: int) -> dict[str, tuple[bytes, str, int]]:
 
 
 def write_archive(root: Path, shards: Mapping[str, Sequence[Entry] | bytes]) -> Path:
-    """Write shards, given as entries or as the bytes of the whole file; return ``root``."""
+    """Write the shards of an archive, and return ``root``.
+
+    The content of a shard is a list of entries, or the bytes of the whole file.
+    """
     for name, content in shards.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +84,7 @@ def write_archive(root: Path, shards: Mapping[str, Sequence[Entry] | bytes]) -> 
 
 
 def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
-    """Make a bucket, put the files of a folder into it, and return their common address."""
+    """Create a bucket, upload the files of a folder, and return the address of the upload."""
     s3.create_bucket(Bucket=bucket)
     for file in sorted(folder.rglob("*")):
         if file.is_file():

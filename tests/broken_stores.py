@@ -1,4 +1,4 @@
-"""Stores that answer every request but each break one rule; for `tests.faulty_proxy`."""
+"""Stores for `tests.faulty_proxy`. Each store answers every request, but breaks one rule."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ _ENTRY = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
 
 
 def ignores_conditions(request: Request, send: Send) -> Answer:
-    """Overwrite the object and ignore the put's condition."""
+    """Overwrite the object, and ignore the condition of the PUT request."""
     return send(request.without(_CONDITION) if request.method == "PUT" else request)
 
 
 def looks_before_it_writes(request: Request, send: Send) -> Answer:
-    """Check the condition of a put, but not for concurrent puts."""
+    """Check the condition of a PUT request, and then write the object.
+
+    If two conditional PUT requests are concurrent, both may succeed.
+    """
     if request.method != "PUT" or request.header(_CONDITION) is None:
         return send(request)
     unconditional = request.without(_CONDITION)
@@ -31,7 +34,10 @@ def looks_before_it_writes(request: Request, send: Send) -> Answer:
 
 
 class RemembersReads:
-    """Answer a repeated read with the first answer; writes and listings pass."""
+    """Answers a repeated read with the first answer.
+
+    Writes and listings are forwarded to the store.
+    """
 
     def __init__(self) -> None:
         self._answers: dict[str, Answer] = {}
@@ -47,7 +53,7 @@ class RemembersReads:
 
 
 def lists_late(request: Request, send: Send) -> Answer:
-    """Leave an object out of each listing."""
+    """Omit the last object of each listing."""
     answer = send(request)
     entries = _ENTRY.findall(answer.body)
     if not _is_listing(request) or not entries:
@@ -56,7 +62,7 @@ def lists_late(request: Request, send: Send) -> Answer:
 
 
 def lists_backwards(request: Request, send: Send) -> Answer:
-    """List the last key first."""
+    """List the keys in reverse order."""
     answer = send(request)
     entries = _ENTRY.findall(answer.body)
     if not _is_listing(request) or not entries:
@@ -67,7 +73,7 @@ def lists_backwards(request: Request, send: Send) -> Answer:
 
 
 def is_an_hour_ahead(request: Request, send: Send) -> Answer:
-    """Report times of a clock that is one hour ahead."""
+    """Report the times of a clock that is one hour ahead."""
     answer = send(request)
     headers = {
         name: format_datetime(parsedate_to_datetime(value) + dt.timedelta(hours=1), usegmt=True)

@@ -1,7 +1,7 @@
-"""A Ray cluster of a head and two worker nodes with logical GPUs, on this machine.
+"""Run a Ray cluster on this machine. It has a head node and two worker nodes with logical GPUs.
 
-Each node is a raylet of its own with its own worker processes. Commands join it as a user's do, in
-processes of their own, with shards and tables on an S3 server.
+Each node is a separate raylet with its own worker processes. Commands connect to the cluster from
+separate processes, like the commands of a user. Shards and tables are on an S3 server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
 _NODE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
-# Reads Ray's own tables, because the state API needs a dashboard.
+# This program reads the internal tables of Ray, because the state API needs a dashboard.
 _PLACES = """
 import json, sys
 import ray
@@ -38,7 +38,10 @@ print("PLACES", json.dumps([
 
 @contextmanager
 def _forks() -> Iterator[None]:
-    """Allow Ray to fork. It executes its own programs at once, which is safe for Lance."""
+    """Allow Ray to fork.
+
+    A fork is safe for Lance here, because each new process immediately executes a program of Ray.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         yield
@@ -48,8 +51,8 @@ class Nodes:
     """The cluster for tests.
 
     Attributes:
-        address: what ``--ray-address`` takes.
-        workers: the nodes beside the head.
+        address: address of the cluster for the option ``--ray-address``.
+        workers: the worker nodes.
     """
 
     def __init__(self, num_workers: int = 2) -> None:
@@ -80,7 +83,7 @@ class Nodes:
                 process.kill()
 
     def remove(self, place: int) -> None:
-        """Remove a worker node in order: the cluster knows it at once."""
+        """Remove a worker node gracefully, so that the cluster is informed immediately."""
         self._cluster.remove_node(self.workers.pop(place), allow_graceful=True)
 
     def _started_by(self, node: Any) -> list[psutil.Process]:
@@ -88,7 +91,10 @@ class Nodes:
         return psutil.Process(raylet.process.pid).children(recursive=True)
 
     def actors(self, place: int) -> list[str]:
-        """Return the titles of a worker node's processes, without the running method."""
+        """Return the titles of the processes of a worker node.
+
+        The name of the running method is removed from each title.
+        """
         titles = []
         for process in self._started_by(self.workers[place]):
             with contextlib.suppress(psutil.Error):
@@ -96,7 +102,10 @@ class Nodes:
         return titles
 
     def places(self) -> dict[str, set[str]]:
-        """Return the nodes on which actors of each class were started, by the class's name."""
+        """Return the nodes on which actors were started.
+
+        Each key is the name of an actor class. Each value contains the ids of the nodes.
+        """
         done = subprocess.run(
             [sys.executable, "-c", _PLACES, self.address],
             capture_output=True,
@@ -115,14 +124,14 @@ class Nodes:
 
 
 def serve_settings() -> dict[str, str]:
-    """Return the variables with which cluster.yaml starts its nodes."""
+    """Return the environment variables that cluster.yaml sets when it starts its nodes."""
     text = (Path(__file__).parents[1] / "cluster.yaml").read_text(encoding="utf-8")
     return dict(re.findall(r"\b(RAY_SERVE_\w+|FORWARDED_ALLOW_IPS)=(\w*)", text))
 
 
 @contextmanager
 def start_cluster(environment: Mapping[str, str]) -> Iterator[Nodes]:
-    """Run a cluster during the block; its processes inherit these variables."""
+    """Run a cluster during the block. Its processes inherit the variables of ``environment``."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Settings for every test: no model hub, and no settings of the user."""
+"""Prepare the environment of all tests. Tests use no model hub and no settings of the user."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ if TYPE_CHECKING:
     from tests.cluster import Nodes
     from tests.faulty_proxy import FaultyProxy
 
-# Before anything imports transformers, vLLM, Ray or boto3, which read these once; the processes
-# that tests start inherit them.
+# These variables must be set before transformers, vLLM, Ray or boto3 are imported, because these
+# libraries read the variables only once. The processes that tests start inherit the variables.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Each test process has one core: more threads would only wait for each other.
+# Each test process has one core. More threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# Ray's workers have a low priority; beside a second test process they would get no time.
+# By default, the workers of Ray have a low priority. If a second test process is running, these
+# workers would get no CPU time.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray reads just this name)
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
 
 # No test may use the cluster or the account of the user's shell.
 for _name in ("RAY_ADDRESS", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
     os.environ.pop(_name, None)
-# Lance says "No existing dataset, it will be created" for the first fragment of every new table.
+# Otherwise Lance logs "No existing dataset, it will be created" for the first fragment of every new
+# table.
 os.environ.setdefault("LANCE_LOG", "error")
 
 
-# Tests that share a slow fixture run in one process, in this order; then the rest, file by
-# file.
+# All tests that share a slow fixture form one group. A group runs in one process. These groups
+# start first, in this order. Each file of other tests is also a group.
 _RAY, _CLUSTER, _VLLM = "ray", "cluster", "vllm"
 _FIRST = (_RAY, _VLLM, _CLUSTER)
 
@@ -52,16 +54,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported modules and collected tests from later garbage collections.
+    """Exclude the modules and tests that are in memory now from later garbage collections.
 
-    Each run on Ray starts one. It would find nothing, because collected tests are never freed.
+    Each run on Ray starts a garbage collection. It would free none of these objects, because pytest
+    keeps all tests in memory.
     """
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Undo that: at the end, libraries search for their remaining objects."""
+    """Undo `gc.freeze`, because libraries search for their remaining objects at the end."""
     gc.unfreeze()
 
 
@@ -78,10 +81,13 @@ def _group(item: pytest.Item) -> str:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """The address of an S3 that honours conditional puts, which table commits rely on."""
+    """Yield the address of an S3 server that supports conditional PUT requests.
+
+    Commits to a table need these requests.
+    """
     from moto.server import ThreadedMotoServer
 
-    # It logs each request: hundreds of lines after every failure.
+    # werkzeug logs each request. pytest would print hundreds of these lines after every failure.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
         _make_puts_atomic(patch)
@@ -93,10 +99,10 @@ def s3_endpoint() -> Iterator[str]:
 
 
 def _make_puts_atomic(patch: pytest.MonkeyPatch) -> None:
-    """Let moto answer one put at a time.
+    """Make moto answer only one PUT request at a time.
 
-    It looks whether the object is there, and then writes it: of two conditional puts at the same
-    moment both may succeed, which no S3 does.
+    moto checks whether the object exists, and then writes the object. If two conditional PUT
+    requests arrive at the same time, both may succeed. This is impossible on a real S3.
     """
     from moto.s3.responses import S3Response
 
@@ -116,7 +122,10 @@ def _make_puts_atomic(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def s3_settings(s3_endpoint: str) -> dict[str, str]:
-    """The variables that make every AWS client use that S3 and no settings of this machine."""
+    """Return the environment variables for all AWS clients.
+
+    With these variables, a client uses the S3 server of the tests and no settings of this machine.
+    """
     return {
         "AWS_ENDPOINT_URL": s3_endpoint,
         "AWS_ACCESS_KEY_ID": "key",
@@ -132,7 +141,10 @@ def s3_settings(s3_endpoint: str) -> dict[str, str]:
 
 @pytest.fixture
 def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client for that S3, which this process's sources and tables use too."""
+    """Return a client of the S3 server.
+
+    During the test, the sources and the tables of this process also use this server.
+    """
     import boto3
 
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
@@ -144,7 +156,7 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="session")
 def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    """The proxy between the Ray clusters below and that S3."""
+    """Yield the proxy between the S3 server and the Ray clusters of the fixtures below."""
     from tests.faulty_proxy import faulty_proxy
 
     with faulty_proxy(s3_endpoint) as proxy:
@@ -153,7 +165,10 @@ def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="session")
 def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
-    """A head and two worker nodes for the whole session; they reach the S3 through the proxy."""
+    """Yield a cluster of a head node and two worker nodes for the whole test session.
+
+    The nodes connect to the S3 server through the proxy.
+    """
     from tests.cluster import serve_settings, start_cluster
 
     settings = s3_settings | serve_settings() | {"AWS_ENDPOINT_URL": proxy.url}
@@ -165,24 +180,25 @@ def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
 def local_ray(
     s3_settings: dict[str, str], proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """One local Ray of two CPUs for the session; its workers reach the S3 through the proxy.
+    """Run one local Ray with two CPUs for the whole test session.
 
-    Its temporary folder has a longer path than a socket can have.
+    The workers connect to the S3 server through the proxy. The path of the temporary folder is
+    longer than the path of a socket may be.
     """
     import ray.data  # noqa: F401
 
     from skytext.config.settings import Config
     from skytext.run.cluster import cluster
 
-    # It logs every scheduler step: pytest would keep thousands of records.
+    # Ray Data logs every step of its scheduler. pytest would keep thousands of log records.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     config = Config.model_validate({"job": {"object_store_bytes": 100 * 2**20}})
     with contextlib.ExitStack() as until_the_end:
         with pytest.MonkeyPatch.context() as patch:
-            # Workers inherit what is set when Ray starts.
+            # Workers inherit the variables that are set when Ray starts.
             for name, value in (s3_settings | {"AWS_ENDPOINT_URL": proxy.url}).items():
                 patch.setenv(name, value)
-            # Replicas report their counts at this interval; a test waits for them.
+            # Replicas report their counts at this interval. A test waits for these reports.
             patch.setenv("RAY_metrics_report_interval_ms", "5000")
             patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary-" * 9)))
             until_the_end.enter_context(cluster.local_ray(config, num_cpus=2))

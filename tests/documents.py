@@ -1,4 +1,4 @@
-"""Reads the project's documents: their code blocks, commands, settings and links."""
+"""Read the code blocks, commands, settings and links in the documents of the project."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def _commands_of_line(line: str) -> Iterator[list[str]]:
     lexer.whitespace_split = True
     try:
         words = list(lexer)
-    except ValueError:  # An apostrophe or a quote in output that a block shows.
+    except ValueError:
+        # This line is output and no command. It contains an unpaired apostrophe or quotation mark.
         return
     command: list[str] = []
     for word in [*words, ";"]:
@@ -85,6 +86,6 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the names by which the headings of a page are linked."""
+    """Return the names that links use for the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,14 +1,17 @@
-"""A proxy before an HTTP server that injects faults of stores; a seed selects them.
+"""Run a proxy in front of an HTTP server. The proxy injects the faults of a store.
+
+The seed decides which requests get a fault.
 
     with faulty_proxy(endpoint, Faults(seed=1, reset=0.1, slow_down=0.05)) as proxy:
         client = boto3.client("s3", endpoint_url=proxy.url)
         ...
-        proxy.faults = Faults(slow_down=1.0)  # from now on
+        proxy.faults = Faults(slow_down=1.0)  # for all later requests
         assert proxy.counts["reset"] > 0
 
-It changes nothing else, and never the order of the answers on one connection.
+The proxy changes nothing else. It never changes the order of the answers on one connection.
 
-A store with wrong answers is a function of the request and of a function that sends it on:
+A store that gives wrong answers is simulated by a function. The function receives the request, and
+a second function that sends a request to the server:
 
     def ignores_conditions(request, send):
         return send(request.without("If-None-Match"))
@@ -39,25 +42,31 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "expec
 
 @dataclass(frozen=True)
 class Faults:
-    """The faults and their rates: each rate is a share of the requests, 0 to 1.
+    """The faults and their rates.
 
-    A request has at most one fault; the sum of the rates must not exceed 1.
+    The rate of a fault is the share of the requests that get this fault, from 0 to 1. A request has
+    at most one fault. The sum of the rates must not exceed 1.
 
     Attributes:
-        seed: the same seed gives the same faults to the same sequence of requests.
-        delay: the answer is delayed by ``delay_s``, and is correct.
-        delay_s: for how long, in seconds.
-        reset: the connection is reset (RST) in the middle of the body.
-        truncate: the connection is closed (FIN) in the middle of the body.
-        server_error: 500 InternalError.
-        slow_down: 503 SlowDown.
-        expired: 400 ExpiredToken.
-        methods: the methods with faults; others pass.
-        pattern: a regular expression searched for in the path and query; others pass.
-        at_byte: where a body breaks; None: somewhere that the seed decides.
-        max_faults: after this many, everything passes; None: no end.
-        max_in_a_row: after this many of one path in a row, its next request passes; None: no end.
-            With concurrent requests, their order decides which of them fail.
+        seed: seed of the random numbers. The same seed gives the same faults for the same sequence
+            of requests.
+        delay: rate of correct answers that are delayed by ``delay_s``.
+        delay_s: length of the delay in seconds.
+        reset: rate of connections that are reset (RST) in the middle of the body.
+        truncate: rate of connections that are closed (FIN) in the middle of the body.
+        server_error: rate of answers with 500 InternalError.
+        slow_down: rate of answers with 503 SlowDown.
+        expired: rate of answers with 400 ExpiredToken.
+        methods: the HTTP methods for which faults occur. Requests with other methods get no fault.
+        pattern: a regular expression that is searched in the path with the query. Requests without
+            a match get no fault.
+        at_byte: position in the body where the connection breaks. If None, the seed decides the
+            position.
+        max_faults: after this number of faults, no request gets a fault. If None, the number is
+            not limited.
+        max_in_a_row: after this number of faults in a row for one path, the next request for this
+            path gets no fault. If None, the number is not limited. If requests are concurrent,
+            their order decides which requests fail.
     """
 
     seed: int = 0
@@ -95,7 +104,7 @@ _ANSWERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """A request; ``path`` includes the query, ``received_at`` is in seconds since 1970."""
+    """A request. ``path`` includes the query. ``received_at`` is in seconds since 1970."""
 
     method: str
     path: str
@@ -105,12 +114,12 @@ class Request:
 
     @property
     def key_id(self) -> str:
-        """The access key of the signature; empty without one."""
+        """The access key in the signature of the request. Without a signature, it is empty."""
         found = re.search(r"Credential=([^/]*)/", self.header("Authorization") or "")
         return found[1] if found else ""
 
     def header(self, name: str) -> str | None:
-        """Return a header, or None."""
+        """Return the value of a header, or None if the header is missing."""
         return next((v for k, v in self.headers.items() if k.lower() == name.lower()), None)
 
     def without(self, header: str) -> Request:
@@ -121,7 +130,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -136,9 +145,9 @@ class FaultyProxy:
     """A running proxy.
 
     Attributes:
-        url: its address.
-        counts: requests by result: ``passed``, or the kind of fault.
-        requests: all requests, in order.
+        url: address of the proxy.
+        counts: number of requests for each result. A result is ``passed`` or a kind of fault.
+        requests: all requests in order.
     """
 
     def __init__(self, upstream: str, faults: Faults, breach: Breach | None) -> None:
@@ -153,7 +162,7 @@ class FaultyProxy:
 
     @property
     def faults(self) -> Faults:
-        """The faults from now on; setting them starts their schedule."""
+        """The faults of later requests. Setting the faults restarts the random numbers."""
         return self._faults
 
     @faults.setter
@@ -191,11 +200,11 @@ class FaultyProxy:
             return kind, self._random.random(), faults
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not beyond the proxy's end."""
+        """Wait for this number of seconds, or until the proxy stops."""
         self._stopping.wait(seconds)
 
     def stop(self) -> None:
-        """End every wait."""
+        """End all calls of `wait`."""
         self._stopping.set()
 
 
@@ -207,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def handle(self) -> None:
-        with suppress(ConnectionError):  # of clients that have disconnected
+        # The client may have disconnected.
+        with suppress(ConnectionError):
             super().handle()
 
     def _serve(self) -> None:
@@ -250,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_head = self.command == "HEAD"
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
-            # The length in the answer to a HEAD is that of the object.
+            # The answer to a HEAD request contains the length of the object.
             if is_head or not _is_length(name):
                 self.send_header(name, value)
         if not is_head and answer.status not in (204, 304):
@@ -326,10 +336,10 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore broken connections: the proxy makes them."""
+        """Ignore the errors of broken connections, because the proxy breaks connections itself."""
 
     def shutdown_request(self, request: Any) -> None:
-        # A reset connection is closed already: a second shutdown would send a FIN.
+        # A reset connection is already closed. A second shutdown would send a FIN.
         if request.fileno() != -1:
             super().shutdown_request(request)
 
@@ -338,7 +348,10 @@ class _Server(ThreadingHTTPServer):
 def faulty_proxy(
     upstream: str, faults: Faults | None = None, breach: Breach | None = None
 ) -> Iterator[FaultyProxy]:
-    """Run a proxy before ``upstream`` (an ``http://host:port``) in threads of this process."""
+    """Run a proxy in threads of this process.
+
+    The proxy forwards requests to the address ``upstream``, such as ``http://host:port``.
+    """
     proxy = FaultyProxy(upstream, faults or Faults(), breach)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     server = _Server(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""The commands, settings and links of the documents exist."""
+"""Test that the commands, settings and links in the documents exist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.documents import (
     skytext_calls,
 )
 
-# Names of files, and events of the webhook.
+# These texts look like settings, but are names of files or events of the webhook.
 _NO_SETTING = re.compile(
     r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$|^reindex\.(done|partial|failed)$"
 )
@@ -56,7 +56,7 @@ def split_call(words: list[str]) -> tuple[str, list[str]]:
 
 @cache
 def setting(name: str) -> Any:
-    """Return the default of a setting; fail if there is none."""
+    """Return the default value of a setting. Fail if the setting does not exist."""
     value: Any = load_config().model_dump()
     for part in name.split("."):
         assert part in value, f"there is no setting {name}"
@@ -145,7 +145,7 @@ def test_every_python_block_is_valid_and_imports_names_that_exist(page: Path) ->
             continue
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("skytext"):
-                # Not imported: some of these modules take seconds.
+                # The module is not imported, because the import of some modules takes seconds.
                 spec = importlib.util.find_spec(str(node.module))
                 assert spec is not None, node.module
                 assert spec.origin is not None, node.module
@@ -175,7 +175,7 @@ def test_the_configuration_page_is_the_one_that_the_command_prints() -> None:
 
 
 def command_names(group: Any, prefix: str = "skytext") -> list[str]:
-    """Return every command of a group, with those of its groups."""
+    """Return the names of all commands of a group and of its subgroups."""
     names = []
     for name, command in group.commands.items():
         words = f"{prefix} {name}"

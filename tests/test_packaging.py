@@ -1,4 +1,4 @@
-"""The files that a new clone, the wheel and the cluster launcher need."""
+"""Test the files that a new clone, the wheel and the cluster launcher need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def test_the_version_is_one() -> None:
 
 
 def test_gitignore_does_not_drop_the_library() -> None:
-    """The usual Python .gitignore contains `lib/`; git and Ray's uploads would drop the library."""
+    """The usual .gitignore for Python contains `lib/`.
+
+    With this pattern, git and the uploads of Ray would omit the library.
+    """
     patterns = {line.strip().strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
     assert not patterns & {"lib", "lib*", "*"}
 
@@ -125,7 +128,7 @@ def test_the_client_is_installed_alone(tmp_path: Path) -> None:
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     assert project["version"] == skytext.__version__ == skytext_client.__version__
     zipfile.ZipFile(build_wheel(source, tmp_path)).extractall(tmp_path / "site")
-    # Only its required packages and their dependencies can be imported.
+    # Only the required packages of the client and their dependencies can be imported.
     given = {"httpx", "pydantic", "tenacity"}
     assert {Requirement(one).name for one in project["dependencies"]} == given
     code = (
@@ -154,7 +157,8 @@ def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
         f"skytext-{skytext.__version__}.dist-info",
     }
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
-    # The wheel has the same files as the tree: modules, prompts, checkpoint, page, py.typed.
+    # The wheel must have all files of the source tree, such as modules, prompts, the checkpoint,
+    # the page and py.typed.
     here = ROOT / "lib"
     expected = {
         str(path.relative_to(here))
@@ -166,7 +170,7 @@ def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
 
 
 def test_the_environment_has_the_pth_file_of_this_tree() -> None:
-    """`make setup` copies it, because an editable install omits it."""
+    """`make setup` copies the .pth file, because an editable install omits this file."""
     import sysconfig
 
     installed = Path(sysconfig.get_path("purelib")) / PTH

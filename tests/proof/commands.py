@@ -1,4 +1,4 @@
-"""``skytext`` in separate processes, with all processes that they start."""
+"""Run ``skytext`` in separate processes, and find all processes that they start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARK = "SKYTEXT_PROOF"
 
 
 class Command:
-    """A running ``skytext`` command, marked by a variable in all its processes."""
+    """A running ``skytext`` command. An environment variable marks all processes of the command."""
 
     def __init__(self, folder: Path, *arguments: object, prelude: str = "") -> None:
         self.mark = uuid.uuid4().hex
@@ -34,28 +34,28 @@ class Command:
 
     @property
     def out(self) -> str:
-        """Its output on stdout so far."""
+        """The output of the command on stdout so far."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """Its output on stderr so far."""
+        """The output of the command on stderr so far."""
         return self._err.read_text()
 
     def finish(self, timeout_s: float) -> int:
-        """Wait for its end; return the exit status."""
+        """Wait for the end of the command, and return the exit status."""
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
-        """Kill it at once, as the kernel does if memory is full."""
+        """Kill the command immediately, as the kernel does if the memory is full."""
         self.process.kill()
         self.process.wait()
 
     def left(self) -> list[psutil.Process]:
-        """Return its running child processes, direct and indirect."""
+        """Return all running processes of the command, including indirect child processes."""
         found = []
         for process in psutil.process_iter():
-            # A process of another user, or one that has just ended.
+            # The process may belong to another user, or may have just ended.
             with contextlib.suppress(psutil.Error):
                 if (
                     process.environ().get(_MARK) == self.mark
@@ -65,7 +65,11 @@ class Command:
         return found
 
     def wait_for_the_rest(self, timeout_s: float) -> list[psutil.Process]:
-        """Wait until all its processes have ended; return those that do not end."""
+        """Wait until all processes of the command have ended.
+
+        Returns:
+            The processes that are still running after ``timeout_s`` seconds.
+        """
         deadline = time.monotonic() + timeout_s
         while (left := self.left()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -74,12 +78,12 @@ class Command:
 
 @contextlib.contextmanager
 def command(folder: Path, *arguments: object, prelude: str = "") -> Iterator[Command]:
-    """Run ``skytext``; end its remaining processes at the end of the block.
+    """Run ``skytext``, and kill its remaining processes at the end of the block.
 
     Args:
-        folder: its working directory, also for its output.
-        arguments: of the command.
-        prelude: Python that its process runs first.
+        folder: working directory of the command. Files in this folder receive the output.
+        arguments: arguments of the command.
+        prelude: Python code that the process of the command executes first.
     """
     started = Command(folder, *arguments, prelude=prelude)
     try:

@@ -1,7 +1,7 @@
 """Kill a process of a running job, run the same command to its end, and compare the table.
 
-The job is the real command in processes of its own on a local Ray, with the package's fakes for
-its models (whose engine is a process as well) or with the real ones.
+The job is the real command in separate processes on a local Ray. The models are real models or the
+fake models of the package. The engine of a fake model is also a separate process.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.proof.commands import Command, command
 from tests.table.rows import rows_of as table_rows
 
 RUN_S = 240
-# Ray's agents try for 60 s to report a dead raylet to the head, which may be dead too.
+# The agents of Ray try for 60 s to report a dead raylet to the head node, which may also be dead.
 CLEAN_UP_S = 90
-# Columns that differ between two equal runs.
+# These columns differ between two equal runs.
 _OF_THE_RUN = ("run_id", "unit_id", "created_at")
-# Real models describe an image differently in another batch; "hit" has its description.
+# Real models describe an image differently in another batch. "hit" contains the description.
 _MODELS = ("captions", "vectors", "text", "hit", "num_variants", "num_truncated_variants")
 _COUNTS = ("num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts")
 
@@ -62,11 +62,11 @@ class Tally:
     """The results of one kind of kill.
 
     Attributes:
-        num_kills: how many there were.
-        num_survived: the kills after which the job continued to its end.
-        num_committed: rows that the killed runs had committed.
-        num_adopted: rows that they had staged, and the next run committed.
-        num_again: committed images that were described again.
+        num_kills: number of kills.
+        num_survived: number of kills after which the job continued to its end.
+        num_committed: number of rows that the killed runs had committed.
+        num_adopted: number of rows that the killed runs had staged and the next run committed.
+        num_again: number of committed images that were described again.
         max_repeated: the maximum number of repeated model answers after one kill.
         violations: broken guarantees.
     """
@@ -87,11 +87,11 @@ class Scene:
     Attributes:
         folder: for output files.
         source: the archive.
-        options: of the command.
-        compare: columns that must be equal.
-        reference: the undisturbed run's rows by id.
-        run_s: duration of an undisturbed run, seconds.
-        journal: the file in which the fake engine counts its answers; None for real models.
+        options: options of the command.
+        compare: names of the columns that must be equal.
+        reference: the rows of the undisturbed run by image id.
+        run_s: duration of an undisturbed run in seconds.
+        journal: the file in which the fake engine counts its answers. None if the models are real.
         undisturbed: further options of the runs that are not killed.
     """
 
@@ -118,7 +118,7 @@ def make_scene(
     whole_rows: bool,
     undisturbed: Sequence[str] = (),
 ) -> Scene:
-    """Run the job undisturbed, on a separate table."""
+    """Run the job without a kill on a separate table, and return the scene."""
     journal = folder / "journal" if whole_rows else None
     if journal is not None:
         options = [f"{o},journal={journal}" if o.startswith("fake:") else o for o in options]
@@ -134,7 +134,7 @@ def make_scene(
 
 
 def run_to_its_end(scene: Scene, table: str) -> dict[str, Any]:
-    """Run the command; return its summary."""
+    """Run the command to its end, and return the summary."""
     with command(scene.folder, *scene.call(table), *scene.undisturbed) as running:
         status = running.finish(RUN_S)
         if status != 0:
@@ -144,7 +144,7 @@ def run_to_its_end(scene: Scene, table: str) -> dict[str, Any]:
 
 
 def rows_of(table: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a table's rows by id; an image with two rows is an error."""
+    """Return the rows of a table by image id. Fail if an image has two rows."""
     found = ImagesTable.find(TableLocation.parse(table))
     if found is None:
         return {}
@@ -232,7 +232,10 @@ def _command_line(process: psutil.Process) -> str:
 def _wait_for(
     running: Command, find: Callable[[], list[psutil.Process]], delay_s: float
 ) -> list[psutil.Process]:
-    """Wait for such processes, then for ``delay_s``, then for them again."""
+    """Return the processes that ``find`` finds, after a delay.
+
+    The delay of ``delay_s`` seconds starts when ``find`` finds the first process.
+    """
     earliest = None
     while running.process.poll() is None:
         victims = find()
@@ -241,12 +244,12 @@ def _wait_for(
         if victims and earliest is not None and time.monotonic() >= earliest:
             return victims
         time.sleep(0.02)
-    # It ended before: nothing was killed, and the tally counts it as survived.
+    # The command ended before a process was killed. The tally counts this kill as survived.
     return []
 
 
 def targets_in_turn(num_kills: int, rng: random.Random) -> Iterator[str]:
-    """Yield this number of targets, all kinds equally often, in random order."""
+    """Yield this number of targets in random order. All kinds of targets are equally frequent."""
     turns = [TARGETS[i % len(TARGETS)] for i in range(num_kills)]
     rng.shuffle(turns)
     yield from turns

@@ -1,4 +1,4 @@
-"""Searches over HTTP from several clients at once, with the result of each."""
+"""Send searches over HTTP from several clients at the same time, and record the results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ ANSWERED = "200"
 
 
 class Asked(NamedTuple):
-    """One request: times of sending and answer (`time.monotonic`), and its result.
+    """The times and the result of one request.
 
-    ``outcome`` is the status, or the name of the error.
+    ``sent`` and ``ended`` are times of `time.monotonic`. ``outcome`` is the HTTP status, or the
+    name of the error.
     """
 
     sent: float
@@ -41,18 +42,19 @@ def load(
     keys: Sequence[str] = (),
     pause_s: float = 0.0,
 ) -> Iterator[list[Asked]]:
-    """Let clients post to ``/v1/search/batch`` until the block ends; yields the requests.
+    """Send requests to ``/v1/search/batch`` until the block ends, and yield the list of requests.
 
     The clients respect ``Retry-After``.
 
     Args:
-        url: of the service.
-        bodies: sent in turn; each client starts with another one.
-        num_clients: each sends one request at a time.
-        check: is given the number of the body and the answer to it; what it raises is raised at the
-            end of the block.
-        keys: API keys, used in turn; empty if the service requires none.
-        pause_s: of each client between two requests.
+        url: address of the service.
+        bodies: bodies of the requests. Each client sends the bodies in turn. Each client starts
+            with a different body.
+        num_clients: number of clients. Each client sends one request at a time.
+        check: a function that receives the number of a body and the answer to this body. If the
+            function raises an error, the error is raised at the end of the block.
+        keys: API keys that are used in turn. If the service requires no key, the list is empty.
+        pause_s: pause of each client between two requests, in seconds.
     """
     done, asked = threading.Event(), list[Asked]()
 
@@ -93,7 +95,7 @@ def outcomes(asked: list[Asked]) -> dict[str, int]:
 
 
 def is_normal(asked: list[Asked], end: float, last_s: float = 10.0) -> bool:
-    """Whether the last seconds had no failure."""
+    """Return whether there were answers and no failures in the last seconds before ``end``."""
     lately = [one for one in asked if one.sent > end - last_s]
     return bool(lately) and {one.outcome for one in lately} == {ANSWERED}
 

@@ -1,4 +1,7 @@
-"""A slow embedder holds the engines back, so that a killed driver loses little."""
+"""Test that a slow embedder makes the engines wait.
+
+Therefore a killed driver loses little work.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ def embedder_of(running: Command) -> psutil.Process:
     while time.monotonic() < deadline:
         for process in running.left():
             title = " ".join([process.name(), *process.cmdline()])
-            # Its first unit has come: an actor that is stopped in its constructor is ended by Ray,
-            # and while no operator has a task, Ray Data ignores the limit.
+            # The embedder must have received its first unit. Ray ends an actor that is stopped in
+            # its constructor. Ray Data ignores the limit while no operator has a task.
             if "EmbedUnits" in title and ".submit" in title:
                 return process
         assert running.process.poll() is None, running.err
@@ -35,7 +38,7 @@ def embedder_of(running: Command) -> psutil.Process:
 
 
 def wait_until_quiet(journal: Path) -> int:
-    """Return the number of answers after the last one."""
+    """Wait until no more answers arrive, and return the number of answers."""
     number, since = 0, time.monotonic()
     while time.monotonic() - since < QUIET_S or not number:
         found = len(journal.read_text().splitlines()) if journal.exists() else 0
@@ -46,7 +49,7 @@ def wait_until_quiet(journal: Path) -> int:
 
 
 def num_recorded(table: str) -> int:
-    """Return the images that are staged or committed."""
+    """Return the number of images that are staged or committed."""
     where = TableLocation.parse(table)
     units = read_records(where, staged_unit_ids(where))
     return sum(unit.num_rows for unit in units) + len(rows_of(table, ["status"]))

@@ -1,6 +1,6 @@
-"""No bad image takes more memory or time than stated here.
+"""Test that no bad image needs more memory or time than the limits in this module.
 
-Everything is measured in separate processes, because a decoder may crash.
+All measurements run in separate processes, because a decoder may crash.
 """
 
 from __future__ import annotations
@@ -34,19 +34,24 @@ from tests.pixels.image_corpus import TAKEN, encode, flat, png_chunk
 
 ROOT = Path(__file__).parents[2]
 
-# In addition to the memory of Python and the libraries.
+# The limits do not include the memory of Python and the libraries.
 LARGEST_MIB = 3 << 10
-"""MiB for any image that the default limits let through."""
+"""Maximum memory in MiB for any image that the default limits accept."""
 REFUSED_MIB = 200
-"""MiB for all kinds of bad images, one after another, their making included."""
+"""Maximum memory in MiB to make and decode all kinds of bad images, one after another."""
 
-SIDE = 13_300  # 176,890,000 pixels; the default limit is 178,956,970
-SMALLER = 8_100  # any side above 8191 is subsampled before it is stretched
+# An image with this side has 176,890,000 pixels. The default limit is 178,956,970 pixels.
+SIDE = 13_300
+# An image with a side above 8191 pixels is subsampled before its contrast is stretched.
+SMALLER = 8_100
 ADDRESS_SPACE_BYTES = 12 << 30
 
 
 def webp_of_one_colour(side: int) -> bytes:
-    """A lossless WebP needs the same few bits for one colour at any size."""
+    """Return a lossless WebP image of one colour.
+
+    Such an image needs the same few bits at any size.
+    """
     data = bytearray(encode(flat(), "WEBP", lossless=True))
     assert data[12:16] == b"VP8L"
     bits = int.from_bytes(data[21:25], "little") & ~0xFFFFFFF
@@ -85,7 +90,7 @@ LARGEST: dict[str, Callable[[], bytes]] = {
 
 
 def in_a_process(call: str, argument: object, timeout_s: float) -> Any:
-    """Run a function of this module in a fresh process; return what it returns."""
+    """Run a function of this module in a new process, and return the result of the function."""
     code = (
         "import json, sys; from tests.proof import test_bad_images as here; "
         f"print(json.dumps(here.{call}(sys.argv[1])))"
@@ -103,7 +108,10 @@ def in_a_process(call: str, argument: object, timeout_s: float) -> Any:
 
 
 def peak_mib() -> int:
-    """Peak memory of this process, without that of its parent, which getrusage includes."""
+    """Return the peak memory of this process in MiB.
+
+    `getrusage` is not used, because its result includes the memory of the parent process.
+    """
     status = Path("/proc/self/status").read_text().splitlines()
     (line,) = [line for line in status if line.startswith("VmHWM:")]
     return int(line.split()[1]) >> 10
@@ -114,14 +122,19 @@ def limit_address_space() -> None:
 
 
 def warm_up() -> int:
-    """Load the modules of decoding, and return the peak so far."""
+    """Load the modules that decode images, and return the peak memory so far."""
     for odd in TAKEN:
         normalise(odd.make())
     return peak_mib()
 
 
 def outcome(data: bytes | None) -> str:
-    """Normalise an image; a failure other than a documented one is raised."""
+    """Normalise an image.
+
+    Returns:
+        The format of the image, or the reason of a documented failure. All other failures are
+        raised.
+    """
     try:
         return normalise(data or b"").info.format
     except SampleError as err:
@@ -155,7 +168,7 @@ def weigh_all(folder: str) -> dict[str, Any]:
 
 
 def read_all(path: Path, data: bytes) -> Counter[str]:
-    """Read a shard and decode its images; every one is ok or failed, and none is both."""
+    """Read a shard and decode its images. Check that every image is either ok or failed."""
     path.write_bytes(data)
     counts = ShardCounts()
     (shard,) = discover([str(path)])
@@ -196,13 +209,16 @@ def test_the_largest_images_fit(name: str, tmp_path: Path) -> None:
     assert measured["seconds"] < 60, measured
 
 
-# Random damage
+# The following tests use random damage.
 
 NUM_IMAGES, NUM_TARS, SLOWEST_S = 1500, 500, 20
 
 
 def damaged(data: bytes, rng: random.Random, reaches: tuple[int, ...]) -> bytes:
-    """Damage some bytes one to three times, within a distance from the start."""
+    """Damage some bytes at one to three places.
+
+    The distance between a place and the start of the data is limited by ``reaches``.
+    """
     for _ in range(rng.randint(1, 3)):
         place = rng.randrange(min(len(data), rng.choice(reaches)) or 1)
         length = rng.choice((1, 1, 2, 4, 16, 300))
@@ -225,7 +241,10 @@ def damaged(data: bytes, rng: random.Random, reaches: tuple[int, ...]) -> bytes:
 
 
 def fuzz(folder: str) -> dict[str, Any]:
-    """Damage good images and tars; save each case first, in case it crashes the process."""
+    """Damage good images and tars, and read them.
+
+    Each case is saved before the read, because the read may crash the process.
+    """
     limit_address_space()
     before, rng = warm_up(), random.Random(20)
     case = Path(folder, "case")
@@ -256,7 +275,7 @@ def test_random_damage_is_only_ever_a_failed_image(tmp_path: Path) -> None:
     assert (
         sum(measured["found"][name] for name in measured["found"] if "image:" in name) == NUM_IMAGES
     )
-    # All kinds of damage occurred, and many of them did not affect the image.
+    # All kinds of damage occurred. Many images could be decoded in spite of the damage.
     for result in ("jpeg", "png", "webp", "tiff", "truncated_image", "corrupt_image"):
         assert measured["found"][f"image: {result}"] > 5, measured
     for result in ("shard_truncated", "shard_unreadable", "jpeg"):

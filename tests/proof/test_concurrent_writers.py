@@ -1,4 +1,7 @@
-"""Processes commit, index, merge, withdraw and clean up at once: no row is lost or repeated."""
+"""Test that no row is lost or repeated if several processes change a table at the same time.
+
+The processes commit, index, merge, withdraw and clean up.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ from tests.table.rows import committer, good_row, make_table, stage
 NUM_ROUNDS = int(os.environ.get("SKYTEXT_NUM_ROUNDS", "20"))
 NUM_PROCESSES = int(os.environ.get("SKYTEXT_NUM_PROCESSES", "8"))
 ROWS, FIRST = 20, 200
-# Versions that a build or a merge may still read.
+# An index build or a merge may still read versions that are younger than this limit.
 KEEP_DAYS = 60 / 86400
 ROUND_S = 300.0
 
 
 def commit_or_withdraw(where: TableLocation, rng: random.Random, log: Path) -> None:
-    """Add rows, or withdraw some; the log contains the committed changes."""
+    """Add rows, or withdraw some rows. Append the committed changes to the log."""
     with hold(where, uuid.uuid4().hex, "proof", lease_s=5) as claim:
         table = ImagesTable.open(where)
         if rng.random() < 0.7:

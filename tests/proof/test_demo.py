@@ -1,4 +1,4 @@
-"""The packaged checkpoint describes held-out scenes."""
+"""Test that the packaged checkpoint describes held-out scenes."""
 
 from __future__ import annotations
 

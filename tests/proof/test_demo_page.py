@@ -1,4 +1,7 @@
-"""On a terminal ``skytext demo`` serves the page at its end, until Ctrl-C."""
+"""Test that ``skytext demo`` serves the web page at its end until Ctrl-C is pressed.
+
+The command serves the page only if it was started in a terminal.
+"""
 
 from __future__ import annotations
 

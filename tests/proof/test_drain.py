@@ -1,4 +1,7 @@
-"""A cluster drains a node with a notice: the driver's node, and another one."""
+"""Test that a cluster drains a node after a notice.
+
+One test drains the driver's node, and another test drains a worker node.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ RAY = Path(sys.executable).with_name("ray")
 NOTICE_S = 30
 
 
-# Ray forks only to execute its own programs right away.
+# A fork is safe for Lance here, because each new process immediately executes a program of Ray.
 pytestmark = pytest.mark.filterwarnings("ignore:lance is not fork-safe")
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    # A separate cluster: draining the shared one would stop the other tests.
+    # This is a separate cluster, because a drain of the shared cluster would stop the other tests.
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         yield cluster
@@ -37,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def drain(address: str, node_id: str) -> None:
-    """Announce to a cluster that a node ends in ``NOTICE_S``."""
+    """Notify a cluster that a node ends in ``NOTICE_S`` seconds."""
     words = [RAY, "drain-node", "--address", address, "--node-id", node_id]
     words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
     subprocess.run([*words, "--deadline-remaining-seconds", str(NOTICE_S)], check=True)
@@ -75,7 +78,8 @@ def test_a_drained_worker_node_finishes_its_work(tmp_path: Path) -> None:
         wait_for_a_commit(running, table)
         assert has_captioners(nodes)
         drain(nodes.address, nodes.workers[0].node_id)
-        # Ray gives the actors there no more work. Their work is checked below.
+        # Ray gives no more work to the actors on this node. The checks below show that their work
+        # was finished.
         time.sleep(NOTICE_S)
         assert num_committed(table) < 480
         nodes.kill()

@@ -1,4 +1,7 @@
-"""100,000 images, four filters, 10,000 searches: no search is short, and no recall below 0.99."""
+"""Test 10,000 searches with four filters on 100,000 images.
+
+No search may return fewer hits than possible, and no recall may be below 0.99.
+"""
 
 from __future__ import annotations
 
@@ -21,5 +24,5 @@ def test_filters_are_never_short(tmp_path: Path) -> None:
         assert one["num_queries"] == 2_500
         assert one["num_short"] == 0
         assert one["recall_at_10"] >= 0.99
-    # These few are all scored, index or not.
+    # The first two filters match few images, which are all scored with and without the index.
     assert [one["num_different"] for one in found.values()][:2] == [0, 0]

@@ -1,4 +1,7 @@
-"""`embed-images`, killed at any moment, finishes later and embeds no staged image again."""
+"""Test that a later run of `embed-images` finishes the work of a killed run.
+
+The run may be killed at any moment. No staged image is embedded again.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,8 @@ def test_a_killed_driver_loses_only_unstaged_work(tmp_path: Path) -> None:
                 time.sleep(rng.uniform(0.5, 10))
             else:
                 deadline = time.monotonic() + RUN_S
-                # A fragment is committed once its last image is done: until then units are staged.
+                # A fragment is committed when its last image is done. Before that, its units are
+                # only staged.
                 while len(vectors(where)) <= len(before) and not staged_unit_ids(where):
                     assert running.process.poll() is None, running.err
                     assert time.monotonic() < deadline, "nothing was embedded"

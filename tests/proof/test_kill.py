@@ -1,4 +1,4 @@
-"""After a kill of the driver at any moment, no committed row is lost or repeated."""
+"""Test that no committed row is lost or repeated if the driver is killed at any moment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from tests.proof.commands import Command, command
 
 NUM_KILLS = 5
 NUM_SHARDS, IMAGES_PER_SHARD = 4, 100
-# Two units of four at once, 0.25 s an image: the whole archive takes longer than all the kills.
+# Two units of four images are processed at the same time, with 0.25 s per image. Therefore the
+# whole archive takes longer than all the kills.
 OPTIONS = ["--model", "fake:delay_s=0.25", "--embedding-model", "fake", "--json"]
 OPTIONS += ["--commit-images", "8", "--set", "job.unit_images=4", "--set", "job.units_in_flight=2"]
 RUN_S, CLEAN_UP_S = 180, 60
 
 
 def committed(where: TableLocation) -> dict[str, dt.datetime]:
-    """Return the creation time of each image's row; no image has two rows."""
+    """Return the creation time of each image's row. Check that no image has two rows."""
     table = ImagesTable.find(where)
     if table is None:
         return {}
@@ -61,10 +62,10 @@ def test_a_killed_driver_loses_only_uncommitted_work(tmp_path: Path) -> None:
     for kill in range(NUM_KILLS):
         with command(tmp_path, *call) as running:
             if kill % 2:
-                # At any moment, its start and Ray's included.
+                # The kill may happen at any moment, even while the driver and Ray start.
                 time.sleep(rng.uniform(0.5, 12))
             else:
-                # During its work, at any time between two commits.
+                # The kill happens during the work, at any time between two commits.
                 wait_for_a_commit(running, where, len(before))
                 time.sleep(rng.uniform(0, 1))
             assert running.process.poll() is None, running.err
@@ -72,7 +73,7 @@ def test_a_killed_driver_loses_only_uncommitted_work(tmp_path: Path) -> None:
             left = running.wait_for_the_rest(CLEAN_UP_S)
             assert left == [], "these outlive a driver that was killed"
         after = committed(where)
-        # Committed rows are unchanged: their images were not described again.
+        # Committed rows are unchanged, so their images were not described again.
         assert before.items() <= after.items()
         before = after
         progress.append(len(after))

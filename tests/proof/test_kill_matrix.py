@@ -1,4 +1,7 @@
-"""After a kill of any process at any moment, the same command gives one row per image."""
+"""Test that a command can be repeated after a kill of any process at any moment.
+
+The repeated command gives one row per image.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_KILLS", "90"))
 NUM_VLLM_KILLS = int(os.environ.get("SKYTEXT_NUM_VLLM_KILLS", "10"))
 COMMIT_IMAGES = 64
 FAKES = ["--model", "fake:delay_s=0.1", "--embedding-model", "fake"]
-# As by default, an interval holds somewhat more images than are in flight.
+# As with the default settings, a commit has slightly more images than are in flight.
 FAKES += ["--commit-images", str(COMMIT_IMAGES)]
 FAKES += ["--set", "job.unit_images=8", "--set", "job.units_in_flight=2"]
 NUM_SHARDS, IMAGES_PER_SHARD = 4, 40
@@ -55,7 +58,7 @@ def kill_and_compare(
 
 def violations(tallies: dict[tuple[str, str], Tally]) -> list[str]:
     found = [violation for tally in tallies.values() for violation in tally.violations]
-    # At most one commit interval of the model's work is repeated.
+    # The model repeats at most the work of one commit.
     found += [
         f"{tally.max_repeated} answers repeated"
         for tally in tallies.values()

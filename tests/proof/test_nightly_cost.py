@@ -1,4 +1,4 @@
-"""The work of a night follows what has changed, not the size of the archive."""
+"""Test that the work of a night depends on the changes, not on the size of the archive."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_the_work_of_a_night_depends_on_the_changes() -> None:
     assert nights["1 % new"]["share_of_stage_work"] <= 0.02
     assert nights["1 % new"]["share_of_bytes_read"] <= 0.02
     assert nights["0.01 % changed"]["share_of_stage_work"] <= 0.001
-    # One shard of two hundred.
+    # One of two hundred shards was read.
     assert nights["0.01 % changed"]["share_of_bytes_read"] <= 0.006
     assert found["nothing_new_s"][0] <= 20

@@ -1,4 +1,7 @@
-"""Worker nodes are killed at random. Each run finishes without help, with the right table."""
+"""Test runs during which worker nodes are killed at random.
+
+Each run finishes without help, and its table is correct.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ from tests.proof.commands import Command, command
 from tests.proof.kill_matrix import make_scene, rows_of
 
 NUM_RUNS = int(os.environ.get("SKYTEXT_NUM_RUNS", "10"))
-# Each run's number is its seed.
+# The number of a run is the seed of this run.
 FIRST_RUN = int(os.environ.get("SKYTEXT_FIRST_RUN", "0"))
 KILLS_A_RUN, VLLM_KILLS = 10, 5
 NUM_SHARDS, IMAGES_PER_SHARD = 10, 120
 # If no unit finishes for this time although there is work, the run hangs.
 QUIET_S, START_S = 60.0, 60.0
 RUN_S = 900.0
-# One vLLM engine, on two cores with other work.
+# The limits are for one vLLM engine on two cores that also do other work.
 VLLM_START_S, VLLM_RUN_S = 240.0, 2400.0
 NUM_SCENES = 300
 FAKES = ["--model", "fake:delay_s=2", "--embedding-model", "fake", "--num-engines", "2:4"]
@@ -50,17 +53,18 @@ def watch(
     run_s: float = RUN_S,
     in_rows: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Kill nodes at these moments; return the rows before the last kill.
+    """Kill nodes at these moments, and return the rows before the last kill.
 
     Args:
         running: the command.
-        nodes: what it runs on.
-        table: what it writes.
-        moments: ascending, seconds from now; past ones are removed.
-        rng: chooses the nodes.
-        start_s: time limit for the start of an engine.
-        run_s: time limit of the run.
-        in_rows: moments are numbers of committed rows.
+        nodes: the nodes on which the command runs.
+        table: the table that the command writes.
+        moments: times of the kills in seconds from now, in ascending order. This function removes
+            the times that have passed.
+        rng: random generator that selects the nodes.
+        start_s: time limit for the start of an engine, in seconds.
+        run_s: time limit for the run, in seconds.
+        in_rows: whether the moments are numbers of committed rows instead of times.
     """
     started, before = time.monotonic(), {}
     rows, quiet_since = 0, time.monotonic() + start_s
@@ -75,7 +79,7 @@ def watch(
             moments.pop(0)
             before = rows_of(table, ["unit_id"])
             nodes.kill(rng.randrange(len(nodes.workers)))
-            # Replaced at once, later, or with the next kill: one node is always left.
+            # Add a new node, so that at least one node is left after the next kill.
             if rng.random() < 0.7 or len(nodes.workers) < 2:
                 nodes.add()
         time.sleep(0.5)
@@ -123,7 +127,7 @@ def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path)
     words = ["caption", source, "--table", table, "--num-engines", "2", "--json"]
     words += ["--gpus-per-engine", "2", "--set", "job.unit_images=8"]
     words += ["--set", "job.commit_interval_s=2", "--ray-address", nodes.address]
-    # With a timer, nodes would be killed before their engines start, or never.
+    # With times in seconds, nodes would be killed before their engines start, or never.
     moments = [NUM_SCENES * (i + 0.1) / VLLM_KILLS for i in range(VLLM_KILLS)]
     started = time.monotonic()
     with command(tmp_path, *words) as running:

@@ -1,4 +1,7 @@
-"""The service as a user starts it: versions change under load, and replicas are killed."""
+"""Test the service under load. The tests start the service in the same way as a user.
+
+Versions change, and replicas are killed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from tests.proof.commands import Command, command
 from tests.proof.service_load import ANSWERED, is_normal, load, new_client, outcomes, say
 
 NUM_CHANGES = int(os.environ.get("SKYTEXT_NUM_PROMOTIONS", "1000"))
-# A load that two cores can answer without refusals.
+# Two cores can answer the requests of this number of clients without rejecting a request.
 NUM_CLIENTS = 3
 NUM_IMAGES, NUM_MORE = 10_000, 2_000
 RUN_S = 600
@@ -37,7 +40,7 @@ FAKES = ("--model", "fake", "--embedding-model", "fake")
 
 @pytest.fixture(scope="module")
 def two_versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableLocation, int, int]:
-    """A table of 10,000 images, and the same with some more."""
+    """Return a table with a version of 10,000 images, and a version with 2,000 more images."""
     folder = tmp_path_factory.mktemp("service")
     table = folder / "table"
     versions = []
@@ -77,7 +80,10 @@ def is_ready(url: str) -> bool:
 
 
 def batches() -> list[dict[str, Any]]:
-    """Each request has two searches, so that mixed versions would be visible."""
+    """Return the bodies of the requests.
+
+    Each request has two searches, so that a mix of two versions in one answer would be visible.
+    """
     return [
         {"searches": [{"text": one, "k": 100}, {"text": other, "k": 100}]}
         for one in WORDS
@@ -113,7 +119,7 @@ def test_no_answer_fails_or_mixes_versions_under_load(
     promote(table, first)
     waited = []
     with serving(tmp_path, table) as (url, service):
-        # The request for the version is one more client.
+        # The loop that requests the version is one more client.
         with load(url, bodies, NUM_CLIENTS - 1, check) as asked, new_client(url) as http:
             for change in range(NUM_CHANGES):
                 to = last if change % 2 == 0 else first
@@ -158,7 +164,7 @@ def test_a_part_that_dies_under_load_is_replaced(
     after = [one for one in asked if one.ended > killed]
     failed = [one for one in after if one.outcome != ANSWERED]
     back_s = max((one.ended - killed for one in failed), default=0.0)
-    # Without a failed answer, report the slowest one.
+    # The slowest answer is also reported, because there may be no failed answer.
     slowest_s = max(one.ended - one.sent for one in after)
     say(
         capsys,
@@ -174,7 +180,7 @@ def test_a_part_that_dies_under_load_is_replaced(
 def is_replica(process: psutil.Process, part: str) -> bool:
     try:
         title = (process.cmdline() or [""])[0]
-        # While it works, its title names the method.
+        # While a replica is working, its title also contains the name of the method.
         return title.partition(".")[0] == f"ray::ServeReplica:skytext:{part}"
     except psutil.Error:
         return False

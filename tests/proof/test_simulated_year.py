@@ -1,4 +1,7 @@
-"""A year of nights: the table is correct, and the last month costs as much as the first."""
+"""Test the nightly runs of a year.
+
+The table is correct, and the last month costs as much as the first month.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,18 @@ MONTH = max(3, NUM_NIGHTS // 12)
 
 
 def happenings() -> dict[str, int]:
-    """The faults of a year; in a shorter run each occurs at least once."""
+    """Return the number of faults of each kind in a year.
+
+    If there are fewer nights, each kind of fault occurs at least once.
+    """
     in_365 = {"faults": 10, "overlap": 2, "broken listing": 1, "kill": 24, "kill any time": 12}
     found = {what: max(1, number * NUM_NIGHTS // 365) for what, number in in_365.items()}
-    # At each change of a model of vectors.
+    # A ``column kill`` occurs when an embedding model changes.
     return found | {"column kill": 2 * (len(EMBEDDERS) - 1)}
 
 
 def median_sizes(sizes: list[tuple[int, int, int]]) -> tuple[float, float]:
-    """Return the number of files, and bytes per row."""
+    """Return the median number of files, and the median number of bytes per row."""
     files = statistics.median(num_files for num_files, _, _ in sizes)
     return files, statistics.median(num_bytes / num_rows for _, num_bytes, num_rows in sizes)
 
@@ -60,7 +66,7 @@ def test_a_year_ends_like_a_table_made_from_scratch(
     year.check_against_scratch(nights[-1])
     last = nights[-1]
     quiet = Night(last.prompt, last.embedder, last.image_embedder)
-    # The first month of a new table of this size, with nights without faults.
+    # This is the first month of a new table of the same size. There are no faults on these nights.
     young = Year(year.folder, archive, proxy, rng, name="scratch")
     young.run([quiet] * MAX_KEPT)
     young.watch()

@@ -1,4 +1,7 @@
-"""A change of prompt and embedding model with many kills: only stale work is repeated."""
+"""Test a change of the prompt and of the embedding model with many kills.
+
+Only stale work is repeated.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from tests.proof.commands import command
 from tests.table.rows import rows_of
 
 NUM_IMAGES, NUM_KILLS, RUN_S, CLEAN_UP_S = 96, 8, 240, 90
-# The units that a killed engine actor may have in work.
+# A killed engine actor may have five units of eight images in progress.
 IN_WORK = 5 * 8
 
 
@@ -72,7 +75,7 @@ def test_kills_during_a_change_of_models_lose_no_work(tmp_path: Path) -> None:
     assert (summary["num_ok"], summary["num_stale"]) == (NUM_IMAGES, 0)
     after, expected = rows(table), rows(undisturbed)
     assert after.keys() == expected.keys() == before.keys()
-    # The options of a fake, such as its journal, are part of its name.
+    # The options of a fake model, such as the journal, are part of the name of the model.
     (ours,) = {row["caption_fingerprint"] for row in after.values()}
     assert ours not in {row["caption_fingerprint"] for row in before.values()}
     for image_id, row in expected.items():

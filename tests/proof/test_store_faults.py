@@ -1,4 +1,7 @@
-"""A store that fails in every way, in every format: the final table equals an undisturbed one."""
+"""Test a store with all kinds of faults, and shards of all formats.
+
+The final table is equal to the table of an undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from tests.proof.commands import command
 from tests.proof.kill_matrix import RUN_S, Scene, make_scene, rows_of, run_to_its_end
 
 KINDS = ("reset", "truncate", "server_error", "slow_down", "expired")
-# The requests with faults, and the byte of the answer.
+# Each value is a pattern for the requests with faults, and the byte of the answer with the fault.
 PLACES = {
     "the first byte": (r"aerial/(1\.tar|p1\.parquet|one/)", 0),
     "the middle": (r"aerial/(1\.tar|p1\.parquet|one/)", 3_000),
@@ -46,7 +49,10 @@ def proxy(s3_endpoint: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def make_archive(folder: Path, s3: Any) -> str:
-    """Two shards of each format; only the second ones have faults."""
+    """Make an archive with two shards of each format, and return its address.
+
+    Only requests for the second shard of each format have faults.
+    """
     root = write_archive(folder / "aerial", {f"{i}.tar": images(8 * i, 8) for i in range(2)})
     for i, name in enumerate(("zero", "one")):
         write_parquet(root / f"p{i}.parquet", 100 + 8 * i)
@@ -55,7 +61,7 @@ def make_archive(folder: Path, s3: Any) -> str:
 
 
 def run_with_faults(scene: Scene, table: str, *, is_killed: bool, rng: random.Random) -> int:
-    """Run the command through the faults; return its exit status."""
+    """Run the command while requests have faults, and return the exit status."""
     with command(scene.folder, *scene.call(table)) as running:
         if is_killed:
             time.sleep(rng.uniform(2, scene.run_s))

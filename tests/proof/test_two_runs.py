@@ -1,4 +1,4 @@
-"""Two runs at once on one table, and a holder that is paused beyond its lease."""
+"""Test two concurrent runs on one table, and a holder that is paused longer than its lease."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def test_only_one_of_two_concurrent_runs_does_the_work(tmp_path: Path) -> None:
     for pair in range(NUM_PAIRS):
         call = scene.call(str(tmp_path / f"table-{pair}"))
         with command(tmp_path, *call) as one:
-            # Often at the very same moment, sometimes when the other is already done.
+            # The second run often starts at the same time. Sometimes the first run has already
+            # ended.
             time.sleep(rng.choice([0, 0, 0.05, rng.uniform(0, 1), rng.uniform(0, scene.run_s)]))
             with command(tmp_path, *call) as two:
                 statuses = [one.finish(RUN_S), two.finish(RUN_S)]
@@ -50,7 +51,7 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
         table = str(tmp_path / f"table-{pause}")
         with command(tmp_path, *scene.call(table)) as sleeper:
             time.sleep(rng.uniform(0.5, scene.run_s * 0.8))
-            # Only the driver is paused, as by a debugger or by swapping: its workers continue.
+            # Only the driver is paused, as by a debugger or by swapping. Its workers continue.
             os.kill(sleeper.process.pid, signal.SIGSTOP)
             done = sleeper.process.poll() is not None
             run_to_its_end(scene, table)
@@ -58,10 +59,10 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
             os.kill(sleeper.process.pid, signal.SIGCONT)
             status = sleeper.finish(RUN_S)
         assert status == (0 if done else 1), sleeper.err
-        # If it is paused while Ray starts, it reports that Ray did not start in time.
+        # A driver that is paused while Ray starts reports that Ray did not start in time.
         messages = ("expired", "is held by", "cannot start a local Ray")
         assert done or any(words in sleeper.err for words in messages), sleeper.err
-        # All rows are still those of its successor.
+        # All rows are still the rows of the run that took over the table.
         assert rows_of(table, [*scene.compare, "unit_id"]) == after
         assert {i: {n: row[n] for n in scene.compare} for i, row in after.items()} == {
             i: {n: row[n] for n in scene.compare} for i, row in scene.reference.items()

@@ -1,4 +1,4 @@
-"""The whole job with the fakes of the package, and checks of its table."""
+"""Run the whole job with the fake models of the package, and check its table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.table.rows import rows_of
 
-# Ray starts when it is first needed.
+# Ray starts when the first test needs it.
 ray = pytest.mark.ray
 with_ray = pytest.mark.usefixtures("local_ray")
 
 
 def config(**settings: Any) -> Config:
-    """Fakes, and small units; names are written with ``__`` for a dot."""
+    """Return a configuration with fake models and small units.
+
+    In the names of ``settings``, two underscores replace a dot.
+    """
     small = {
         "caption.model": "fake",
         "embed.model": "fake",
@@ -33,7 +36,7 @@ def config(**settings: Any) -> Config:
 
 
 def local_ray_address() -> list[str]:
-    """Return the options with which a separate process uses the session's Ray."""
+    """Return the options with which a separate process uses the Ray of the test session."""
     from ray import get_runtime_context
 
     return ["--ray-address", get_runtime_context().gcs_address]
@@ -42,7 +45,12 @@ def local_ray_address() -> list[str]:
 def caption(
     source: Path | str, table: Path | str, *, stale: Stale | None = None, **settings: Any
 ) -> tuple[RunSummary, list[tuple[str, int]]]:
-    """Run the job; return the summary, and the engines seen with the commits after each unit."""
+    """Run the job.
+
+    Returns:
+        The summary, and a list with one tuple for each report of the progress. A tuple contains the
+        names of the engines and the number of committed images.
+    """
     seen = []
 
     def watch(progress: Progress) -> None:

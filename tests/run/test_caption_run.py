@@ -1,4 +1,4 @@
-"""The whole job on a real Ray of two CPUs, with the package's fakes for its models."""
+"""Test the whole job on a real Ray with two CPUs and the fake models of the package."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ LEAKED = "someone elses words about a zeppelin"
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good images, sidecars with existing captions, and all kinds of damage."""
+    """Return an archive with good images, sidecars with captions, and all kinds of damage."""
     mixed = [*images(0, 6)]
     mixed += [(name, data) for name, (data, _) in bad_images().items()]
     mixed += [
@@ -87,7 +87,7 @@ NUM_OK, NUM_FAILED = 6 + 2 + 9 + 2, 3 + 4
 
 @pytest.fixture(scope="module")
 def done(archive: Path, local_ray: None) -> tuple[Path, CaptionPlan, RunSummary]:
-    """A table of the archive after one run."""
+    """Return a table of the archive after one run, with the plan and the summary of this run."""
     table = archive.parent / "table"
     plan = plan_caption([str(archive)], str(table), config())
     return table, plan, run_caption(plan)
@@ -190,7 +190,7 @@ def test_a_second_source_adds_only_its_own_work(
     assert (summary.num_captioned, summary.num_newly_failed) == (5, 0)
     assert summary.num_skipped == first.num_listed
     assert summary.num_variants == 10
-    # The earlier rows have five variants: they are reported and not changed.
+    # The earlier rows have five variants. These rows are reported as stale and not changed.
     assert summary.num_stale == first.num_ok
     check_one_row_an_image(tmp_path / "table", summary)
     assert len(last_runs(plan.location, 9)) == 2
@@ -200,7 +200,11 @@ def test_a_second_source_adds_only_its_own_work(
 def test_after_a_change_of_a_source_only_new_images_are_described(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
-    """Two images are gone, three are new, three failures are gone, one shard is repaired."""
+    """The source changes in several ways.
+
+    Two good images and three failed images are missing, three images are new, and one shard is
+    repaired.
+    """
     table, _, first = done
     shutil.copytree(table, tmp_path / "table")
     shutil.copytree(archive, tmp_path / "aerial")
@@ -211,14 +215,15 @@ def test_after_a_change_of_a_source_only_new_images_are_described(
     before = {row["image_id"] for row in rows(tmp_path / "table", "image_id")}
     summary, _ = caption(tmp_path / "aerial", tmp_path / "table")
     assert (summary.num_captioned, summary.num_newly_failed) == (3 + 1, 0)
-    # plain.tar's first two, and mixed.tar's three that failed.
+    # The first two images of plain.tar and the three failed images of mixed.tar are missing.
     assert summary.num_gone == 2 + 3
     # The row for the truncated end of cut.tar was removed.
     assert summary.num_skipped == first.num_listed - summary.num_gone - 1
     assert summary.num_listed == summary.num_ok + summary.num_failed == 8 + 10 + 3 + 3
     after = [row["image_id"] for row in rows(tmp_path / "table", "image_id")]
     assert len(after) == len(set(after)) == summary.num_listed + summary.num_gone
-    # Missing images are reported and kept; the shard is no longer truncated.
+    # The rows of missing images are reported and kept. Only the row for the truncated end is
+    # removed, because the shard is no longer truncated.
     (marker,) = before - set(after)
     assert marker == image_id("aerial", "cut.tar", "", 0)
     (run, _) = last_runs(TableLocation.parse(str(tmp_path / "table")), 9)
@@ -233,11 +238,11 @@ def test_after_a_change_of_a_source_only_new_images_are_described(
 def test_a_plan_from_before_another_run_does_only_what_is_left(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
-    """The work is decided when the table is held, not when the plan is made."""
+    """A run selects its work when it holds the table, not when its plan is made."""
     table, first_plan, first = done
     shutil.copytree(table, tmp_path / "table")
     copy = TableLocation.parse(str(tmp_path / "table"))
-    # Made when there was no table.
+    # The plan was made when there was no table.
     check_nothing_to_do(run_caption(dataclasses.replace(first_plan, location=copy)), [], first)
 
     more = write_archive(tmp_path / "orbital", {"a.tar": images(200, 6)})
@@ -283,7 +288,7 @@ def test_an_index_can_be_built_during_a_run(tmp_path: Path) -> None:
 def test_the_table_is_proven_on_a_worker(
     done: tuple[Path, CaptionPlan, RunSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the driver read the table, its memory would grow with it."""
+    """If the driver read the table, the memory of the driver would grow with the table."""
     _, plan, summary = done
 
     def refuse(*_: object) -> None:
@@ -320,7 +325,7 @@ def test_a_run_with_lost_rows_reports_them(
         rows = f"it had {before} rows at the start of the run, it has {now} rows now"
         assert f"{path}: {rows}" in str(caught.value)
     assert "\n" not in str(caught.value)
-    # There was no work, so no run is recorded; the next run repeats the lost work.
+    # There was no work, so no run is recorded. The next run repeats the lost work.
     assert len(last_runs(TableLocation.parse(str(tmp_path / "table")), 9)) == 1
     summary, _ = caption(archive, tmp_path / "table")
     assert summary.num_captioned == 2
@@ -368,7 +373,7 @@ def test_a_commit_has_at_most_the_configured_number_of_images(tmp_path: Path) ->
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12), "b.tar": images(12, 12)})
     summary, seen = caption(root, tmp_path / "table", job__commit_images=4)
     assert len(open_table(tmp_path / "table").dataset.versions()) == 6
-    # It depends on the timing whether a count is visible before the first commit.
+    # A count before the first commit is 0. The timing decides whether such a count is visible.
     assert sorted({committed for _, committed in seen} - {0}) == [4, 8, 12, 16, 20, 24]
     assert summary.num_ok == open_table(tmp_path / "table").num_rows() == 24
 
@@ -391,7 +396,7 @@ class StopAfter:
 
 
 def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
-    """The stream of the job, with another end."""
+    """Return a stream of the job that fails after a number of units."""
     stream = open_run.stream
 
     def cut_off(*arguments: Any) -> Iterator[UnitRecord]:
@@ -409,7 +414,7 @@ def test_an_interrupted_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 14) for i in range(2)})
-    # Nothing is due for a commit before the end.
+    # No commit is due before the end.
     call = ([str(root)], str(tmp_path / "table"), config(job__commit_images=1000))
     stop = StopAfter(5 if end == "interrupt" else 1000)
     with monkeypatch.context() as patch:
@@ -418,11 +423,12 @@ def test_an_interrupted_run_continues(
         with pytest.raises(StopAfter.Stopped if end == "interrupt" else JobError):
             run_caption(plan_caption(*call), on_progress=stop)
     committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
-    # Every received unit was kept.
+    # Every unit that the driver received is committed.
     assert len(committed) == stop.progress.num_ok == stop.progress.num_committed
     assert 14 <= len(committed) < 28
     summary = run_caption(plan_caption(*call))
-    # Staged units that were not received are committed, and not described again.
+    # Some units were staged, but the driver did not receive them. The next run commits these units
+    # and does not describe their images again.
     assert summary.num_skipped == len(committed) + summary.num_adopted
     assert summary.num_captioned == 28 - summary.num_skipped
     check_one_row_an_image(tmp_path / "table", summary)
@@ -450,7 +456,8 @@ def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(i, 1) for i in range(2)})
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
-    # After the plan, as if the checkpoint had changed: it is read in the actor.
+    # The model changes after the plan was made, as if its checkpoint had changed. Only the actor
+    # reads the checkpoint.
     broken = dataclasses.replace(plan.caption_model, name="fake:nonsense=1")
     with pytest.raises(ConfigError, match="of a fake model is not valid") as caught:
         run_caption(dataclasses.replace(plan, caption_model=broken))

@@ -1,4 +1,7 @@
-"""The commands on a head and two worker nodes with logical GPUs, shards and tables on S3."""
+"""Test the commands on a cluster of a head node and two worker nodes with logical GPUs.
+
+Shards and tables are on S3.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ FAULTS = Faults(
     truncate=0.1,
     server_error=0.1,
     slow_down=0.1,
-    # Shards alone: `tests/table/test_store_faults.py` has the requests of tables.
+    # Only requests for shards fail. `tests/table/test_store_faults.py` tests the requests for
+    # tables.
     pattern=r"aerial/.*\.tar",
     max_in_a_row=2,
 )
@@ -37,7 +41,7 @@ FAKES = ["--embedding-model", "fake", "--set", "job.unit_images=8", "--json"]
 
 @dataclass
 class Place:
-    """A cluster, and a bucket that it reaches through a proxy."""
+    """A cluster, and a bucket to which the cluster connects through a proxy."""
 
     nodes: Nodes
     proxy: FaultyProxy
@@ -53,7 +57,7 @@ class Place:
         return f"s3://{self.bucket}/{name}"
 
     def run(self, *words: object) -> dict[str, Any]:
-        """Run a command on the cluster to its end; return what it printed."""
+        """Run a command on the cluster to its end, and return the JSON output of the command."""
         with command(self.folder, *words, "--ray-address", self.nodes.address) as running:
             assert running.finish(RUN_S) == 0, running.err
             return dict(json.loads(running.out))
@@ -99,7 +103,10 @@ def wait_for_answers(journal: Path, number: int, running: Command) -> None:
 
 
 def test_a_lost_node_costs_only_time_and_every_stage_runs_on_gpu_nodes(place: Place) -> None:
-    """The store is faulty, and a node is killed; the retry waits for a node that is added."""
+    """The store fails, and a node is killed during the run.
+
+    The command ``retry-failed`` waits until a node is added.
+    """
     nodes = place.nodes
     shards: dict[str, Any] = {f"{i}.tar": images(40 * i, 40) for i in range(4)}
     shards["bad.tar"] = [(name, data) for name, (data, _) in bad_images().items()]
@@ -122,7 +129,7 @@ def test_a_lost_node_costs_only_time_and_every_stage_runs_on_gpu_nodes(place: Pl
         nodes.kill()
         nodes.add()
         assert running.finish(RUN_S) == 0, running.err
-        # Ray prints the last log lines of a lost node; stdout has only the answer.
+        # Ray prints the last log lines of a lost node to stderr. stdout has only the summary.
         summary = json.loads(running.out)
     assert (summary["num_ok"], summary["num_failed"]) == (160, 3)
     assert place.proxy.num_faults > 0
@@ -158,4 +165,4 @@ def test_a_lost_node_costs_only_time_and_every_stage_runs_on_gpu_nodes(place: Pl
     assert added.node_id in captioners
     assert captioners <= gpu_nodes | {added.node_id}
     assert embedders <= gpu_nodes
-    assert where["PoolActor"]  # the index was built by tasks
+    assert where["PoolActor"]  # Tasks built the index.

@@ -1,4 +1,4 @@
-"""Several engines of one run, and images of the same bytes in many shards."""
+"""Test a run with several engines. Many shards contain images with the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ NUM_PUT_OFF = NUM_CLAIMED * NUM_SHARDS
 
 @pytest.fixture
 def plan(tmp_path: Path) -> CaptionPlan:
-    """Two engines; each shard has the same four images, and four of its own."""
+    """Return a plan with two engines.
+
+    Each shard has four images that are in all shards, and four images of its own.
+    """
     copies = [(f"copy-{i}.jpg", jpeg(i)) for i in range(NUM_COPIED)]
     shards = {f"{i}.tar": [*copies, *images(100 + 4 * i, 4)] for i in range(NUM_SHARDS)}
     root = write_archive(tmp_path / "archive", shards)
@@ -41,7 +44,10 @@ def plan(tmp_path: Path) -> CaptionPlan:
 
 @pytest.fixture(autouse=True)
 def claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two contents are assigned to an image that never arrives, so their copies are put off."""
+    """Assign two contents to an image that never arrives.
+
+    Therefore all images with these contents are put off.
+    """
 
     def start_and_claim(known: Any) -> RemoteLedger:
         ledger = start_ledger(known)
@@ -77,7 +83,7 @@ def test_the_model_describes_each_content_once(tmp_path: Path, plan: CaptionPlan
     check_each_content_once(tmp_path)
     assert summary.num_captioned == summary.num_ok == NUM_IMAGES
     assert summary.num_engines >= 2
-    # The other images did not wait for those that were put off.
+    # The other images did not wait for the images that were put off.
     assert max(done for is_later, done in seen if not is_later) <= NUM_IMAGES - NUM_PUT_OFF
     assert (True, NUM_IMAGES) in seen
 

@@ -1,4 +1,4 @@
-"""One kill of a running job; `make proof` tests a hundred."""
+"""Test one kill of a running job. `make proof` tests a hundred kills."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tests.run.jobs import local_ray_address, ray, with_ray
 @with_ray
 @pytest.mark.timeout(600)
 def test_a_killed_driver_neither_loses_nor_duplicates_rows(tmp_path: Path) -> None:
-    """The killed run has its own Ray; the other runs use the session's."""
+    """The killed run starts its own Ray.
+
+    The other runs use the Ray of the test session (`local_ray`).
+    """
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 40), "1.tar": images(100, 40)})
     scene = make_scene(
         tmp_path,

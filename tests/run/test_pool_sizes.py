@@ -31,7 +31,7 @@ def test_configured_sizes_are_kept() -> None:
     ("free_cpus", "free_gpus", "settings", "num_embedders"),
     [
         (2.0, 0.0, {}, 3),  # (2 - 0.25 - 0.1) / 0.5
-        (0.4, 0.0, {}, 1),  # one is always needed
+        (0.4, 0.0, {}, 1),  # At least one embedder is needed.
         (100.0, 0.55, {"embed__num_gpus_per_actor": 0.25}, 2),
     ],
 )

@@ -1,4 +1,4 @@
-"""A second run on a table: changed images, failed images, and leftovers of earlier runs."""
+"""Test a second run on a table with changed images, failed images and uncommitted units."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_a_changed_image_replaces_its_row_and_a_copy_is_not_described(tmp_path: 
     assert changed["captions"] != before["0001.jpg"]["captions"]
     copy = after.pop("copy.jpg")
     assert (copy["captions"], copy["run_id"]) == (before["0009.jpg"]["captions"], second.run_id)
-    # Only the changed image was described; the other rows are unchanged.
+    # Only the changed image was described. The other rows are unchanged.
     assert second.num_output_tokens == 5 * 90
     del before["0001.jpg"]
     assert after == before
-    # One version, so the image always had exactly one row.
+    # The run made only one version, so the image always had exactly one row.
     assert second.table_version == (first.table_version or 0) + 1
     again, seen = caption(root, table)
     check_nothing_to_do(again, seen, second)
@@ -81,7 +81,7 @@ def test_failed_images_are_retried_up_to_max_attempts(tmp_path: Path) -> None:
     first, _ = caption(root, table)
     assert (first.num_ok, first.num_failed) == (5, 2)
     before = by_member(table, "unit_id")
-    # A run does not change them.
+    # A run without a retry does not change failed rows.
     again, seen = caption(root, table)
     check_nothing_to_do(again, seen, first)
 
@@ -110,7 +110,7 @@ def test_failed_images_are_retried_up_to_max_attempts(tmp_path: Path) -> None:
     assert (third.num_captioned, third.num_newly_failed) == (0, 1)
     assert third.failures == {"decode/empty": 1}
     assert {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")} == written
-    # After three attempts it is not retried, if the limit is three.
+    # The limit is three attempts, so the image is not retried again.
     version = open_table(table).version
     fourth = retry(table)
     assert (fourth.num_captioned, fourth.num_newly_failed, fourth.engine_span_s) == (0, 0, 0)

@@ -1,4 +1,7 @@
-"""Metadata of sources: from a Parquet file with many types to a filter of a search."""
+"""Test that metadata of a source can be used in a search filter.
+
+The source is a Parquet file with columns of many types.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Vectors of another model, made beside the active ones, without a captioner."""
+"""Test that vectors of another model are computed without a captioner.
+
+The active vectors are used until the new vectors are complete.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ ANOTHER = "fake:dim=24"
 
 @pytest.fixture(scope="module")
 def first(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 15 described images and some that failed, with vectors by a fake model."""
+    """Return a folder with an archive and its table.
+
+    The table has 15 described images with vectors of a fake model, and some failed images.
+    """
     folder = tmp_path_factory.mktemp("stale") / "first"
     bad = [(name, data) for name, (data, _) in bad_images().items()]
     shards = {"a.tar": images(0, 9), "b.tar": [*images(9, 6), *bad]}
@@ -51,14 +57,17 @@ def first(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def captioned(first: Path, request: pytest.FixtureRequest) -> Path:
-    """A copy of that table, beside a copy of its archive."""
+    """Return a copy of the table of `first`. A copy of its archive is in the same folder."""
     folder = first.parent / request.node.name
     shutil.copytree(first, folder)
     return folder / "table"
 
 
 def fake(folder: Path) -> str:
-    """The fake model; its name contains the journal, so all copies share it."""
+    """Return the name of the fake model.
+
+    The name contains the path of the journal, so all copies share one journal.
+    """
     return f"fake:journal={folder.parent / 'journal'}"
 
 
@@ -129,7 +138,7 @@ def test_an_interrupted_model_change_continues_with_new_images(
         patch.setattr(vector_run, "finish_vectors", away)
         with pytest.raises(JobError, match="the store is away"):
             again(captioned, stale="vectors", **small)
-    # Readers see the old vectors until all new ones exist.
+    # Readers see the old vectors until all new vectors exist.
     half = open_table(captioned)
     assert half.text_column == before.text_column
     assert [column.dim for column in half.columns if column.role == Role.PENDING] == [24]
@@ -139,7 +148,7 @@ def test_an_interrupted_model_change_continues_with_new_images(
     assert added.num_captioned == 3
     summary, _ = again(captioned, stale="vectors", **small)
     [vectors] = summary.stale_vectors
-    # The run in between committed the staged vectors.
+    # The run with the old model committed the staged vectors.
     assert (vectors["num_skipped"], vectors["num_adopted"], vectors["num_embedded"]) == (15, 0, 3)
     check_vectors(open_table(captioned))
 
@@ -149,7 +158,7 @@ def test_another_image_model_makes_image_vectors_again_and_nothing_else(captione
     run_vectors(plan_images(str(captioned), first))
     table, asked = open_table(captioned), described(captioned)
     assert table.image_column is not None
-    # Other pixels: another fingerprint.
+    # Another maximum side of the images gives another fingerprint.
     given = {"image_embed__model": "fake", "images__max_side_px": 32, "embed__model": "fake"}
     summary, _ = again(captioned, stale="vectors", **given)
     [vectors] = summary.stale_vectors

@@ -21,7 +21,7 @@ SCHEMAS = pytest.mark.parametrize("schema", [SAMPLE, CAPTIONED, embedded(4)])
 
 
 def full_row() -> dict[str, Any]:
-    """A row with every nested type."""
+    """Return a row with every nested type."""
     return sample(
         "ü.jpg",
         b"\x00\xff" * 9,
@@ -94,7 +94,7 @@ def test_a_unit_cut_out_of_many_holds_its_own_samples_only() -> None:
 
 
 def addresses(samples: pa.Table) -> dict[str, list[int | None]]:
-    """The memory address of each column."""
+    """Return the memory addresses of each column."""
     found = {}
     for name in samples.column_names:
         (chunk,) = samples.column(name).chunks
@@ -112,7 +112,7 @@ def test_samples_are_not_copied(schema: pa.Schema) -> None:
     unit = pack(HEAD, samples)
     _, again = unpack(unit)
     assert addresses(again) == addresses(samples)
-    # A stage that passes a unit on does not copy it either.
+    # A stage that forwards a unit does not copy the samples either.
     assert addresses(unpack(pack(HEAD, again))[1]) == addresses(samples)
 
 

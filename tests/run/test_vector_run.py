@@ -1,4 +1,4 @@
-"""`embed-images` as a whole, on the session's Ray."""
+"""Test the whole command `embed-images` on the Ray of the test session."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ SHARDS = {"a.tar": images(0, 13), "b.tar": images(13, 8)}
 
 @pytest.fixture
 def captioned(tmp_path: Path) -> Path:
-    """A table of 21 images in four fragments, and a row that failed."""
+    """Return a table of 21 images in four fragments. The table also has a failed row."""
     described = rows_of(write_archive(tmp_path / "aerial", SHARDS))
     parts = [described[i : i + 6] for i in range(0, 21, 6)]
     make_table(location(tmp_path / "table"), [*parts[0], failed_row("bad.jpg")], *parts[1:])
@@ -95,7 +95,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
     again = embed(captioned)
     assert (again.num_embedded, again.num_skipped) == (0, 21)
     assert again.table_version == first.table_version
-    # New images and one that changed: null until the command is run again.
+    # New and changed images have no vectors until the command is run again.
     changed = [*images(0, 12), ("0012.jpg", jpeg(77)), *images(30, 2)]
     write_archive(tmp_path / "aerial", {"a.tar": changed})
     caption(tmp_path / "aerial", captioned)
@@ -104,7 +104,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
         "0030.jpg",
         "0031.jpg",
     ]
-    # Without a configured model, the table's own is used.
+    # If no model is configured, the model of the table is used.
     third = embed(captioned)
     assert (third.num_embedded, third.num_skipped, third.num_ok) == (3, 20, 23)
     check_all(captioned, range(12))
@@ -112,7 +112,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
     assert (asked.total(), max(asked.values())) == (24, 1)
     run = last_runs(TableLocation.parse(str(captioned)), 1)[0]
     assert (run.command, run.state, run.counts["num_embedded"]) == ("embed-images", "done", 3)
-    # Captioning continues from the last captioning run.
+    # Later captioning runs use the sources and the settings of the last captioning run.
     assert earlier_sources(TableLocation.parse(str(captioned))) == [str(tmp_path / "aerial")]
     assert caption_settings(TableLocation.parse(str(captioned)))["caption"]["model"] == "fake"
 
@@ -179,7 +179,10 @@ def test_vectors_of_a_dead_run_are_not_recomputed(
 
 
 def staged(where: TableLocation) -> list[str]:
-    """Units of vectors; the table's rows were staged by the fixture."""
+    """Return the ids of the staged units of vectors.
+
+    The units of rows, which the fixture has staged, are not returned.
+    """
     records = read_records(where, staged_unit_ids(where))
     return [record.unit_id for record in records if record.column]
 
@@ -196,7 +199,7 @@ def test_failed_images_get_no_vector_and_are_counted_and_tried_again(
     assert "b.tar" in summary.failure_samples["read/unreadable"]
     shard.write_bytes(whole)
     again = embed(captioned)
-    # A rewritten file has another etag, so it is not the captioned one.
+    # The rewritten file has another etag, so it is not the file that was captioned.
     assert again.failures == {"read/unreadable": 8}
     assert "changed after it was listed" in again.failure_samples["read/unreadable"]
 
@@ -227,7 +230,7 @@ def test_two_runs_cannot_hold_the_same_table(captioned: Path, monkeypatch: Any) 
     real = RemoteCommitter.commit
 
     def late(self: Any, unit_ids: Any) -> None:
-        """Another writer commits first in spite of the claim."""
+        """Let another writer commit first, in spite of the claim."""
         monkeypatch.setattr(RemoteCommitter, "commit", real)
         make_table(where, good_rows(900, 1))
         real(self, unit_ids)

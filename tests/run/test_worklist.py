@@ -1,4 +1,4 @@
-"""The planned work for every image of a shard, with its reason."""
+"""Test the planned work for every image of a shard, and the reason for this work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 class Archive:
-    """One shard that changes, its table, and its plan."""
+    """An archive of one shard that changes, with its table and its plan."""
 
     def __init__(self, folder: Path, where: TableLocation) -> None:
         self.root = folder / "aerial"
@@ -58,7 +58,7 @@ class Archive:
         return shard
 
     def read(self) -> list[dict[str, Any]]:
-        """Read the shard to its end, as a run does; this writes its manifest."""
+        """Read the shard to its end, as a run does. This writes the manifest of the shard."""
         (shard,) = discover([str(self.root)])
         reader = ShardReader(100, 10**9, ReadLimits(), self.where, None)
         rows = []
@@ -69,7 +69,7 @@ class Archive:
         return rows
 
     def describe(self, **changes: dict[str, Any]) -> None:
-        """Make a table of the shard's images; some members have other values."""
+        """Make a table of the shard's images. ``changes`` has other values for some members."""
         rows = []
         for sample in self.read():
             more = changes.pop(sample["member"].removesuffix(".jpg") or "marker", {})
@@ -114,7 +114,7 @@ def test_an_unread_shard_is_read(archive: Archive, where: TableLocation) -> None
     plan = archive.plan()
     assert (plan.is_known, plan.fragments, plan.must_read) == (False, (), True)
     assert plan.num_listed == 0
-    # Its headers show the number of its images.
+    # The headers of the shard show the number of its images.
     plan = archive.plan(WALKING)
     assert (plan.is_known, plan.must_read, counts(plan)) == (True, True, {"new": 3})
     # Nothing was written.
@@ -158,7 +158,7 @@ def test_an_image_that_is_back_is_new_and_one_that_is_gone_is_counted_once(
     archive.describe(**{"0000": WITHDRAWN})
     plan = archive.plan()
     assert (plan.must_read, counts(plan)) == (True, {"new": 1, "done": 3})
-    # The row that is replaced is found.
+    # The plan has the fragment of the row that is replaced.
     assert plan.fragments == (0,)
     assert len(plan.gone) == 0
     archive.write(images(2, 2))
@@ -194,11 +194,11 @@ RETRY = replace(OPTIONS, retry_failed=True)
         (REDO, STALE_ROW, {}, True),
         (REDO, STALE_ROW, {"failure": failed(1)["failure"]}, True),
         (RETRY, failed(1), STALE_ROW, True),
-        # A row without a position, and one of an earlier version of the shard.
+        # The row has no position, is of an earlier version of the shard, or has no hash.
         (REDO, STALE_ROW | {"byte_offset": None}, {}, False),
         (REDO, STALE_ROW | {"shard_etag": "another"}, {}, False),
         (RETRY, failed(1) | {"content_sha256": None}, {}, False),
-        # Those of other rows do not matter.
+        # The positions of other rows do not matter.
         (REDO, STALE_ROW, {"byte_offset": None, "shard_etag": "another"}, True),
         (REDO, {}, {}, False),
     ],
@@ -214,7 +214,7 @@ def test_images_that_have_a_row_are_fetched_one_by_one(
     archive.describe(**{"0000": first, "0001": second})
     plan = archive.plan(options)
     assert (plan.by_rows, plan.num_known) == (by_rows, 3)
-    # Only the shard has the new image.
+    # The new image has no row, so the shard must be read.
     archive.write(images(0, 4))
     archive.read()
     assert not archive.plan(options).by_rows
@@ -300,7 +300,7 @@ def test_a_shard_that_changed_is_read_again(archive: Archive) -> None:
     walked = archive.plan(WALKING)
     assert counts(walked) == {"new": 1, "unsure": 3}
     assert (walked.num_gone_ok, walked.must_read) == (1, True)
-    # Reading the shard shows it.
+    # After the shard was read, the changed image is known.
     archive.read()
     plan = archive.plan()
     assert counts(plan) == {"new": 1, "changed": 1, "failed": 1, "done": 1}
@@ -320,7 +320,7 @@ def test_without_a_manifest_an_unchanged_shard_is_known_by_its_headers(
 
 
 def test_rewritten_identical_bytes_need_no_work(archive: Archive) -> None:
-    """A copy of an archive has other dates, and so other etags."""
+    """A copy of an archive has other dates, and therefore other etags."""
     before = archive.write(images(0, 3))
     archive.describe()
     os.utime(archive.root / "a.tar", (1, 1))
@@ -338,7 +338,8 @@ def test_a_shard_cut_off_keeps_its_marker_until_it_can_be_read(archive: Archive)
     assert counts(plan) == {"failed": 1, "done": 3}
     assert not plan.must_read
     archive.write(images(0, 4))
-    # If another run had read it and been killed before the commit, the marker would exist.
+    # This is the state if another run has read the shard and was killed before its commit. The
+    # marker still exists.
     archive.read()
     plan = archive.plan()
     assert counts(plan) == {"new": 1, "done": 3}
@@ -474,7 +475,10 @@ def test_an_index_knows_all_contents_that_are_described(
 
 
 def test_a_shard_in_pieces_is_read_in_one(tmp_path: Path, where: TableLocation) -> None:
-    """More shards than are looked up at once, and more images than one commit."""
+    """The plan looks up several groups of shards, one after the other.
+
+    The rows come from two commits.
+    """
     contents = {f"{i:03d}.tar": make_tar([(f"{i}.jpg", b"x%d" % i)]) for i in range(70)}
     write_archive(tmp_path / "aerial", contents)
     shards = discover([str(tmp_path / "aerial")])

@@ -1,4 +1,4 @@
-"""The resources of a plan compared with those of a cluster, without Ray."""
+"""Test the comparison of the resources of a plan and of a cluster, without Ray."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def config(**settings: Any) -> Any:
     [
         (CPUS_ONLY, "fake", False, 0.0),
         (CPUS_ONLY, LLAVA, True, 0.0),
-        # The GPU build, or a driver without vLLM: the engine will need a GPU.
+        # The driver has the GPU build of vLLM, or has no vLLM. The engine will need a GPU.
         (CPUS_ONLY, LLAVA, False, 1.0),
         (WITH_GPUS, "fake", True, 1.0),
         (MAY_GROW, LLAVA, True, 1.0),
@@ -165,7 +165,7 @@ def test_cluster_yaml_accepts_a_gpu_plan_before_any_gpu_node_starts(
         (Resources(1, 0), 8),
         (Resources(1, 1), 2),
         (Resources(4, 0.5), 2),
-        (Resources(0.1, 0.2), 10),  # as floats, 2 // 0.2 is 9
+        (Resources(0.1, 0.2), 10),  # With floats, 2 // 0.2 is 9.
         (Resources(1, 4), 0),
     ],
 )

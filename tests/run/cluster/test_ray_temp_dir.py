@@ -1,4 +1,4 @@
-"""The temporary folder of a local Ray if the configured folders are unusable."""
+"""Test the temporary folder of a local Ray if the configured folders cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit of units without a record, with operators like those of Ray Data."""
+"""Test the limit of units without a record. Fake operators replace the operators of Ray Data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytext.run.control.backpressure import UnstagedUnits, limit_unstaged
 
 @dataclass(eq=False)
 class Operator:
-    """Replaces an operator of Ray Data."""
+    """A replacement for an operator of Ray Data."""
 
     name: str
     num_actors: int = 0
@@ -38,9 +38,9 @@ def policy_of(job: JobConfig, *operators: Operator) -> UnstagedUnits:
 @pytest.mark.parametrize(
     ("num_engines", "commit_images", "limit"),
     [
-        (1, 4, 7),  # three in flight and four more
-        (2, 4, 14),  # grows with the pool
-        (1, 100, 10),  # a commit's units
+        (1, 4, 7),  # three units in flight and four further units
+        (2, 4, 14),  # the same limit for each of two engines
+        (1, 100, 10),  # the units of one commit
     ],
 )
 def test_the_number_of_unstaged_units_is_limited(

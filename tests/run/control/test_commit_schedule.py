@@ -1,4 +1,7 @@
-"""When staged units are committed: by number, by time, and at the end."""
+"""Test when staged units are committed.
+
+A commit is due after a number of images, after some time, and at the end.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ NEVER_S = 1000.0
 
 
 class Commits:
-    """The committed units, and the thread."""
+    """Records the committed groups of units. ``seen`` is set after each commit."""
 
     def __init__(self) -> None:
         self.groups: list[tuple[list[str], int]] = []
@@ -68,7 +71,7 @@ def test_a_commit_that_fails_by_the_clock_is_reported_once() -> None:
 
 
 def test_adding_a_unit_waits_for_a_running_commit() -> None:
-    """Two commits at once would conflict."""
+    """Two concurrent commits would conflict."""
     started, may_end = threading.Event(), threading.Event()
     order: list[str] = []
 

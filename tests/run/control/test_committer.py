@@ -1,4 +1,4 @@
-"""Commits of groups of units; tasks run in this process instead of Ray."""
+"""Test commits of groups of units. Tasks run in this process instead of Ray."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def claim(where: TableLocation) -> Iterator[Claim]:
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs tasks at once in this process."""
+    """Run tasks immediately in this process."""
     monkeypatch.setattr(commits, "run_on_driver_node", lambda function, *args: function(*args))
 
 
 def lose(where: TableLocation) -> None:
-    """Another run takes over."""
+    """Let another run take over the table."""
     holder = json.dumps(asdict(Holder.this_process("other", "caption"))).encode()
     StateStore(where).put("claim/00000099.json", holder)
 
@@ -82,14 +82,14 @@ def test_nothing_is_committed_without_the_claim(where: TableLocation, claim: Cla
     with pytest.raises(TableHeldError, match="commits nothing more"):
         commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
     assert ImagesTable.open(where).version == version
-    # For the run that has the table now.
+    # The record is kept for the run that holds the table now.
     assert unit.unit_id in staged_unit_ids(where)
 
 
 def test_missing_records_after_a_lost_claim_raise_table_held(
     where: TableLocation, claim: Claim
 ) -> None:
-    """A successor adopted the staged units of the paused holder."""
+    """The holder was paused, and the next holder has adopted its staged units."""
     version = make_table(where, good_rows(0, 1)).version
     unit = stage(where, good_rows(1, 1))
     lose(where)
@@ -131,7 +131,7 @@ def test_small_fragments_are_merged_during_a_run(
         sizes.append(len(table.dataset.get_fragments()))
     assert sizes == [1, 2, 1, 2, 3, 1, 2]
     assert (table.num_rows(), len(table.double_rows())) == (14, 0)
-    # Rows that were merged are replaced as any others.
+    # Merged rows are replaced like all other rows.
     row = good_row("00003.jpg")
     replaces = table.units_of([row["image_id"]])
     remote.commit([stage(where, [failed_row("00003.jpg")], replaces=replaces).unit_id])
@@ -178,7 +178,10 @@ def test_a_merge_that_fails_is_left_to_the_next_one(
 def test_a_commit_that_is_tried_again_after_it_landed_commits_nothing_more(
     where: TableLocation, claim: Claim, num_forgotten: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker died after the commit: before, while or after it deleted the records."""
+    """The worker died after the commit.
+
+    None, some or all of the records were already deleted.
+    """
     version = make_table(where, good_rows(0, 1)).version
     before = staged_unit_ids(where)
     units = [stage(where, good_rows(i, 1)) for i in (1, 2)]

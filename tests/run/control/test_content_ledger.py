@@ -33,7 +33,8 @@ def test_evicted_contents_stay_known(monkeypatch: pytest.MonkeyPatch) -> None:
         expected = WORDS if i >= 990 else Reply.LOOK_UP
         assert ledger.claim([Asked(content(i), "new")]) == [expected]
     assert ledger.claim([Asked(content(1000), "new")]) == [Reply.DESCRIBE]
-    # Not committed yet; after the commit, images that the table lacks must be described.
+    # The description is not committed yet. After the commit, an image must be described if the
+    # table has no description.
     looked_up = Asked(content(3), "new", is_looked_up=True)
     assert ledger.claim([looked_up]) == [Reply.PUT_OFF]
     ledger.begin_pass()
@@ -60,7 +61,7 @@ def test_a_single_engine_s_ledger_fetches_what_the_table_had() -> None:
         asked = [Asked(content(1), "a"), Asked(content(2), "b")]
         for _ in range(2):
             assert await ledger.claim(asked) == [Reply.LOOK_UP, Reply.DESCRIBE]
-        # Everything is committed then, and a later pass starts with an empty ledger.
+        # All descriptions are committed before a later pass, so this pass looks up every content.
         ledger.begin_pass()
         assert await ledger.claim(asked) == [Reply.LOOK_UP, Reply.LOOK_UP]
 

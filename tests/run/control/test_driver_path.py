@@ -10,7 +10,10 @@ from skytext.run.cluster.cluster import _DriverPath
 
 
 def path_of_workers(*added: Path) -> list[str]:
-    """What workers put before their path where Ray's `init` adds these folders."""
+    """Return the folders at the start of the import path of workers.
+
+    ``added`` contains the folders that `ray.init` adds.
+    """
     job = _DriverPath()
     job._py_driver_sys_path.extend(str(folder) for folder in added)
     return list(JobConfig.FromString(job._serialize()).py_driver_sys_path)

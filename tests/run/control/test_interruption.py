@@ -1,4 +1,4 @@
-"""Interrupted runs, and two runs at once."""
+"""Test interrupted runs and two concurrent runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ from tests.run.jobs import (
 OPTIONS = ["--embedding-model", "fake", "--json", "--commit-images", "4"]
 OPTIONS += ["--set", "job.unit_images=4", "--set", "job.units_in_flight=2"]
 START_S, DRAIN_S = 120.0, 10.0
-# The timer of the run and that of the test would switch each other off.
+# With the method "signal", the timer of this timeout and the timer of the run would disable each
+# other.
 pytestmark = pytest.mark.timeout(300, method="thread")
 
 
@@ -62,7 +63,8 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     where = TableLocation.parse(str(table))
-    # 20 units, two at once, one second each: without the signal it would take much longer.
+    # The archive has 20 units. Two units are processed at the same time, and each unit takes one
+    # second. Without the signal, the run would take much longer.
     call = ["caption", root, "--table", table, "--model", "fake:delay_s=1", *OPTIONS]
     call += local_ray_address()
     with command(tmp_path, *call, "--set", f"job.drain_s={DRAIN_S}") as running:
@@ -78,7 +80,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
         assert "Traceback" not in running.err
     left = num_committed(table)
     assert 0 < left < 80
-    # Running work was finished, not abandoned.
+    # The run finished the work that had started.
     assert f"{left} images of this run are committed" in running.err
     assert current_holder(where) is None
     assert list(StateStore(where).list("stop")) == []
@@ -140,7 +142,7 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
     where = TableLocation.parse(str(table))
     assert current_holder(where) is None
     assert [run.state for run in last_runs(where, 9)] == ["failed"]
-    # With a higher limit the run continues.
+    # With a higher limit, the run continues.
     summary, _ = caption(root, table, **strict, job__max_failure_rate=1)
     assert (summary.num_failed, summary.num_ok) == (80, 0)
     check_one_row_an_image(table, summary)
@@ -148,7 +150,8 @@ def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-# An error of the timer is lost in a callback. The timer repeats.
+# If the timer raises its error in a callback, Python ignores the error. The timer then raises the
+# error again.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stalled_run_ends(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 8)})
@@ -165,7 +168,7 @@ def test_a_stalled_run_ends(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def alarm_kept() -> Iterator[None]:
-    """Restore the earlier handlers of these signals."""
+    """Check that the block restores the signal handlers and stops the timer."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     try:
@@ -194,7 +197,7 @@ def test_a_drain_notice_leaves_time_to_commit() -> None:
             notice = threading.Thread(target=stopping.on_notice, args=(8.0,))
             notice.start()
             notice.join()
-        # The signal is handled between two steps of this thread.
+        # Python has handled the signal between two instructions of this thread.
         assert (asked, stopping.is_requested, stopping.is_node_leaving) == (["stop"], True, True)
         assert 5.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 6.0
 

@@ -1,4 +1,4 @@
-"""Tests of the record of engines and of described images."""
+"""Test the record of started engines and of described images."""
 
 from __future__ import annotations
 

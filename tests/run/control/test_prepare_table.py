@@ -1,4 +1,4 @@
-"""The first step of a run, called directly instead of in a Ray worker."""
+"""Test the first step of a run. The tests call this step directly, without a Ray worker."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def prepared(claim: Claim, shards: list[Shard], **more: Any) -> Prepared:
 
 
 def described_rows() -> list[dict[str, Any]]:
-    """A row of every image of the shard."""
+    """Return a row for every image of the shard."""
     return [
         good_row(name, content_sha256=hashlib.sha256(data).hexdigest())
         for name, data in images(0, 3)
@@ -92,7 +92,7 @@ def test_a_first_run_starts_from_nothing(
     found = prepared(claim, shards)
     assert found.version is None
     assert [plan.must_read for plan in found.shards] == [True]
-    # The run is recorded before its work.
+    # The run is recorded before its work starts.
     assert last_runs(where, 9) == [RUN]
 
 
@@ -145,7 +145,7 @@ def test_after_a_released_claim_nothing_is_rewritten(
 ) -> None:
     version = make_table(where, good_rows(0, 2)).version
     forget_all(where)
-    # From another writer: there is no sign that it is a leftover.
+    # The files are from another writer. Nothing shows that they are left over from a dead run.
     orphan = stage(where, good_rows(7, 1))
     forget_records(where, [orphan])
     assert prepared(claim, shards).version == version
@@ -153,7 +153,7 @@ def test_after_a_released_claim_nothing_is_rewritten(
 
 
 def test_a_run_without_its_claim_changes_nothing(shards: list[Shard], where: TableLocation) -> None:
-    """The holder was paused, and another run took the table and ended."""
+    """The holder was paused. Meanwhile another run took over the table and ended."""
     make_table(where, good_rows(0, 2))
     forget_all(where)
     unit = stage(where, good_rows(5, 1), **OURS)
@@ -167,7 +167,7 @@ def test_a_run_without_its_claim_changes_nothing(shards: list[Shard], where: Tab
     assert ImagesTable.open(where).version == version
     assert staged_unit_ids(where) == [unit.unit_id]
     assert last_runs(where, 9) == []
-    # The other run does it.
+    # The other run adopts the unit.
     assert prepared(Claim(where, 2, took_over=False), shards).adoption.num_adopted == 1
 
 
@@ -175,7 +175,7 @@ def test_a_run_without_its_claim_changes_nothing(shards: list[Shard], where: Tab
 def test_another_embedder_changes_nothing(
     shards: list[Shard], where: TableLocation, took_over: bool
 ) -> None:
-    """A table that was made by another model since the plan."""
+    """After the plan was made, the table was created with another embedding model."""
     version = make_table(where, good_rows(0, 2)).version
     forget_all(where)
     unit = stage(where, good_rows(5, 1), **OURS)

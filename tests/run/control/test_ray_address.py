@@ -1,4 +1,4 @@
-"""Addresses at which no cluster is found are refused before Ray is asked."""
+"""Test that addresses without a cluster are rejected before Ray is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stop flag, as the stages read it."""
+"""Test how stages read the stop flag."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_copy_sees_the_stop_flag(where: TableLocation) -> None:
     flag.raise_()
     assert copy.is_raised()
     assert flag.is_raised()
-    # The result is kept.
+    # A copy that has seen the raised flag does not read the flag again.
     flag.lower()
     assert copy.is_raised()
     assert not StopFlag(where, "run").is_raised()
@@ -54,7 +54,7 @@ def test_the_store_is_polled_at_most_every_two_seconds(
         assert not flag.is_raised()
         clock[0] += 0.1
     assert len(asked) == 3
-    # Without a stop, the check creates no files.
+    # If the flag is not raised, the check creates no files.
     assert not Path(where.uri).exists()
 
 

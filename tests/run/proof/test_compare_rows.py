@@ -64,7 +64,7 @@ def test_rows_of_images_that_are_gone_are_counted_apart(where: TableLocation) ->
 
 
 def test_an_image_without_a_row_is_named_by_its_shard(where: TableLocation) -> None:
-    """Even if the number is correct."""
+    """The error is found even if the number of rows is correct."""
     version = make_table(where, [*good_rows(0, 2), good_row("gone.jpg")]).version
     keep(where, NAMES)
     assert check(where, version, MET).wrong == ["a.tar: 1 of 3 images have no row"]
@@ -96,7 +96,7 @@ def test_a_manifest_that_disagrees_is_not_accepted_as_proof(
     version = make_table(where, good_rows(0, 3)).version
     keep(where, NAMES, **manifest)
     assert check(where, version, met).wrong == [f"a.tar: {words}"]
-    # The next run rejects it too.
+    # The manifest was deleted, so the next run reads the shard again.
     assert read_manifest(where, "aerial", "a.tar") is None
 
 
@@ -152,7 +152,7 @@ def test_two_rows_of_an_image_are_found_in_a_large_table(
 ) -> None:
     table = make_table(where, good_rows(0, 40), good_rows(7, 3))
     assert len(table.double_rows()) == 3
-    # Sixteenth by sixteenth.
+    # The rows are now read in sixteen parts.
     monkeypatch.setattr("skytext.table.images_dataset._ROWS_AT_ONCE", 10)
     assert len(table.double_rows()) == 3
     assert make_table(location(Path(f"{where.uri}2")), good_rows(0, 40)).double_rows() == {}
@@ -189,7 +189,7 @@ def test_the_table_is_scanned_again_only_where_sums_of_ids_differ(
     monkeypatch.setattr(ImagesTable, "_scan", count)
     check(where, version, MET)
     assert len(scans) == 1
-    # One scan for all of them.
+    # One additional scan is enough for all shards whose sums differ.
     other = replace(SHARD, path="b.tar")
     members = pa.Table.from_pylist([member(name) for name in NAMES], schema=MANIFEST)
     write_manifest(where, "aerial", "b.tar", Manifest("e", 900, 2, members))

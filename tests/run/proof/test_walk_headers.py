@@ -23,7 +23,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 @pytest.fixture
 def shards(tmp_path: Path, where: TableLocation) -> list[Shard]:
-    """A tar, a damaged tar and a folder, read to their ends."""
+    """Return a tar, a damaged tar and a folder that were read to their ends."""
     root = write_archive(
         tmp_path / "aerial", {"a.tar": images(0, 3), "b.tar": cut_tar(images(3, 3))}
     )
@@ -50,12 +50,13 @@ def test_an_image_that_no_manifest_names_is_found(
     for shard in shards:
         empty = Manifest(shard.etag, shard.size_bytes, 1, MANIFEST.empty_table())
         write_manifest(where, shard.archive, shard.path, empty)
+    # One of the three images of b.tar stands for the damaged end of the shard.
     assert walk(where)(shards) == [
         "a.tar: its headers list 3 images, but its manifest lists 0",
-        "b.tar: its headers list 3 images, but its manifest lists 0",  # one is the damaged rest
+        "b.tar: its headers list 3 images, but its manifest lists 0",
         "folder/: its headers list 3 images, but its manifest lists 0",
     ]
-    # The next run reads them again.
+    # The next run reads these shards again.
     assert [read_manifest(where, shard.archive, shard.path) for shard in shards] == [None] * 3
 
 
@@ -96,7 +97,7 @@ def test_the_sample_is_one_percent_and_at_least_three_shards(
 def test_a_manifest_lists_images_in_the_order_of_the_shard(
     where: TableLocation, shards: list[Shard]
 ) -> None:
-    """The same ids in another order are a different shard."""
+    """A shard with the same ids in another order is a different shard."""
     kept = read_manifest(where, "aerial", "a.tar")
     assert kept is not None
     turned = kept.members.take(pa.array([2, 1, 0]))

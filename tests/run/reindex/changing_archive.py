@@ -1,4 +1,4 @@
-"""An archive on S3 that changes every night, and its content."""
+"""An archive on S3 that changes every night, and a record of its content."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.archives import bad_images, jpeg
 
 NAME = "aerial"
 _SHARD_IMAGES = 8
-# One of this number of new images cannot be decoded.
+# On average, one of this number of new images cannot be decoded.
 _BAD_IN = 25
 _MAX_DAMAGED_NIGHTS = 2
 
 Image = tuple[str, str]
-"""Shard and member."""
+"""The shard and the member of an image."""
 
 
 @functools.cache
@@ -36,16 +36,16 @@ def _entries(members: dict[str, int]) -> list[Entry]:
 
 
 class ChangingArchive:
-    """Tar shards of generated images with sidecars.
+    """An archive of tar shards with generated images and sidecars.
 
     Args:
-        s3: a client.
-        bucket: is made.
-        rng: decides what changes.
+        s3: client of the S3 server.
+        bucket: name of the bucket. This class creates the bucket.
+        rng: random generator that selects the changes.
 
     Attributes:
-        url: of the archive.
-        damaged: truncated shards, with the number of nights until they are repaired.
+        url: address of the archive.
+        damaged: number of nights until a shard is repaired, for each truncated shard.
     """
 
     def __init__(self, s3: Any, bucket: str, rng: random.Random) -> None:
@@ -59,7 +59,7 @@ class ChangingArchive:
 
     @property
     def images(self) -> dict[Image, bool]:
-        """All images, and whether each can be decoded, without those of damaged shards."""
+        """The images of all undamaged shards, and whether each image can be decoded."""
         return {
             (shard, f"{member}.jpg"): seed >= 0
             for shard, members in self._shards.items()
@@ -68,7 +68,7 @@ class ChangingArchive:
         }
 
     def add(self, num_images: int) -> None:
-        """Add new images to the last shard or a new one."""
+        """Add new images to the last undamaged shard, or to a new shard."""
         for _ in range(num_images):
             self._num_made += 1
             sound = [name for name in self._shards if name not in self.damaged]
@@ -103,7 +103,7 @@ class ChangingArchive:
             self._write(shard)
 
     def hide_most(self) -> None:
-        """Hide most shards, like an incomplete listing."""
+        """Hide most shards, so that the listing of the archive is incomplete."""
         names = sorted(self._shards)
         for shard in names[: 1 + 2 * len(names) // 3]:
             self._s3.delete_object(Bucket=self._bucket, Key=f"{NAME}/{shard}")
@@ -151,7 +151,10 @@ class ChangingArchive:
         self._put(shard, whole[: len(whole) * 2 // 3])
 
     def _some_image(self) -> Image:
-        """Return the shard and the name of an image that can be decoded, in an undamaged shard."""
+        """Return the shard and the name of a random image.
+
+        The image can be decoded, and the shard is undamaged.
+        """
         found = sorted(image for image, is_good in self.images.items() if is_good)
         shard, member = self._rng.choice(found)
         return shard, member.removesuffix(".jpg")

@@ -1,4 +1,4 @@
-"""A table after its first run, made once and copied for each test."""
+"""Provide a table after its first run. The table is made once and copied for each test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def _first_run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Pat
 
 @pytest.fixture
 def described(_first_run: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """An archive of the images 0 to 3 (a.tar) and 10 to 13 (b.tar), and its table."""
+    """Return the folders of an archive and its table.
+
+    The archive has the images 0 to 3 in a.tar and the images 10 to 13 in b.tar.
+    """
     for name in ("aerial", "table"):
         shutil.copytree(_first_run / name, tmp_path / name)
     return tmp_path / "aerial", tmp_path / "table"

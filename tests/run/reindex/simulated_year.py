@@ -1,4 +1,4 @@
-"""Nights of ``skytext reindex`` over an archive that changes, with all kinds of faults."""
+"""Simulate nightly runs of ``skytext reindex`` on a changing archive, with all kinds of faults."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _STEPS = (
     "skytext.run.reindex.notify_run:find_new_matches",
     "skytext.run.reindex.notify_run:notify",
 )
-# Around them columns of vectors are added, filled, made active and dropped.
+# Vector columns are added, filled, activated and dropped before, in or after these calls.
 _COLUMN_STEPS = (
     "skytext.run.reindex.reindex_run:write_both",
     "skytext.run.reindex.reindex_run:drop_unused",
@@ -85,7 +85,7 @@ def trapped(*args, **more):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(owner, name, trapped)
 """
-# Killed after a random time, if it still runs then.
+# The driver is killed after a random time if it is still running.
 _TIMED_TRAP = """
 import os, signal, threading
 timer = threading.Timer({seconds}, lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -93,7 +93,7 @@ timer.daemon = True
 timer.start()
 """
 _LONGEST_S = 15
-# Columns that differ between two equal runs, and the earlier position of an image.
+# These columns differ between two equal runs, or contain an earlier position of an image.
 _OF_THE_RUN = {"run_id", "unit_id", "created_at", "byte_offset", "shard_etag"}
 _COSTS = {"num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts"}
 
@@ -104,11 +104,11 @@ class Night:
 
     Attributes:
         prompt: number of the prompt.
-        embedder: index of the embedding model.
-        image_embedder: index of the model that embeds images.
-        happens: ``kill``, ``column kill``, ``kill any time``, ``overlap``, ``faults``, ``broken
-            listing`` or nothing.
-        max_images: the budget.
+        embedder: index of the text embedding model in `EMBEDDERS`.
+        image_embedder: index of the image embedding model in `IMAGE_EMBEDDERS`.
+        happens: ``kill``, ``column kill``, ``kill any time``, ``overlap``, ``faults`` or ``broken
+            listing``. The text is empty if nothing special happens.
+        max_images: maximum number of images that the run processes. If None, there is no limit.
     """
 
     prompt: int = 0
@@ -121,15 +121,15 @@ class Night:
 def plan_nights(
     num_nights: int, rng: random.Random, *, happens: dict[str, int], num_budgets: int
 ) -> list[Night]:
-    """Return the nights of a year; prompts and models change at even distances.
+    """Return the nights of a year. Prompts and models change at regular intervals.
 
-    A ``column kill`` occurs in a night in which a model of vectors changes.
+    A ``column kill`` occurs on a night on which an embedding model changes.
     """
     nights = [
         Night(
             i * NUM_PROMPTS // num_nights,
             i * len(EMBEDDERS) // num_nights,
-            # Together with prompts, but not with the embedding model.
+            # The image model changes together with a prompt, but not with the text model.
             (i * NUM_PROMPTS // num_nights + 1) // 2,
         )
         for i in range(num_nights)
@@ -138,7 +138,7 @@ def plan_nights(
     column_kills = rng.sample(changes, min(len(changes), happens.get("column kill", 0)))
     for number in column_kills:
         nights[number].happens = "column kill"
-    # The first night makes the table.
+    # Nothing special happens on the first night, because this night creates the table.
     quiet = [i for i in range(1, num_nights) if i not in column_kills]
     special = [what for what, number in happens.items() for _ in range(number)]
     special = [what for what in special if what != "column kill"]
@@ -158,14 +158,14 @@ class Year:
     """A table, its archive, and the nights.
 
     Attributes:
-        folder: for files.
-        archive: that changes.
-        proxy: between Ray's workers and the archive.
-        rng: decides.
-        name: of the table.
-        sizes: files and bytes of the table, and its rows, after each night.
-        watchers: of its standing queries.
-        num_kills: drivers that were killed.
+        folder: folder of the table and of all other files.
+        archive: the archive that changes.
+        proxy: the proxy between the workers of Ray and the archive.
+        rng: random generator that selects the events.
+        name: name of the table.
+        sizes: number of files, bytes and rows of the table after each night.
+        watchers: watchers of the standing queries of the table.
+        num_kills: number of drivers that were killed.
     """
 
     folder: Path
@@ -179,7 +179,7 @@ class Year:
 
     @property
     def table(self) -> Path:
-        """The table's folder."""
+        """The folder of the table."""
         return self.folder / self.name
 
     def open(self) -> ImagesTable:
@@ -187,7 +187,7 @@ class Year:
         return ImagesTable.open_served(TableLocation.parse(str(self.table)))
 
     def run(self, nights: Sequence[Night], reader: VersionReader | None = None) -> None:
-        """Run the nights, and check the live version after each one."""
+        """Run the nights, and check the live version after each night."""
         for night in nights:
             started = time.monotonic()
             self.archive.change()
@@ -198,7 +198,7 @@ class Year:
             _log.info("night %d, %.1f s: %s", len(self.sizes), time.monotonic() - started, night)
 
     def watch(self) -> None:
-        """Add standing queries; after each run that ends their reports are exact."""
+        """Add standing queries. Their reports are checked after each run that ends."""
         self.watchers = watch_some(self.table, QUESTION)
 
     def run_until_idle(self, last: Night) -> None:
@@ -246,7 +246,7 @@ class Year:
         prompt.write_text(f"id: night-{night.prompt}\none: Describe it, wording {night.prompt}.\n")
         given = {
             "caption.prompt": str(prompt),
-            # The fake engine does not read the prompt: the temperature makes other captions.
+            # The fake engine ignores the prompt. Another temperature gives other captions.
             "caption.temperature": round(0.5 + night.prompt / 10, 1),
             "embed.model": EMBEDDERS[night.embedder],
             "image_embed.model": IMAGE_EMBEDDERS[night.image_embedder],
@@ -265,7 +265,7 @@ class Year:
         return summary
 
     def _kill(self, night: Night, trap: str, statuses: set[int]) -> None:
-        """Run in a separate process, and kill it during its work."""
+        """Run the command in a separate process, and kill this process during its work."""
         self.archive.add(3)
         settings = [
             f"{name}={value}" for name, value in self._settings(night).items() if value is not None
@@ -277,11 +277,11 @@ class Year:
             status = running.finish(COMMAND_S)
             assert status in statuses, running.err
         self.num_kills += status != 0
-        # Workers of the killed driver end soon; the next run waits for the claim.
+        # The workers of the killed driver end soon. The next run waits until it can hold the claim.
         time.sleep(_SETTINGS["job.lease_s"])
         table = self.open()
         if MatchLog(table.location).last().table_version == table.version:
-            # It was killed after the comparison: the next run reports the matches.
+            # The driver was killed after the comparison. The next run reports the matches.
             for watcher in self.watchers:
                 watcher.look()
 
@@ -292,7 +292,8 @@ class Year:
         try:
             self._check_night(self._reindex(night))
         except (StoreFaultError, IncompleteRunError):
-            # Many shards were unread, or a sample could not be read: the next night repeats it.
+            # Many shards, or the headers of a sampled shard, could not be read. The next night
+            # repeats this work.
             pass
         finally:
             self.proxy.faults = Faults()
@@ -308,7 +309,10 @@ class Year:
         assert self.open().latest_version() == latest
 
     def _start_twice(self, night: Night) -> None:
-        """Start a second call during the first one: it is refused and changes nothing."""
+        """Start a second run during the first run.
+
+        The second run is rejected and changes nothing.
+        """
         self.archive.add(1)
         refused: list[BaseException] = []
 
@@ -328,7 +332,10 @@ class Year:
         assert len(refused) == 1
 
     def _check_night(self, summary: ReindexSummary) -> None:
-        """The live version equals the archive, unless the night could not finish."""
+        """Check that the live version equals the archive.
+
+        Do nothing if the run could not finish its work.
+        """
         if summary.is_partial or any(run.num_unread for run in summary.runs.values()):
             return
         assert not summary.broken_listing
@@ -342,7 +349,10 @@ class Year:
         assert statuses == self.archive.images
 
     def _size(self) -> tuple[int, int, int]:
-        """Without the reports, which grow with the number of events."""
+        """Return the number of files, bytes and rows of the table.
+
+        Match reports are not counted, because they grow with the number of events.
+        """
         files = [
             path.stat().st_size
             for path in self.table.rglob("*")
@@ -352,7 +362,7 @@ class Year:
 
 
 def _manifests(table: Path) -> set[str]:
-    """Return the names of the shards' manifests: the same for the same shards."""
+    """Return the names of all manifests. The same shards give the same names."""
     return {path.name for path in table.glob("state/manifest/*/*")}
 
 

@@ -1,4 +1,4 @@
-"""Golden queries on two versions of a table."""
+"""Test the comparison of two versions of a table with golden queries and logged queries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUERIES = {"a river": "river.jpg", "a dense forest": "forest.jpg", "ships in a h
 
 @pytest.fixture
 def table(tmp_path: Path) -> ImagesTable:
-    """Two images in the version before the last one, four in the last."""
+    """Return a table with four images. The version before the last version has two images."""
     return make_served_table(tmp_path)
 
 
@@ -49,13 +49,13 @@ def test_a_version_that_lost_an_image_fails_and_says_by_how_much(table: ImagesTa
     assert "golden queries that find an expected image" in said
     assert "required: at most 0" in said
     assert failed(found, max_golden_drop=1.0) == []
-    # Half of what the live version finds is there.
+    # The new version finds half of the images that the live version finds.
     assert found.overlap_at_10 == 0.5
     assert failed(found, max_golden_drop=1.0, min_overlap=0.5) == []
     assert "overlap@10" in failed(found, max_golden_drop=1.0, min_overlap=0.51)[0]
     assert {len(change.lost) for change in found.changes} == {2}
     assert found.to_json()["num_queries"] == 3
-    # More may be found than before.
+    # The new version may find more images than the live version.
     assert failed(compare(table, last - 1, last)) == []
 
 
@@ -68,14 +68,14 @@ def test_logged_queries_have_an_overlap_and_no_expected_images(table: ImagesTabl
         SearchRequest(text="a\x1b[31m river"),
         SearchRequest.model_validate({"text": "a river", "where": "gsd < 1", "mode": "dense"}),
         SearchRequest(like=(gone,)),
-        # Neither version has a full-text index, or vectors of images.
+        # Neither version has a full-text index or image vectors.
         SearchRequest(text="a river", mode="text"),
         SearchRequest(text="a river", mode="image"),
     )
     found = _compare(table.location, config(), last, last - 1, asked)
     assert (found.num_queries, found.num_refused) == (3, 2)
     assert (found.found_live, found.found_new) == (None, None)
-    # The version that lacks the image refuses the query, so it has no hits.
+    # The version without this image rejects the query, so this version has no hits.
     assert found.changes[0].query == f'{{"like": ["{gone}"]}}'
     assert (found.changes[0].overlap_at_10, len(found.changes[0].lost)) == (0.0, 3)
     assert [(one.query, one.overlap_at_10) for one in found.changes[1:]] == [("a [31m river", 0.5)]
@@ -105,7 +105,7 @@ def test_each_version_is_searched_with_its_own_model(table: ImagesTable) -> None
 def test_a_live_version_whose_model_is_gone_is_not_compared(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     rows = list(make_rows(make_archive(tmp_path / "archive")).values())
-    # A fingerprint that no model has.
+    # No model has this fingerprint.
     committer(where, text_column("fake", "0" * 32)).commit([stage(where, rows)])
     live = ImagesTable.open(where).version
     table = embed_again(where, "fake:dim=24")
@@ -114,7 +114,7 @@ def test_a_live_version_whose_model_is_gone_is_not_compared(tmp_path: Path) -> N
         match=rf"not compared, because the live version {live} .* is now a different",
     ):
         compare(table, live, table.version)
-    # The model of the new version is needed.
+    # If the model of the new version is missing, the comparison fails.
     with pytest.raises(TableError, match="is now a different model"):
         compare(table, table.version, live)
     assert compare(table, table.version, table.version).num_queries == 3

@@ -1,4 +1,7 @@
-"""The end of a run: new matches are delivered with the report, and later if the delivery failed."""
+"""Test the end of a run.
+
+New matches are delivered with the report. If the delivery fails, a later run delivers the matches.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def finish(table: Path, **settings: Any) -> ReindexSummary:
 
 
 def _plan(where: Any, config: Config) -> CaptionPlan:
-    """The parts of a plan that the end of a run uses."""
+    """Return a plan that has only the attributes that the end of a run uses."""
     plan = object.__new__(CaptionPlan)
     object.__setattr__(plan, "location", where)
     object.__setattr__(plan, "config", config)
@@ -81,7 +84,7 @@ def test_undelivered_matches_are_delivered_by_the_next_run(tmp_path: Path) -> No
     assert numbers(caught.value.summary) == [(1, 1)]
     files = [path.name for path in (table / "reports").iterdir() if path.suffix == ".geojson"]
     add_image(table, "other.jpg", "an airport in the hills")
-    # The waiting report keeps its number, and is delivered before the new one.
+    # The waiting report keeps its number, and is delivered before the new report.
     assert numbers(finish(table)) == [(1, 1), (2, 1)]
     assert numbers(finish(table)) == []
     features = [
@@ -97,7 +100,8 @@ def test_undelivered_matches_are_delivered_by_the_next_run(tmp_path: Path) -> No
 def test_an_image_that_is_not_served_yet_is_new_for_a_query(tmp_path: Path) -> None:
     table = tmp_path / "table"
     promote(make_described_table(table).location)
-    # Described by a captioning run, and not promoted: no search finds it.
+    # A captioning run described this image, but the version was not promoted. No search finds the
+    # image.
     add_image(table, "new.jpg", "an airport by the sea", is_served=False)
     StandingQueries(location(table)).add("an airport", -1.0)
     assert numbers(finish(table)) == []
@@ -107,7 +111,7 @@ def test_an_image_that_is_not_served_yet_is_new_for_a_query(tmp_path: Path) -> N
 
 
 class Killed(BaseException):
-    """Ends the run like a kill: no code catches it."""
+    """Ends the run like a kill, because no code catches this error."""
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_a_failure_is_notified_even_without_a_report(
     assert (second["problem"], second["report"]) == ("the engine died", "")
     assert notes == ["the failure could not be reported: no space"]
 
-    # Lance raises an OSError for a full disk, and so does the report.
+    # If the disk is full, Lance and the report raise an OSError.
     def full(*_: Any) -> None:
         raise OSError("no space left")
 
@@ -245,7 +249,7 @@ def test_a_run_that_cannot_be_planned_is_notified(
     assert first["problem"] in " ".join(capsys.readouterr().err.split())
     assert "does not exist" in Path(first["report"]).read_text()
 
-    # Without a table the address may be wrong: nothing is written there.
+    # If there is no table, the address may be wrong. Nothing is written to this address.
     received.unlink()
     assert main([*call, str(tmp_path / "other")]) == 2
     assert json.loads(received.read_text())["report"] == ""

@@ -1,4 +1,4 @@
-"""The webhook and the command that are notified about the end of a run."""
+"""Test the webhook and the command that are notified about the end of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADDRESS = "s3://b/reports/x.html"
 
 @dataclass
 class Receiver:
-    """A web server that answers with these statuses; it repeats the last one."""
+    """A web server that answers with these statuses in order, and then repeats the last status."""
 
     statuses: list[int]
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -119,7 +119,7 @@ def test_the_time_is_limited(facts: RunFacts) -> None:
 
 def test_a_command_gets_the_same_on_its_stdin(facts: RunFacts, tmp_path: Path) -> None:
     script = tmp_path / "tell.py"
-    # It fails the first time.
+    # The script fails the first time.
     script.write_text(
         "import pathlib, sys\n"
         "there = pathlib.Path(sys.argv[1])\n"

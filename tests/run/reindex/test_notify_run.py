@@ -1,4 +1,4 @@
-"""Each run writes a report, whether it succeeds or fails."""
+"""Test that each run writes a report, both if the run succeeds and if the run fails."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     assert section(report, "New images").count("- **") == 6
     query = StandingQueries(open_table(table).location).add("a river", -1.0)
 
-    # One image is new, one has other bytes, one is damaged, a shard is gone.
+    # One image is new, one image has other bytes, one image is damaged, and one shard is deleted.
     sentence = {row["member"]: row["captions"][0]["one_sentence"] for row in described(table)}
     write_archive(root, {"a.tar": [("0000.jpg", jpeg(77)), *images(1, 3), ("n.jpg", jpeg(99))]})
     write_archive(root, {"c.tar": [("cut.jpg", bad_images()["cut.jpg"][0])]})
@@ -80,7 +80,8 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     assert len(pictures) == 4
     assert all(base64.b64decode(one)[:4] == b"RIFF" for one in pictures)
 
-    # The failed image is retried, then no work is left; then the images are described again.
+    # The next run retries the failed image. The third run has no work. The fourth run describes the
+    # images again.
     assert len(night(root, table, **easy).matches) == 0
     third = night(root, table, **easy)
     assert "Nothing has changed." in Path(third.report).with_suffix(".md").read_text()

@@ -1,4 +1,4 @@
-"""Decisions of a re-indexing call that need no Ray."""
+"""Test the decisions of a reindex run that need no Ray."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from tests.table.rows import committer, good_rows, location, make_table, stage
 
 
 def plan_of(where: TableLocation, config: Config) -> CaptionPlan:
-    """The parts of a plan that these functions use."""
+    """Return a plan that has only the attributes that the tested functions use."""
     plan = object.__new__(CaptionPlan)
     object.__setattr__(plan, "location", where)
     object.__setattr__(plan, "config", config)
@@ -87,12 +87,12 @@ def test_a_full_image_column_that_searches_do_not_use_is_planned_until_they_do(
     assert models_of_missing(where, "fake") == []
     embed_numbers(where, 0, 1, 2, column=new)
 
-    # Killed after the last vector: the new column is full and pending.
+    # The run was killed after the last vector. The new column is full, but still pending.
     assert roles(where) == {"fake": Role.ACTIVE, "fake:dim=12": Role.PENDING}
     assert models_of_missing(where, "fake:dim=12") == ["fake:dim=12"]
     assert models_of_missing(where, "fake") == []
 
-    # The old model is named again.
+    # The settings name the old model again.
     promote(where)
     activate_column(ImagesTable.open(where), new)
     assert roles(where) == {"fake": Role.RETIRED, "fake:dim=12": Role.ACTIVE}
@@ -107,9 +107,9 @@ def test_with_a_budget_images_get_vectors_of_the_model_in_use_first(tmp_path: Pa
     assert models_of_missing(where, "fake:dim=12", is_limited=True) == ["fake:dim=12"]
     committer(where).commit([stage(where, good_rows(3, 1))])
     assert models_of_missing(where, "fake:dim=12", is_limited=True) == ["fake", "fake:dim=12"]
-    # Without one the model changes in the same call.
+    # Without a budget, the model changes in the same run.
     assert models_of_missing(where, "fake:dim=12") == ["fake:dim=12"]
-    # With other pixel settings the old vectors cannot be made.
+    # With other pixel settings, vectors of the old model cannot be computed.
     other = settings("fake:dim=12", **{"images.max_side_px": 512})
     found = missing_image_vectors(plan_of(where, other), is_limited=True)
     assert [one.model.name for one in found] == ["fake:dim=12"]
@@ -169,7 +169,7 @@ def test_new_images_leave_a_part_of_the_budget_to_old_ones(
     done: list[tuple[str, int]] = []
 
     def run_caption(plan: CaptionPlan, *, held: HeldTable, **_: Any) -> Any:
-        """An archive with always one more new image."""
+        """Spend the budget, as if the archive always had one more new image."""
         before = held.budget.num_images
         while not held.budget.is_spent:
             held.budget.spend(1)
@@ -274,7 +274,7 @@ def test_a_new_version_is_a_canary_first_if_configured(
             _serve(plan, held, summary, notes.append, None, None)
         return summary, "".join(notes)
 
-    # There is no live version to compare a canary with.
+    # There is no live version with which a canary could be compared.
     summary, _ = serve()
     live = summary.live_version
     assert (summary.was_promoted, summary.canary) == (True, None)
@@ -296,13 +296,13 @@ def test_a_new_version_is_a_canary_first_if_configured(
     assert f"{already}{begun.canary.described}" in said
     assert promotions(where, 1) == [begun]
 
-    # A version that a service has stopped is not tried again each night.
+    # If a service has stopped the canary, later runs do not try the same version again.
     end_canary(where, begun.number, passed=False, why="slow")
     summary, said = serve()
     assert "the live version stays live, because the table was rolled back" in said
     assert summary.canary is None
 
-    # Without a service nothing else ends it.
+    # If there is no service, only the next run can end the canary.
     begun = start_canary(where, None, 0.05, 0.001)
     monkeypatch.setattr(canary, "_OVERDUE_AFTER", dt.timedelta(seconds=-1))
     summary, messages = serve()

@@ -1,4 +1,7 @@
-"""Nights over an archive that changes: only due work is done, and readers see whole versions."""
+"""Test nightly runs on an archive that changes.
+
+Each run does only the work that is due. Readers see only complete versions.
+"""
 
 from __future__ import annotations
 
@@ -65,12 +68,13 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path) -> None:
     assert first.was_promoted
     assert first.live_version == open_table(table).version == open_table(table).live_version()
 
-    # Nothing has changed: no model is called, no version is made.
+    # Nothing has changed, so no model is called and no version is created.
     second = night(root, table)
     assert (tokens(second), second.was_promoted, second.index) == (0, False, None)
     assert open_table(table).version == first.live_version
 
-    # One image is new, one has other bytes, one is gone from its shard, one shard is gone.
+    # One image is new, one image has other bytes, one image is missing in its shard, and one shard
+    # is missing.
     content = [("0000.jpg", jpeg(0)), ("0001.jpg", jpeg(77)), ("0002.jpg", jpeg(2))]
     write_archive(root, {"a.tar": [*content, ("new.jpg", jpeg(99))]})
     Path(root, "c.tar").unlink()
@@ -88,14 +92,15 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path) -> None:
     assert all(after[member]["unit_id"] == before[member]["unit_id"] for member in kept)
     assert tokens(night(root, table)) == 0
 
-    # A shard that comes back needs no new descriptions: its captions were kept.
+    # A shard that comes back needs no new descriptions, because its captions were kept.
     write_archive(root, {"c.tar": images(20, 2)})
     fourth = night(root, table)
     assert (fourth.runs["new"].num_captioned, tokens(fourth)) == (2, 0)
     assert sorted(statuses(table).values()) == ["ok"] * 10 + ["withdrawn"]
     assert by_member(table, "captions")["0020.jpg"]["captions"] == before["0020.jpg"]["captions"]
 
-    # With another prompt or sampling, existing images are described again, withdrawn ones not.
+    # After a change of the prompt or the sampling, existing images are described again. Withdrawn
+    # images are not described again.
     fifth = night(root, table, caption__num_variants=2)
     assert (list(fifth.runs), fifth.runs["stale"].num_captioned) == (["new", "stale"], 10)
     lengths = {len(row["captions"]) for row in by_member(table, "captions").values()}
@@ -110,13 +115,14 @@ def test_a_listing_that_lacks_too_much_changes_nothing(described: tuple[Path, Pa
     with pytest.raises(BrokenListingError, match="4 of 8 images of the archive 'aerial' are"):
         night(root, table, reindex__max_withdrawn=0.05)
     assert open_table(table).version == version
-    # Missing images of a changed shard are known after it was read: new ones are served.
+    # The missing images of a changed shard are known only after the shard was read. The new images
+    # are described and served, but no image is withdrawn.
     write_archive(root, {"b.tar": images(10, 1)})
     found = night(root, table, reindex__max_withdrawn=0.05)
     assert "3 of 10 images" in found.broken_listing
     assert (found.runs["new"].num_captioned, found.num_withdrawn) == (2, 0)
     assert found.live_version == open_table(table).live_version() == open_table(table).version
-    # A source that is only a part of the archive withdraws nothing.
+    # If the source is only a part of the archive, no image is withdrawn.
     part = night(f"{root}/a.tar", table, reindex__max_withdrawn=0.0, archive="aerial")
     assert (part.num_withdrawn, part.was_promoted) == (0, False)
 
@@ -177,7 +183,7 @@ def test_a_budget_is_kept_and_the_next_run_continues(
         summary = night(root, table, reindex__max_images=16, job__units_in_flight=2, **slow)
         numbers.append(summary.runs["new"].num_captioned)
         assert summary.was_promoted == (numbers[-1] > 0 or summary.num_withdrawn > 0)
-        # A missing image may have been renamed.
+        # A partial run withdraws no image, because a missing image may have been renamed.
         assert (summary.num_withdrawn == 0) == summary.is_partial
         if not summary.is_partial:
             break
@@ -196,7 +202,7 @@ def test_a_version_that_is_not_fit_is_not_promoted(described: tuple[Path, Path])
     summary = caught.value.summary
     assert (summary.live_version, summary.was_promoted) == (live, False)
     assert open_table(table).live_version() == live
-    # The next night retries failed images, until the limit of attempts.
+    # The next run retries failed images until the limit of attempts is reached.
     with pytest.raises(GateError):
         night(root, table)
     failures = [row["failure"] for row in rows(table, "failure") if row["failure"]]
@@ -220,7 +226,10 @@ def roles(table: Path) -> dict[str, str]:
 
 
 def check_vectors(table: Path, model: str) -> None:
-    """Every described image has the vectors of its variants, and no other row has any."""
+    """Check that every described image has the vectors of its variants.
+
+    Other rows must have no vectors.
+    """
     embedder = make_embedder(EmbedConfig(model=model), embed_model(EmbedConfig(model=model)))
     (column,) = (c for c in open_table(table).columns if c.model == model)
     for row in open_table(table).dataset.to_table(["captions", "status", column.name]).to_pylist():
@@ -238,11 +247,13 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
 ) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(10 * i, 8) for i in range(3)})
     table = tmp_path / "table"
-    # An index merges small fragments: one fragment would be filled in one night.
+    # The index build merges small fragments. A single fragment would be filled in one night, so the
+    # test keeps several fragments.
     monkeypatch.setattr(compaction, "_SMALL_ROWS", 8)
     night(root, table)
     monkeypatch.setattr(vector_run, "_TEXTS_A_GROUP", 8)
-    # The fake is too fast for the budget: the first night fills one group.
+    # The fake model is too fast to exceed the budget. Therefore the first night fills only one
+    # group.
     prepare = vector_run.prepare_vectors
 
     def first_group(*arguments: Any) -> PreparedVectors:
@@ -284,7 +295,7 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
     assert last.live_version is not None
     promote(location, last.live_version)
 
-    # The old model again: rows with its vectors are not embedded again.
+    # The settings name the old model again. Rows with vectors of this model are not embedded again.
     write_archive(root, {"back.tar": images(5000, 1)})
     back = night(root, table)
     assert sum(one["num_embedded"] for one in back.vectors) == 0
@@ -326,7 +337,8 @@ def test_units_of_a_column_that_is_gone_are_not_taken_over(
         patch.setattr(RemoteCommitter, "commit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             night(root, table, embed__model=OTHER_EMBEDDER, reindex__max_images=100)
-    # As if another column had replaced it: it has the field ids of the dropped column.
+    # The column is dropped, and another column is added. The new column has the field ids of the
+    # dropped column.
     drop_unused_columns(open_table(table), embedding_column("fake:dim=12"))
     ensure_column(open_table(table), embedding_column("fake:dim=12"))
     (unit_id,) = staged_unit_ids(location)
@@ -342,7 +354,8 @@ def test_a_version_that_loses_golden_images_is_not_promoted(
 ) -> None:
     root, table = described
     golden = tmp_path / "golden.yaml"
-    # The fake describes an image by a sentence of its own: it is found by that.
+    # The fake model describes each image with a different sentence. A search for this sentence
+    # finds the image.
     first = {m: row["captions"][0] for m, row in by_member(table, "captions").items()}
     asked = {member: first[member]["one_sentence"] for member in ("0000.jpg", "0010.jpg")}
     queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
@@ -360,7 +373,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(
     done = night(root, table, reindex__golden=str(golden), reindex__max_golden_drop=0.5)
     assert done.was_promoted
     assert done.comparison is not None
-    # A service has logged the same queries. They have no expected images.
+    # A service has logged the same queries. Logged queries have no expected images.
     assert done.shadow is not None
     assert (done.shadow.overlap_at_10, done.shadow.found_new) == (
         done.comparison.overlap_at_10,

@@ -1,4 +1,4 @@
-"""A few nights of each kind; the year is `tests/proof/test_simulated_year.py`."""
+"""Test a few nights of each kind. `tests/proof/test_simulated_year.py` tests a whole year."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ NIGHTS = (
     Night(prompt=1, embedder=1, image_embedder=1, happens="overlap"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="broken listing"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="faults"),
-    # New images get a vector by the current image model. Later all images get one by the new model.
+    # On this night, new images get vectors of the current image model. Later, all images get
+    # vectors of the new image model.
     Night(prompt=1, embedder=1, image_embedder=2, max_images=6),
 )
 
@@ -43,7 +44,7 @@ def test_a_short_year_ends_like_a_table_made_from_scratch(
         year.run_until_idle(NIGHTS[-1])
     year.check_against_scratch(NIGHTS[-1])
     assert year.num_kills == 1
-    # No rollback needs the column of the first embedding model.
+    # No rollback needs the column of the first embedding model, so this column was dropped.
     names = year.open().dataset.schema.names
     assert sum(name.startswith("text_vectors") for name in names) == 1
     assert reader.num_versions > len(NIGHTS) / 2

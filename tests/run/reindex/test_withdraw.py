@@ -1,4 +1,4 @@
-"""Images that are gone, and the manifests of their shards."""
+"""Test the withdrawal of missing images, and the manifests of their shards."""
 
 from __future__ import annotations
 

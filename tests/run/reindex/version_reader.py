@@ -1,4 +1,4 @@
-"""Searches a table continuously while it changes, and checks every answer."""
+"""Search a table continuously while the table changes, and check every answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ATOL = 1e-4
 
 
 class ServedVersion:
-    """One version that was live: a searcher, and its rows read without it."""
+    """A version that was live. Its rows are read without the searcher."""
 
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher
@@ -46,7 +46,7 @@ class ServedVersion:
         self._check_one_model(rows)
 
     def _check_one_model(self, rows: list[dict[str, Any]]) -> None:
-        """Every description has the vectors of the version's model."""
+        """Check that every description has the vectors of the version's model."""
         assert len({row["image_id"] for row in rows}) == len(rows)
         for row in rows:
             if row["status"] == "withdrawn":
@@ -84,12 +84,14 @@ def _embedder_of(table: ImagesTable) -> Any:
 
 
 class VersionReader(threading.Thread):
-    """Opens the live version like a service, keeps some older versions open, and searches all.
+    """Opens the live version like a service, and keeps some older versions open.
+
+    The thread searches all open versions.
 
     Attributes:
-        num_searches: so far.
-        num_versions: live versions so far.
-        durations_s: of the searches.
+        num_searches: number of searches so far.
+        num_versions: number of live versions so far.
+        durations_s: durations of all searches so far.
     """
 
     def __init__(self, table: Path, seed: int, pause_s: float) -> None:
@@ -104,11 +106,11 @@ class VersionReader(threading.Thread):
 
     @property
     def num_searches(self) -> int:
-        """So far."""
+        """The number of searches so far."""
         return len(self.durations_s)
 
     def run(self) -> None:
-        """Search until the end."""
+        """Search until `stop` is called."""
         try:
             while not self._ended.wait(self._pause_s):
                 self._look()
@@ -121,14 +123,14 @@ class VersionReader(threading.Thread):
             self.num_versions += 1
             self._open[searcher.table.version] = ServedVersion(searcher)
             while len(self._open) > _NUM_OPEN:
-                # The oldest version stays open.
+                # The oldest version usually stays open.
                 del self._open[sorted(self._open)[self._rng.random() < 0.9]]
             hold_versions(searcher.table.location, "reader", list(self._open))
         for version in self._open.values():
             self.durations_s.append(version.ask(self._rng))
 
     def check(self) -> None:
-        """Raise the error of a search.
+        """Raise the error of a search if there was an error.
 
         Raises:
             BaseException: an answer was wrong or missing.
@@ -137,14 +139,14 @@ class VersionReader(threading.Thread):
             raise self._error
 
     def stop(self) -> None:
-        """End, and wait for the last search."""
+        """End the thread, and wait for the last search."""
         self._ended.set()
         self.join()
 
 
 @contextlib.contextmanager
 def reading(table: Path, seed: int, pause_s: float = 0.2) -> Iterator[VersionReader]:
-    """Search during the block; at its end all answers were correct."""
+    """Search during the block. At the end of the block, check that all answers were correct."""
     reader = VersionReader(table, seed, pause_s)
     reader.start()
     try:

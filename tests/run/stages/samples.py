@@ -1,4 +1,4 @@
-"""Units of samples at each stage, made without Ray."""
+"""Make units of samples for each stage, without Ray."""
 
 from __future__ import annotations
 

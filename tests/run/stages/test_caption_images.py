@@ -98,7 +98,7 @@ def test_without_an_image_no_engine_starts(rows: list[dict[str, Any]]) -> None:
 
 
 class InProcess:
-    """An engine without processes, with the needed attributes."""
+    """An engine without separate processes. The class has only the attributes that are needed."""
 
     info = EngineInfo("in process 1", "none", "none")
     is_closed = False
@@ -108,7 +108,7 @@ class InProcess:
         return Generation([Answer(text, "stop") for text in texts], 1, 0, 1)
 
     async def check(self) -> None:
-        """Nothing to try."""
+        """Do nothing."""
 
     def close(self) -> None:
         self.is_closed = True
@@ -190,7 +190,8 @@ def test_units_share_one_engine() -> None:
     assert [rows_of(batch)[0]["member"] for batch in batches] == [f"{10 * i}.jpg" for i in range(4)]
     (engine,) = started
     assert engine.num_requests == 12
-    # All at once: twelve images in about the time of one, without idle time.
+    # The twelve images are described at the same time. The engine needs about the time of one
+    # image, and is not idle.
     assert described_by.clock.span_s < 12 * 0.02
     assert described_by.clock.idle_s < 0.02
 
@@ -202,13 +203,16 @@ def test_a_model_that_cannot_start_ends_the_job() -> None:
 
 @pytest.fixture(autouse=True)
 def no_engine_of_another_test() -> None:
-    """Engines end with their stage, or when the garbage collector frees the stage."""
+    """Check that no engine of an earlier test is running.
+
+    An engine ends with its stage, or when the garbage collector frees the stage.
+    """
     gc.collect()
     assert engines() == []
 
 
 def engines() -> list[psutil.Process]:
-    """Return the engines that this process has."""
+    """Return the running engines that this process has started."""
     return [
         child
         for child in psutil.Process().children(recursive=True)
@@ -249,7 +253,7 @@ def test_a_killed_engine_is_replaced_and_no_image_fails() -> None:
 
     async def work() -> Any:
         unit_work = asyncio.create_task(stage(unit(good(10))))
-        # The engine has started and has its first image.
+        # Wait until the engine has started and has its first image.
         while stage._captioner.info is None:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)

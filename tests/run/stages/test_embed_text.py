@@ -101,7 +101,7 @@ def test_truncated_texts_are_counted() -> None:
 
 
 class Broken:
-    """The fake embedder, which returns NaN for texts with a certain word."""
+    """A fake embedder that returns NaN for texts with a certain word."""
 
     def __init__(self, word: str) -> None:
         self.inner = FakeEmbedder()

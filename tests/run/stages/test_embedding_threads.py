@@ -1,4 +1,4 @@
-"""Tests of the number of threads of an embedding actor."""
+"""Test the number of threads of an embedding actor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from skytext.run.stages.embedding_threads import use_idle_cores
 
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An actor with half a CPU, on a cluster with 16 CPUs and on a machine with 8 cores."""
+    """Simulate an actor with half a CPU.
+
+    The cluster has 16 CPUs, and the machine has 8 cores.
+    """
     context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 0.5})
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0})

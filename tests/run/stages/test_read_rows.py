@@ -1,4 +1,4 @@
-"""Images with a row are fetched from the position in the row."""
+"""Test that images with a row are fetched from the position in the row."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read(
 
 
 def describe(where: TableLocation, shard: Shard, number_failed: int) -> int:
-    """Make a table of the shard's images; the first ones failed."""
+    """Make a table of the shard's images. The first ``number_failed`` rows are failed rows."""
     samples = [row for _, rows in read(where, shard, None, None) for row in rows]
     made = [
         (failed_row if i < number_failed else good_row)(sample["member"])
@@ -79,7 +79,10 @@ def describe(where: TableLocation, shard: Shard, number_failed: int) -> int:
 
 
 def samples_of(units: list[tuple[UnitHead, list[dict[str, Any]]]]) -> list[list[dict[str, Any]]]:
-    """Return samples by unit, with parsed metadata, because the table formats JSON differently."""
+    """Return the samples of each unit.
+
+    The metadata is parsed, because the table formats JSON differently.
+    """
     return [
         [row | {"metadata": json.loads(row["metadata"] or "null")} for row in rows]
         for _, rows in units
@@ -167,7 +170,7 @@ def test_the_first_image_that_the_store_does_not_answer_for_ends_the_shard(
     monkeypatch.setattr(refetch, "read_range", read_range)
     units = read(where, shard, version, 6, described_with=OURS)
     assert [len(rows) for _, rows in units] == expected
-    # The wait for each further one would be as long.
+    # Each further request would wait as long as the failed request.
     assert len(asked) <= num_given + 2
     *others, (last, _) = units
     assert "no answer" in last.fault

@@ -34,7 +34,7 @@ Unit = tuple[UnitHead, list[dict[str, Any]]]
 
 @pytest.fixture(autouse=True)
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TableLocation:
-    """The address of a table; manifests are stored there even without a table."""
+    """Return the address of a table. Manifests are stored there even if there is no table."""
     monkeypatch.chdir(tmp_path)
     return TableLocation.parse(str(tmp_path / "table"))
 
@@ -57,7 +57,7 @@ def read(
         head, samples = unpack(batch)
         assert samples.schema.equals(SAMPLE)
         units.append((head, samples.to_pylist()))
-    # Properties that do not depend on the units.
+    # These properties do not depend on how the shard is divided into units.
     assert len({head.unit_id for head, _ in units}) == len(units)
     assert {(head.archive, head.shard) for head, _ in units} == {(shard.archive, shard.path)}
     assert sum(head.shard_bytes_read for head, _ in units) == shard.size_bytes
@@ -134,7 +134,7 @@ def test_a_run_sees_the_version_that_it_started_from(tmp_path: Path, where: Tabl
 
 
 def table_row(row: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The row that a sample, as read, becomes in the table."""
+    """Return the table row for a sample that was read from a shard."""
     make = good_row if row["failure"] is None else failed_row
     same = {name: row[name] for name in ("image_id", "content_sha256", "shard_etag")}
     return make(row["member"], **same, **more)
@@ -143,7 +143,10 @@ def table_row(row: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_the_failed_row_of_a_repaired_shard_is_removed(
     tmp_path: Path, where: TableLocation
 ) -> None:
-    """The row for the truncated end of a shard is not an image of the complete shard."""
+    """A failed row stands for the truncated end of a shard.
+
+    The complete shard has no such image.
+    """
     root = write_archive(tmp_path / "aerial", {"a.tar": cut_tar(images(0, 4))})
     (shard,) = discover([str(root)])
     rows = [row for _, unit in read(shard) for row in unit]
@@ -221,7 +224,11 @@ def rows_by_member(units: list[Unit]) -> dict[str, dict[str, Any]]:
 def write_changed(
     tmp_path: Path, where: TableLocation, **rows: dict[str, Any]
 ) -> tuple[Shard, int]:
-    """A shard of four described images; the second one has other bytes now."""
+    """Make a table of four images in a shard, and then change the bytes of the second image.
+
+    Returns:
+        The changed shard, and the version of the table.
+    """
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
     (shard,) = discover([str(root)])
     samples = [row for _, unit in read(shard, table=where) for row in unit]
@@ -283,7 +290,7 @@ def test_a_retry_reads_only_failed_images(tmp_path: Path, where: TableLocation) 
     write_archive(root, {"a.tar": [*images(0, 1), ("0001.jpg", jpeg(99)), *images(2, 3)]})
     (shard,) = discover([str(root)])
     units = read(shard, table=where, version=version, select="failed")
-    # 0004.jpg is new: it is not in the work list, and a later run describes it.
+    # 0004.jpg is new. This image is not in the work list, and a later run describes the image.
     assert [(head.num_listed, head.num_skipped) for head, _ in units] == [(4, 2)]
     found = rows_by_member(units)
     assert {name: row["earlier_attempts"] for name, row in found.items()} == {
@@ -295,7 +302,7 @@ def test_a_retry_reads_only_failed_images(tmp_path: Path, where: TableLocation) 
     assert all(row["replaces_unit"] == old[row["image_id"]] for row in found.values())
     more = read(shard, table=where, version=version, select="failed", max_attempts=4)
     assert list(rows_by_member(more)) == ["0001.jpg", "0002.jpg", "0003.jpg"]
-    # From the third failure on, an image is not retried.
+    # An image is not retried after ``max_attempts`` failures.
     less = read(shard, table=where, version=version, select="failed", max_attempts=1)
     assert rows_by_member(less) == {}
 
@@ -335,7 +342,7 @@ def test_a_reader_writes_the_manifest_of_a_complete_shard(
     names = ["member", "image_id", "content_sha256", "byte_offset", "byte_length"]
     samples = [row for _, rows in units for row in rows]
     assert kept.members.select(names).to_pylist() == [{n: row[n] for n in names} for row in samples]
-    # The manifest is written first, so a killed run leaves no wrong state.
+    # The manifest is written before any row, so a killed run leaves no wrong state.
     assert ImagesTable.find(where) is None
 
 
@@ -367,7 +374,7 @@ def test_a_later_pass_reads_only_put_off_images(tmp_path: Path, where: TableLoca
     reader = ShardReader(9, MANY, ReadLimits(), where, None, only=frozenset(put_off))
     ((head, samples),) = [unpack(unit) for unit in reader.units(shard)]
     assert samples.to_pylist() == first[0][1][2:4]
-    # The manifest is that of the first pass, and the unit is a different one.
+    # The manifest of the first pass has not changed, and the unit has a new id.
     assert read_manifest(where, shard.archive, shard.path) == manifest
     assert head.unit_id != first[0][0].unit_id
 
@@ -397,7 +404,7 @@ def test_unit_ids_are_unique_across_runs(tmp_path: Path, where: TableLocation) -
             units = read(shard, table=where, unit_images=2, run_id=run)
             names += [head.unit_id for head, _ in units]
     assert len(set(names)) == len(names) == 2 * 2 * 3
-    # A second read, as after a worker's crash, gives the same.
+    # A second read gives the same ids. Ray reads a shard again after the crash of a worker.
     (first, _) = discover([str(root)])
     again = read(first, table=where, unit_images=2, run_id="run1")
     assert [head.unit_id for head, _ in again] == names[:3]
@@ -405,7 +412,7 @@ def test_unit_ids_are_unique_across_runs(tmp_path: Path, where: TableLocation) -
 
 
 def breaking_off(monkeypatch: pytest.MonkeyPatch, at_byte: int) -> None:
-    """Make local files break off at a byte."""
+    """Make reads of local files fail if they go beyond a byte position."""
     original = local.LocalStore.open_ranged
 
     def open_ranged(*arguments: Any) -> RangedFile:
@@ -447,7 +454,7 @@ def test_an_interrupted_shard_is_unread(
     came = [row for _, rows in units for row in rows]
     assert all(row["failure"] is None for row in came)
     assert 2 <= len(came) < 6
-    # Images after the fault are not reported.
+    # The images after the fault are unknown, so no manifest is written and no row is removed.
     assert not list(Path(where.uri, "state", "manifest").rglob("*.parquet"))
     assert last.fault
     assert last.removes == ()
@@ -477,7 +484,7 @@ def test_an_undelivered_file_makes_its_folder_unread(
     ]
     assert [head.unit_id for head, _ in units] == [head.unit_id for head, _ in whole]
     *before, last = [head.fault for head, _ in units]
-    # Once: each fault is counted as an unread shard.
+    # Only one unit reports the fault, because each reported fault counts as an unread shard.
     assert before == ["", "", ""]
     assert "0002.jpg was not read: no answer" in last
 

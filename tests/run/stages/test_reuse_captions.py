@@ -1,4 +1,4 @@
-"""Identical bytes are described once."""
+"""Test that identical bytes are described only once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def where(tmp_path: Path) -> TableLocation:
 
 
 class Model:
-    """Counts the requests, and answers when the test allows it."""
+    """Records the requests, and answers only after the test has set ``may_answer``."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[str] = []
@@ -65,7 +65,10 @@ INFO = EngineInfo("scripted", "cpu", "none")
 async def ask_for(
     known: Duplicates, model: Model, content: str, image_id: str | None = None
 ) -> Description:
-    """Request the captions of another image with the same content."""
+    """Request the captions of an image with this content.
+
+    If ``image_id`` is None, the request is for a new image.
+    """
     words = await known.describe(content, image_id or f"image-{next(IMAGES)}", model(content))
     return words.description
 
@@ -92,7 +95,7 @@ def test_concurrent_requests_for_a_content_share_one_description() -> None:
         assert sorted(model.asked) == sorted([ONE, TWO])
         assert all(found.variants == first.variants for found in others)
         assert (await other).variants != first.variants
-        # The cost is counted once.
+        # Attempts and tokens are counted only once.
         assert (first.attempts, first.num_prompt_tokens, first.num_output_tokens) == (2, 100, 90)
         for found in others:
             assert (found.attempts, found.num_prompt_tokens) == (0, 0)
@@ -154,7 +157,8 @@ def test_evicted_descriptions_are_read_from_the_table(
         model.may_answer.set()
         await ask_for(known, model, ONE)
         await ask_for(known, model, TWO)
-        # Removed from the ledger and not committed yet: a later pass copies its captions.
+        # The description was removed from the ledger and is not committed yet. A later pass copies
+        # the captions.
         with pytest.raises(PutOffError):
             await ask_for(known, model, ONE)
         make_table(where, [good_row("one.jpg", content_sha256=ONE)])
@@ -170,7 +174,7 @@ def test_evicted_descriptions_are_read_from_the_table(
 
 
 def test_descriptions_of_earlier_runs_are_read_from_the_table(where: TableLocation) -> None:
-    # The first 16 bytes of a hash may end in zeros, which numpy cuts off.
+    # The first 16 bytes of a hash may end in zeros, which NumPy cuts off.
     odd = "ab" * 14 + "0000" + "cd" * 16
     rows = [
         good_row("one.jpg", content_sha256=ONE),
@@ -187,7 +191,8 @@ def test_descriptions_of_earlier_runs_are_read_from_the_table(where: TableLocati
             found = await ask_for(known, model, content)
             assert found.variants[0].one_sentence == f"{member} variant 0"
             assert found.variants[0].finish_reason == "stop"
-        # Captions of other settings, and failures, are not used, even if the index finds them.
+        # Captions with other settings and failed rows are not used, even if the index finds these
+        # rows.
         for content in (TWO, THREE):
             await ask_for(known, model, content)
         assert model.asked == [TWO, THREE]
@@ -216,7 +221,7 @@ def test_a_cancelled_request_does_not_cancel_others(where: TableLocation) -> Non
         second = asyncio.create_task(ask_for(known, model, ONE))
         while not model.asked:
             await asyncio.sleep(0)
-        # If one waiting request is cancelled, the other one is not affected.
+        # If one waiting request is cancelled, the other request is not affected.
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
@@ -277,8 +282,8 @@ def test_two_engines_of_a_run_describe_a_content_once() -> None:
         first = asyncio.create_task(ask_for(one, model, ONE))
         while not model.asked:
             await asyncio.sleep(0)
-        # No engine waits for another one: an image whose captions are being made is put off, and
-        # with it those that wait for it.
+        # No engine waits for another engine. If another engine is describing the content, the image
+        # is put off. The images that wait for this image are also put off.
         late = [asyncio.create_task(ask_for(other, model, ONE)) for _ in range(2)]
         results = await asyncio.gather(*late, return_exceptions=True)
         assert [type(error) for error in results] == [PutOffError] * 2

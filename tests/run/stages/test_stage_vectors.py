@@ -1,4 +1,7 @@
-"""List, fetch, embed and stage, one unit after the other and without a cluster."""
+"""Test the stages that list, fetch, embed and stage images.
+
+The tests process one unit after the other, without a cluster.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def test_units_are_bounded_by_images_and_by_bytes(tmp_path: Path) -> None:
         ["3.jpg"],
         ["4.jpg"],
         ["5.jpg", "6.jpg"],
-        # The size of cells is unknown: one byte per pixel is assumed.
+        # The size of Parquet cells is unknown, so one byte per pixel is assumed.
         ["c0"],
         ["c1"],
         ["c2"],
@@ -157,7 +160,7 @@ def test_vectors_are_staged_by_unit_and_the_table_is_unchanged(tmp_path: Path) -
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
     where = location(tmp_path / "t")
     version = make_table(where, rows_of(root)).version
-    # Fewer images a forward pass than the unit has.
+    # A forward pass has fewer images than the unit.
     embed = embedding(where, ImageEmbedConfig(model="fake", batch_size=2))
     found = [embedded(embed, fetch(where, unit)) for unit in list_units(where)]
     assert [(r.num_rows, r.num_ok, r.num_failed) for r in found] == [(3, 3, 0), (2, 2, 0)]
@@ -193,7 +196,7 @@ def test_a_stop_skips_units_that_have_not_started(tmp_path: Path) -> None:
 
 
 class Broken(FakeImageEmbedder):
-    """Returns NaN for the first image of a pass."""
+    """A fake embedder that returns NaN for the first image of a forward pass."""
 
     def embed_images(self, images: Any) -> Any:
         vectors = super().embed_images(images)

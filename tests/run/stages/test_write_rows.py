@@ -50,7 +50,7 @@ def write(
 
 
 def staged(where: TableLocation, record: UnitRecord) -> StagedUnit:
-    """The record of the writer for the driver's commit."""
+    """Return the record from which the driver commits the unit."""
     (unit,) = read_records(where, [record.head.unit_id])
     assert unit.num_rows == record.num_rows
     return unit
@@ -177,7 +177,7 @@ def test_a_unit_that_only_removes_is_staged_too(where: TableLocation) -> None:
 
 
 def test_a_failure_does_not_replace_a_good_row(where: TableLocation) -> None:
-    """The image was to be described again, with other settings."""
+    """The image has a good row, and a new description with other settings fails."""
     kept = bad("kept.jpg") | {"replaces_unit": "u", "keeps_row": True}
     record = write(where, [kept])
     assert (record.num_rows, record.num_failed) == (None, 1)
@@ -193,7 +193,7 @@ def test_attempts_are_counted_per_run(where: TableLocation) -> None:
         sample("first.jpg", jpeg(2)),
         bad("other.jpg") | {"replaces_unit": "u", "earlier_attempts": 4},
     ]
-    # Three attempts within this run are one of the run.
+    # Three attempts within this run count as one attempt.
     record = write(where, tried, "fake:empty=1")
     committer(where).commit([staged(where, record)])
     attempts = {row["member"]: row["failure"]["attempts"] for row in kept_rows(where)}
@@ -201,7 +201,7 @@ def test_attempts_are_counted_per_run(where: TableLocation) -> None:
 
 
 def test_a_unit_written_twice_exists_once(where: TableLocation) -> None:
-    """Ray repeats a task if its worker died after writing."""
+    """Ray repeats a task if the worker died after it had written the unit."""
     first, second = write(where, good(3)), write(where, good(3))
     assert first.num_rows == second.num_rows == 3
     assert staged_unit_ids(where) == [HEAD.unit_id]
@@ -250,7 +250,7 @@ def test_rows_get_vectors_by_both_models_while_the_table_changes(where: TableLoc
             if row[name] is not None:
                 texts = [document_text(Variant(**variant)) for variant in row["captions"]]
                 assert row[name] == pytest.approx(judge.embed_documents(texts).vectors)
-    # A unit without rows is passed on.
+    # A unit without rows is staged too.
     none = embed(caption(unit([], dataclasses.replace(HEAD, unit_id="unit-2", removes=("a",)))))
     record = UnitRecord.from_json(writer(none).column("record")[0].as_py())
     assert (record.num_rows, staged_unit_ids(where)[-1]) == (0, "unit-2")

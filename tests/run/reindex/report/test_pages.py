@@ -1,4 +1,7 @@
-"""A report as Markdown and as HTML: the same content, and no text that acts as markup."""
+"""Test a report as Markdown and as HTML.
+
+Both pages have the same content, and no text of the report acts as markup.
+"""
 
 from __future__ import annotations
 

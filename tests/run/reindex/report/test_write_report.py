@@ -1,4 +1,4 @@
-"""The report of a run over a small table, with pictures from a real file."""
+"""Test the report of a run on a small table. The pictures come from real files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SENTENCES = {
 
 
 def put_picture(folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Write a picture, and return the columns of its position."""
+    """Write a picture, and return the columns with the position of the picture."""
     from PIL import Image
 
     path = folder / name
@@ -55,7 +55,11 @@ def run_json(**more: Any) -> dict[str, Any]:
 
 
 def facts_of(folder: Path) -> RunFacts:
-    """A run over a table: new images, a changed one, one described again, a failed one."""
+    """Return the facts of a run on a table.
+
+    The run has new images, a changed image, an image that was described again, a withdrawn image
+    and a failed image.
+    """
     where = location(folder / "table")
     again = SENTENCES["0004.jpg"]
     before = make_table(
@@ -142,7 +146,7 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
     ):
         assert said in text, said
     assert "&lt;b&gt;a port" in html
-    # Three pictures of changes and one of a match; of one the file is gone.
+    # The page has three pictures of changes and one picture of a match. One file is missing.
     assert html.count("data:image/webp;base64,") == 4
     assert "the image cannot be shown: " in html
     assert len(html) < 200_000
