@@ -181,8 +181,8 @@ ONE_LINE = {
     "search table river --polygon missing.json": "cannot read the file .*: No such file",
     "search table river --polygon {}": "the type of a geometry is one of Point",
     "search table river --where=": "the filter is empty",
-    "search table river --where metadata.x=1": r"no image of .*/table has metadata\.x as a number",
-    "search table river --gsd-max 1": "no image of .*/table has gsd",
+    "search table river --where metadata.x=1": r"/table has the field metadata\.x as a number",
+    "search table river --gsd-max 1": "no image of .*/table has the field gsd",
     "search table river --gsd-min nan": r"finite numbers \(given: nan\)",
     "search table river --gsd-min 2 --gsd-max 1": r"minimum gsd .* \(given: 2 and 1\)",
     "search table river --bbox 1,2,3": "bbox '1,2,3' must be west,south,east,north: four numbers",
@@ -304,7 +304,7 @@ def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> Non
 def test_an_empty_query_gets_one_line(skytext: Skytext, text: str) -> None:
     called = skytext("search", "table", text)
     assert (called.status, called.out) == (2, "")
-    assert called.err == "skytext: the query is empty: write the query in words\n"
+    assert called.err == "skytext: the query is empty or contains only white space\n"
 
 
 def test_a_folder_not_made_by_the_demo_is_not_changed(skytext: Skytext, place: Path) -> None:

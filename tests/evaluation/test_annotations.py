@@ -126,7 +126,7 @@ def test_a_split_is_chosen(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[str, Any, str]] = {
     "no JSON": ("a.json", "{", "not JSON"),
-    "no list": ("a.json", {"a": 1}, "is neither a list nor an object"),
+    "no list": ("a.json", {"a": 1}, "must contain a JSON list, or a JSON object"),
     "no image": ("a.json", [{"caption": "x"}], "no image name"),
     "no captions": ("a.json", [{"image": "a.jpg"}], "no captions"),
     "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "one caption is not a string"),

@@ -773,15 +773,15 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
     assert searcher.search("0", where=parse_filter("gsd > 1000")).hits == ()
     for text, message in {
         "metadata.snesor = 1": r"snesor as a number \(the metadata fields are: a\.b, eo:cloud",
-        "gsd < 1 or metadata.nowhere = 'x'": r"has metadata\.nowhere as text",
-        "metadata.p.q.deep = 1": r"has metadata\.p\.q\.deep as a number",
-        "height_px > 1": r"has height_px$",
-        "height_px is not null": r"has height_px$",
-        "metadata.missing is not null": r"has metadata\.missing \(",
-        "not (not metadata.missing is not null)": r"has metadata\.missing \(",
-        "height_px is null and height_px > 1": r"has height_px$",
-        "height_px is null or metadata.missing = 'x'": r"has metadata\.missing as text",
-        "not (height_px is null or height_px > 1)": r"has height_px$",
+        "gsd < 1 or metadata.nowhere = 'x'": r"has the field metadata\.nowhere as text",
+        "metadata.p.q.deep = 1": r"has the field metadata\.p\.q\.deep as a number",
+        "height_px > 1": r"has the field height_px$",
+        "height_px is not null": r"has the field height_px$",
+        "metadata.missing is not null": r"has the field metadata\.missing \(",
+        "not (not metadata.missing is not null)": r"has the field metadata\.missing \(",
+        "height_px is null and height_px > 1": r"has the field height_px$",
+        "height_px is null or metadata.missing = 'x'": r"has the field metadata\.missing as text",
+        "not (height_px is null or height_px > 1)": r"has the field height_px$",
     }.items():
         with pytest.raises(CallError, match=message):
             searcher.search("0", where=parse_filter(text))
@@ -815,5 +815,5 @@ def test_an_image_without_a_bbox_is_found_where_none_has_one(tmp_path: Path) -> 
         "geometry is null or S_INTERSECTS(bbox, BBOX(0, 0, 1, 1))",
     ):
         assert len(searcher.search("0", where=parse_filter(text)).hits) == 1
-    with pytest.raises(CallError, match="has bbox"):
+    with pytest.raises(CallError, match="has the field bbox"):
         searcher.search("0", where=parse_filter("bbox is not null"))

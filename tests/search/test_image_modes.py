@@ -354,7 +354,7 @@ def test_answers_from_copied_rows_are_the_same(
 
 
 def test_invalid_requests_are_refused(searcher: Searcher) -> None:
-    with pytest.raises(CallError, match=r"no image of .* has collection"):
+    with pytest.raises(CallError, match=r"no image of .* has the field collection"):
         ask(searcher, where=parse_filter("collection = 'naip'"))
     with pytest.raises(ConfigError, match="cannot search for a described image"):
         SearchRequest(described=("a river",), mode="image+dense")

@@ -189,7 +189,9 @@ def test_a_filter_may_be_on_what_only_some_tables_have(rows: Rows, tmp_path: Pat
     both = Searcher(placed, FakeEmbedder(), more=[bare])
     hits = both.search("tank", 1000, where=parse_filter("collection = 'naip'"), mode="dense").hits
     assert {hit.table for hit in hits} == {placed.location.uri}
-    with pytest.raises(CallError, match=r"no image of .*placed or .*bare has metadata\.cloud"):
+    with pytest.raises(
+        CallError, match=r"no image of .*placed or .*bare has the field metadata\.cloud"
+    ):
         both.search("tank", where=parse_filter("metadata.cloud < 4"))
 
 

@@ -1,1 +1,4 @@
-"""Prompts, requests to a captioning model, and parsing of its answers (without Ray and vLLM)."""
+"""Prompts, requests to a captioning model, and parsing of the answers.
+
+This package does not use Ray or vLLM.
+"""

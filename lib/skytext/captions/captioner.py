@@ -1,4 +1,4 @@
-"""Describe an image: request variants, check the variants, and request missing variants again.
+"""Describe images. Request variants, check the variants, and request missing variants again.
 
 A run and the service use only the interface `Captioner`. The class `EngineCaptioner` implements
 this interface for an engine that needs no supervision. The module `skytext.models.vllm.supervisor`
@@ -130,10 +130,10 @@ class Description:
     Attributes:
         variants: the valid variants without duplicates. The number of variants may be smaller than
             requested.
-        attempts: number of requests to the engine.
-        num_prompt_tokens: the number in `Generation`, summed over all attempts.
-        num_cached_tokens: the number in `Generation`, summed over all attempts.
-        num_output_tokens: the number in `Generation`, summed over all attempts.
+        attempts: number of requests that were sent to the engine.
+        num_prompt_tokens: `Generation.num_prompt_tokens`, summed over all attempts.
+        num_cached_tokens: `Generation.num_cached_tokens`, summed over all attempts.
+        num_output_tokens: `Generation.num_output_tokens`, summed over all attempts.
     """
 
     variants: tuple[Variant, ...]
@@ -214,7 +214,10 @@ class EngineCaptioner(Generic[EngineT]):
         self._parse = parse
 
     async def start(self) -> EngineInfo:
-        """Test the engine with a small request if this was not done yet. Return its info."""
+        """Test the engine with a small request if it has not been tested yet.
+
+        Return the device and versions of the engine.
+        """
         if self.info is None:
             await self.engine.check()
             self.info = self.engine.info

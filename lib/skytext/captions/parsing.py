@@ -28,7 +28,8 @@ class Variant:
             scene.
         feature: the visible features, with their directions and positions.
         caption: a detailed paragraph.
-        finish_reason: the engine's finish reason; ``stop`` for a complete answer.
+        finish_reason: the finish reason that the engine reported. It is ``stop`` if the answer is
+            complete.
     """
 
     one_sentence: str
@@ -37,7 +38,7 @@ class Variant:
     finish_reason: str = FINISH_STOP
 
     def folded(self) -> tuple[str, str, str]:
-        """Return the three texts in lower case and with single spaces, to compare variants."""
+        """Return the three texts in lower case and with single spaces, for comparing variants."""
         return (_fold(self.one_sentence), _fold(self.feature), _fold(self.caption))
 
 
@@ -49,9 +50,9 @@ _FIRST = r'[^"\\\x00-\x20\x7f]'
 _CHAR = r'([^"\\\x00-\x1f\x7f]|\\["\\])'
 
 
-# The pattern has no upper bounds. With {1,400} instead of *, xgrammar 0.2 needs 5 ms instead of 3
-# us for each token. A forward pass of a small model takes less than 5 ms. The token limit truncates
-# endless texts, and truncated answers are requested again.
+# The pattern does not limit the length of a text. With {1,400} instead of *, xgrammar 0.2 needs 5
+# ms instead of 3 us for each token. A forward pass of a small model takes less than 5 ms. The token
+# limit truncates endless texts, and truncated answers are requested again.
 _OBJECT = r"\{" + ", ".join(rf'"{name}": "{_FIRST}{_CHAR}*"' for name in FIELDS) + r"\}"
 
 
@@ -103,7 +104,7 @@ def _variant(item: Any, finish_reason: str) -> Variant | None:
 
 
 def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) -> list[Variant]:
-    """Return the variants in ``have`` and ``new``, without duplicates and at most ``limit``.
+    """Return at most ``limit`` variants from ``have`` and ``new``, without duplicates.
 
     Two variants are duplicates if they differ only in case and white space.
     """
@@ -127,7 +128,10 @@ def document_text(variant: Variant) -> str:
 
 
 DOCUMENT_LAYOUT_ID = "rsrt-lines-1"
-"""Version of the text layout that `document_text` uses. It is part of the embedding fingerprint."""
+"""Version of the text layout that `document_text` uses.
+
+This version is part of the embedding fingerprint.
+"""
 
 
 def search_text(variants: Iterable[Variant]) -> str:

@@ -1,1 +1,1 @@
-"""Measure recall on published benchmarks and on your own queries (without Ray)."""
+"""Measure recall on published benchmarks and on your own queries. Ray is not used."""

@@ -1,6 +1,6 @@
 """Read annotation files of public benchmarks, and files of your own queries.
 
-The supported formats:
+These formats are supported:
 
 * ``dataset_*.json``: ``{"dataset", "images": [{"filename", "sentences": [{"raw"}], "split"}]}``
 * ``*_caps.txt`` and ``*_filename.txt`` in the same folder. Line n of the first file is a caption.
@@ -226,7 +226,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         rows = read_json(read_text(path), str(path))
         if not isinstance(rows, list):
             raise CallError(
-                f"{path} is neither a list nor an object with a list of images in 'images'"
+                f"{path} must contain a JSON list, or a JSON object with a list of images in the "
+                "key 'images'"
             )
         for number, row in enumerate(rows, start=1):
             yield f"{path}, entry {number}", row
@@ -240,7 +241,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Use strict mode. Without strict mode, an unclosed quote would join all following lines to one
+    # Use strict mode. Without strict mode, all lines after an unclosed quote would become one
     # caption.
     rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     try:

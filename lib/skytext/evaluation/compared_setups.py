@@ -16,7 +16,7 @@ GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 TEXT_WEIGHT = 0.2
 """Weight of the text ranking if the fusion is ``floor``. The dense ranking has the weight 1."""
 FLOORS = (-1.0, 0.0)
-"""The minimum cosine and the minimum BM25 score."""
+"""The lowest possible cosine and the lowest possible BM25 score."""
 
 _FIELDS = {"sentence": "one_sentence", "feature": "feature", "paragraph": "caption"}
 
@@ -65,11 +65,11 @@ class Setup:
 
     Attributes:
         rule: the ranking.
-        granularity: the part of a variant that is searched. ``all`` is the text that is embedded in
-            a table.
-        num_variants: number of variants of each image that are used. The first variants are used.
-            None for all.
-        embedder: name of an embedding model. None for the model that embedded the descriptions.
+        granularity: the part of a variant that is searched. ``all`` means the complete text. The
+            description vectors of a table are computed from the same text.
+        num_variants: number of variants of each image to use. The first variants of the image are
+            used. None for all variants.
+        embedder: name of an embedding model. None means the model that embedded the descriptions.
     """
 
     rule: Rule = field(default=PAPER_RULE)

@@ -34,7 +34,10 @@ from skytext.evaluation.report import Evaluation
 from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 
 SETUPS = (Setup(PAPER_RULE), Setup(BEST_RULE))
-"""The default setups. They use the rule of the paper, and the default rule of searches."""
+"""The default setups.
+
+The first setup uses the rule of the paper. The second setup uses the default rule of searches.
+"""
 
 
 class Embedders(NamedTuple):
@@ -47,7 +50,7 @@ class Embedders(NamedTuple):
 Models = Mapping[str | None, Embedders]
 """The embedding models, by the name in `Setup.embedder`.
 
-The key None has the model that embedded the descriptions.
+The model with the key None is the model that embedded the descriptions.
 """
 
 
@@ -117,7 +120,10 @@ def evaluate_benchmark(
 def _captions(
     annotations: Annotations, names: Sequence[str], missing: Collection[str]
 ) -> tuple[list[str], Indices]:
-    """Return the captions of all existing images, and for each caption the index of its image."""
+    """Return the captions of all images that are not missing.
+
+    Also return, for each caption, the index of its image.
+    """
     place_of = {name: i for i, name in enumerate(names)}
     owned = [
         (caption, place_of[image.name])
@@ -164,7 +170,7 @@ def evaluate_queries(
 
     All images are searched. A result is correct if it is one of the images that the query expects.
 
-    The other arguments are the same as for `evaluate_benchmark`.
+    All arguments except ``queries`` are the same as for `evaluate_benchmark`.
 
     Raises:
         CallError: an expected image has no description and ``allow_missing`` is false, no expected

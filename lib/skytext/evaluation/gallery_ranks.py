@@ -37,7 +37,7 @@ class WordScores:
         return TextIndex(self._texts)
 
     def rows(self, first: int, last: int) -> Floats:
-        """Return the scores of the queries ``first`` to ``last - 1``, shape (queries, texts)."""
+        """Return the scores of queries ``first`` to ``last - 1``. The shape is (queries, texts)."""
         return np.stack([self._row(query) for query in self._queries[first:last]])
 
     def _row(self, query: str) -> Floats:
@@ -153,7 +153,11 @@ def place_captions(
 def _pooled_for_each(
     products: Floats, starts: Indices, pooling: Pooling, lengths: Floats | None
 ) -> Floats:
-    """Combine scores of variants (variants, captions) to scores of images (images, captions)."""
+    """Combine the scores of each image's variants to one score for each image.
+
+    The shape of ``products`` is (variants, captions). The shape of the result is (images,
+    captions).
+    """
     if pooling == "max+mean-z":
         # The z-scores are computed over the captions, because image to text ranks captions.
         parts = [_pooled_for_each(products, starts, one, lengths) for one in ("max", "mean")]

@@ -120,8 +120,7 @@ def select_images(
             the expected images.
 
     Raises:
-        CallError: two images have the same file name and this file name is expected, or no expected
-            image exists.
+        CallError: two images have the same expected file name, or no expected image exists.
     """
     expected = set(expected)
     kept: list[Described] = []
@@ -154,7 +153,7 @@ def make_gallery(
     num_variants: int | None = None,
     keep_vectors: bool = True,
 ) -> Gallery:
-    """Make a gallery in memory. An image with five variants of 384 dimensions needs 7.5 KB.
+    """Make a gallery in memory. An image with five vectors of 384 dimensions needs 7.5 KB.
 
     The existing vectors are used if ``keep_vectors`` is true, all images have vectors, and
     ``granularity`` is ``all``. In all other cases, the texts are embedded.
@@ -163,8 +162,8 @@ def make_gallery(
         images: the images, in the order of the gallery.
         embed: a function that embeds texts.
         granularity: the part of a variant that is searched.
-        num_variants: number of variants of each image that are used. The first variants are used.
-            None for all.
+        num_variants: number of variants of each image to use. The first variants of the image are
+            used. None for all variants.
         keep_vectors: whether existing vectors may be used.
     """
     standing = [image.variants[:num_variants] for image in images]

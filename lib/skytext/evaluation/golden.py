@@ -155,7 +155,7 @@ def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
         golden: the requirements.
         row: the measurements.
         asked: the queries that were measured in ``row``, in the same order. A golden query that is
-            not in ``asked`` has failed.
+            not in ``asked`` counts as failed.
     """
     recalls = dict(zip([f"R@{k}" for k in KS], row.recall["text_to_image"], strict=True))
     recalls[_MEAN] = row.mean_recall

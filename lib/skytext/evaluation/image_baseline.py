@@ -57,7 +57,7 @@ def found_by_images(
         own_vectors: the image vector of each image, with unit length.
         documents: the vectors of the descriptions. The descriptions of one image are next to each
             other.
-        texts: the queries: captions of a benchmark, or your own queries.
+        texts: the queries. They are captions of a benchmark, or your own queries.
         text_vectors: the vectors of the queries, from the model that embedded the descriptions.
         to_find: for each query, the indices of the correct images.
         to_tell: for each image, the indices of its captions in ``texts``. If None, image to text is

@@ -36,15 +36,16 @@ def check_plots() -> None:
     """
     if find_spec("matplotlib") is None:
         raise ConfigError(
-            "plots need matplotlib, which is not installed: run: pip install 'skytext[plots]'"
+            "plots need matplotlib, which is not installed. To install it, run: "
+            "pip install 'skytext[plots]'"
         )
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Plot an evaluation, and return the PNG files by file name.
 
-    Recall against the number of variants is plotted only if several numbers of variants were
-    measured.
+    Recall against the number of variants is plotted only if setups with different numbers of
+    variants were measured.
 
     Raises:
         ConfigError: matplotlib is missing.

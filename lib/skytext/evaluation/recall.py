@@ -7,9 +7,9 @@ correct result.
 Results with equal scores are ties. A sort puts ties in an arbitrary order, which depends on the
 names and on the sort algorithm. The expected value is the mean over all orders, so it does not
 depend on the names or the algorithm. Example: ``tied`` results have the same score, and ``own`` of
-these results are correct. ``r`` of the first k ranks are not used by results with higher scores.
-Then the probability that no correct result is among the first k results is C(tied - own, r) /
-C(tied, r).
+these results are correct. Of the first k ranks, ``r`` ranks are not used by results with higher
+scores. Then the probability that no correct result is among the first k results is C(tied - own, r)
+/ C(tied, r).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 Ties = Literal["expected", "sort"]
 KS = (1, 5, 10)
 TIE_TOLERANCE = 1e-6
-"""Two scores are equal if their difference is not larger than this.
+"""Two scores are equal if their difference is not larger than this value.
 
 If a text is embedded twice in different batches, the two scores differ by about 1e-7.
 """
@@ -79,11 +79,11 @@ def place(
         score_rows: a function with the arguments ``first`` and ``last``. It returns the scores of
             all results for the queries ``first`` to ``last - 1``.
         relevant: for each query, the indices of the correct results. Each query must have at least
-            one.
+            one correct result.
         rows_at_once: maximum number of queries whose scores are in memory at the same time.
         score_row: a function that returns the exact scores of one query. The results are sorted by
             these scores. If None, the results are sorted by the scores of ``score_rows``.
-        tolerance: two scores are equal if their difference is not larger than this.
+        tolerance: two scores are equal if their difference is not larger than this value.
     """
     num_rows = len(relevant)
     better, tied, own, position = (np.zeros(num_rows, dtype=np.intp) for _ in range(4))
@@ -135,7 +135,7 @@ def resampled(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the recall of each bootstrap sample, in percent: shape (samples, directions × ks).
+    """Return the recall of each bootstrap sample in percent, shape (samples, directions × ks).
 
     The bootstrap draws images with replacement. If an image is drawn, all of its queries are used.
     A sample uses the same images in all directions. The searched images and captions are the same
@@ -163,8 +163,9 @@ def resampled(
 def interval(drawn: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
     """Return the lower end and the upper end of the confidence interval of samples.
 
-    The interval contains the central share ``confidence`` of the samples. The result has shape (2,
-    …). The first row has the lower ends, and the second row has the upper ends.
+    ``confidence`` is the share of the samples that are in the interval. The shares of samples below
+    and above the interval are equal. The result has shape (2, …). The first row has the lower ends,
+    and the second row has the upper ends.
     """
     ends = [50.0 * (1 - confidence), 50.0 * (1 + confidence)]
     return np.asarray(np.percentile(drawn, ends, axis=0))

@@ -33,8 +33,8 @@ class Measured:
         mean_recall: mean of all values in ``recall``.
         intervals: 95 % interval of each value in ``recall``.
         mean_interval: 95 % interval of ``mean_recall``.
-        other_ties: recall if ties are counted in the other way. None if this is equal to
-            ``recall``.
+        other_ties: recall if ties are counted with the other value of `Ties`. None if this recall
+            is equal to ``recall``.
         curves: recall at each of `CURVE_KS` in each direction.
         difference: the mean recall of this row minus the mean recall of the reference row, and the
             95 % interval of this difference. The reference row is the first row with the same
@@ -152,7 +152,7 @@ def _same_queries(one: Found, other: Found) -> bool:
 
 
 def other_ties(ties: Ties) -> Ties:
-    """Return the way to count ties that is not ``ties``."""
+    """Return the value of `Ties` that is not ``ties``."""
     return "sort" if ties == "expected" else "expected"
 
 

@@ -1,9 +1,9 @@
 """Measure retrieval with only the human captions of a benchmark, without images or descriptions.
 
-This measures only the embedder and the pooling. The measurement has several passes. In pass n,
-caption n of each image is a query, and the other captions of the image represent the image. If an
-image has fewer than n captions, the image has no query in pass n. The image is then represented by
-all of its captions except the last caption. Images with fewer than two captions are omitted.
+The measurement tests only the embedder and the pooling. It has several rounds. In round n, caption
+n of each image is a query, and the other captions of the image represent the image. If an image has
+fewer than n captions, the image has no query in round n. The image is then represented by all of
+its captions except the last caption. Images with fewer than two captions are omitted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ TOO_FEW = "text-only evaluation needs images with at least two captions"
 class TextOnly:
     """Results of searches in which captions are the queries.
 
-    Each searched image is represented by its other captions.
+    In each round, one caption of each searched image is omitted, and the other captions represent
+    the image.
 
     Attributes:
         num_images: number of searched images. Each searched image has at least two captions.
@@ -55,7 +56,7 @@ def text_only(
 ) -> TextOnly:
     """Use each caption as a query that searches for the image of the caption.
 
-    Other captions represent the images.
+    In each search, the other captions of an image represent the image.
 
     Args:
         annotations: images and captions.

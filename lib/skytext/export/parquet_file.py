@@ -21,7 +21,7 @@ _MORE = ("content_sha256", "format", "num_variants", "text", "prompt_id", "run_i
 def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = False) -> int:
     """Write the described images. The columns have the same types as in the table.
 
-    The column ``metadata`` is different: it contains JSON text.
+    The only exception is the column ``metadata``, which contains JSON text.
 
     Args:
         table: the table version to export.

@@ -1,7 +1,7 @@
 """Export the images of a table as a WebDataset tar.
 
-The files of one image are next to each other in the tar. Up to the first dot, their names are
-equal.
+The files of one image are next to each other in the tar. The names of these files are equal up to
+the first dot.
 """
 
 from __future__ import annotations

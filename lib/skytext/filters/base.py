@@ -40,5 +40,5 @@ class BaseCondition(BaseModel):
         raise NotImplementedError
 
     def _null(self, *, negated: bool) -> str | None:
-        """Return the field that this condition tests for null; None for other conditions."""
+        """Return the field that this condition tests for null. Other conditions return None."""
         return None

@@ -35,7 +35,7 @@ class Need(NamedTuple):
 
     Attributes:
         name: the name of the field in a filter.
-        kind: the kind of values that the field must have; None if any kind is sufficient.
+        kind: the kind of values that the field must have. None means that every kind is allowed.
         sql: a Lance expression. It is true for the rows that have a value of this kind in the
             field.
     """

@@ -301,8 +301,8 @@ def check_size(condition: Condition) -> None:
 def _guarded(left: str, op: str, right: str) -> str:
     """Return a comparison as a Lance filter that never matches null.
 
-    This needs an additional test for null, because Lance 14 simplifies some filters. For example,
-    it replaces ``x NOT IN (1) OR x NOT IN (2)`` by true, which also matches null.
+    The filter needs an additional test for null, because Lance 14 simplifies some filters. For
+    example, Lance replaces ``x NOT IN (1) OR x NOT IN (2)`` by true, which also matches null.
     """
     compared = f"{left} {op} {right}"
     return f"({left} IS NOT NULL AND {compared})" if op in ("!=", "NOT IN") else compared

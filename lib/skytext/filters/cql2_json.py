@@ -317,7 +317,7 @@ def _temporal(op: str, args: Any, place: Place) -> Condition:
 
 
 def _end(value: Any, place: Place) -> str | None:
-    """Return the start or the end of an interval; None if the interval has no start or no end."""
+    """Return the start or the end of an interval, or None if this end of the interval is open."""
     if value == "..":
         return None
     if isinstance(value, str):

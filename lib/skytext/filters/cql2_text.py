@@ -21,7 +21,10 @@ from skytext.filters.literals import literal, shown, text_literal
 
 MAX_TEXT_CHARS = 10_000
 MAX_PARENTHESES = 12
-"""Maximum number of nested groups. With this number, the parser needs 40 ms to find an error."""
+"""Maximum number of nested groups in parentheses.
+
+With this number of groups, the parser needs 40 ms to find an error.
+"""
 _MAX_WORK = 100_000
 """Maximum number of tokens that the parser reads if there is an error. This takes about 0.25 s.
 

@@ -31,7 +31,7 @@ def make_filter(
     gsd_min: float | None = None,
     gsd_max: float | None = None,
 ) -> Condition | None:
-    """Return a condition that requires all given options; None if no option is given.
+    """Return a condition that combines all given options with AND, or None if there are no options.
 
     Args:
         where: a filter as CQL2 text, as parsed CQL2 JSON, or as a condition.

@@ -1,4 +1,4 @@
-"""Search a table in plain words (no Ray).
+"""Search a table in plain words. Ray is not used.
 
 Dense search uses the rule of the TRSLLaVA paper (arXiv 2512.10596). A text model embeds the query
 and the descriptions. The score of an image is the highest cosine between the query and a variant of

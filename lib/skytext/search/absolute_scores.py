@@ -1,7 +1,8 @@
-"""The displayed score of an image: a cosine that does not depend on other images.
+"""Compute the displayed score of an image. It is a cosine that does not depend on other images.
 
-The results are sorted by other scores. Such a score can depend on the best image in the results, or
-can be a sum of ranks. It has no meaning for a single image, so it is not displayed.
+The results are sorted by a different score. The score for sorting can depend on the best image in
+the results, or can be computed from ranks. It has no meaning for a single image, so it is not
+displayed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from skytext.table.queries.caption_queries import Floats
 
 
 def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> list[Floats]:
-    """Return one array for each image: for each variant, its cosine with the nearest query."""
+    """Return one array for each image.
+
+    The array contains, for each variant of the image, the cosine of the variant and the nearest
+    query.
+    """
     if not len(ranking.ids):
         return []
     scored = ranking.variants or served.variants(ranking.ids)

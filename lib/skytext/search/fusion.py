@@ -18,8 +18,9 @@ queries.
 * ``z``: the sum of scores that are normalised to mean 0 and standard deviation 1;
 * ``minmax``: the sum of scores that are normalised to the range 0 … 1;
 * ``floor``: the sum of scores that are divided by the best score of the ranking. Before the
-  division, the lowest possible score is subtracted from both numbers (Bruch et al., TOIS 2023,
-  "theoretical minimum"). The results do not depend on how many images a ranking contains.
+  division, the lowest possible score is subtracted from the score and from the best score (Bruch et
+  al., TOIS 2023, "theoretical minimum"). The results do not depend on the number of images in a
+  ranking.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 RRF_CONSTANT = 60.0
-"""The number that is added to a rank before its reciprocal is computed, from Cormack et al."""
+"""The number that is added to a rank before the reciprocal is computed, as in Cormack et al."""
 _SHORTEST = 1e-4
-"""If a mean vector is shorter, the variants cancel each other out and only rounding noise remains.
+"""Minimum length of a mean vector.
+
+If a mean vector is shorter, the variants cancel each other out, and only rounding noise remains.
 """
 
 Floats = NDArray[np.float32]

@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def check_filter(where: Condition, fields: Mapping[str, KnownFields]) -> None:
-    """Check each field of a filter: at least one image must have this field.
+    """For each field of a filter, check that at least one image has this field.
 
     Args:
         where: the filter.
@@ -31,7 +31,7 @@ def check_filter(where: Condition, fields: Mapping[str, KnownFields]) -> None:
         if any(known.has(need) for known in fields.values()):
             continue
         kind = "" if need.kind is None else f" as {_KINDS[need.kind]}"
-        message = f"no image of {' or '.join(fields)} has {need.name}{kind}"
+        message = f"no image of {' or '.join(fields)} has the field {need.name}{kind}"
         if need.name.startswith("metadata."):
             names = sorted({name for known in fields.values() for name in known.metadata_names()})
             there = ", ".join(names[:_NAMES_SHOWN]) if names else "nothing"

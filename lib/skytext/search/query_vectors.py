@@ -23,7 +23,10 @@ _POSITIVE, _NEGATIVE = 0.75, 0.25
 _SHORTEST = 1e-3
 
 Named = dict[str, list[int]]
-"""The row ids of each image that a request names. There is one row id per table with this image."""
+"""The row ids of each image that a request names.
+
+An image has one row id for each table that contains the image.
+"""
 
 
 class QueryEmbedder(Protocol):

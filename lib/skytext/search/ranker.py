@@ -113,7 +113,7 @@ class Ranker:
 
         The rank of an image depends on the number of candidates. So if a later page needs more
         candidates, the images that are already ranked keep their order and scores. The new images
-        are added after them.
+        are added after these images.
         """
         wanted = max(5 * depth, _MIN_RANKED) if scale is None else int(scale[0][0])
         first = num = min(max(wanted, _MIN_RANKED), _MAX_RANKED)
@@ -144,7 +144,10 @@ class Ranker:
         return max(self._question.num_candidates, 5 * depth)
 
     def _scored(self, ids: RowIds) -> tuple[RowIds, list[Floats]]:
-        """Score images with each retriever. Leave out images without a score of the first one."""
+        """Score images with each retriever.
+
+        Omit images that have no score from the first retriever.
+        """
         first = self._retrievers[0].scores(ids)
         there = ~np.isnan(first).any(axis=0)
         ids = ids[there]

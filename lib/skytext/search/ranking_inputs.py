@@ -44,7 +44,7 @@ from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 
 Scale = tuple[tuple[float, ...], ...]
-"""Reference values with which the scores on different pages are comparable; see `Ranking.scale`."""
+"""Reference values that make the scores on different pages comparable. See `Ranking.scale`."""
 
 # The row ids of the images that match one geometry need up to about 100 kB.
 _SHAPES_KEPT = 64
@@ -148,8 +148,8 @@ class Served:
 
         Args:
             table: the version of the table.
-            config: settings for probes and refinement of the index on the description vectors. They
-                override the measured values.
+            config: probe and refinement settings for the index on the description vectors. These
+                settings override the measured values.
             with_images: true to search image vectors if the version has image vectors.
         """
         rows, images = Rows(table), None
@@ -251,8 +251,9 @@ class Ranking:
     Attributes:
         ids: row ids, shape (images,).
         scores: the scores by which the images are sorted, float32, shape (images,).
-        parts: one array per retriever, float32, shape (images,). It contains the highest score of
-            each image among the queries. NaN means that the image has no score.
+        parts: one array per retriever, float32, shape (images,). If there are several queries, the
+            array contains the highest of the image's scores for these queries. NaN means that the
+            image has no score.
         exact: true if every matching row was scored.
         complete: true if these images are all images that match.
         scale: reference values for the scores. Later pages must use the same reference values. If
@@ -284,8 +285,8 @@ class Ranking:
     def followed_by(self, later: Ranking) -> Ranking:
         """Return the images of this ranking, followed by the new images of ``later``.
 
-        The scores of the new images are multiplied by a factor, so that all of them are below the
-        lowest score of this ranking. The order of the new images does not change.
+        The scores of the new images are multiplied by a factor, so that all these scores are below
+        the lowest score of this ranking. The order of the new images does not change.
 
         Args:
             later: a ranking of more candidates. Its scores are above 0.

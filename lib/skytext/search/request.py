@@ -35,7 +35,10 @@ RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "image": ("images",),
     "image+dense": ("captions", "images"),
 }
-"""The retrievers of each mode. If a mode has several, its first retriever can score all images."""
+"""The retrievers of each mode.
+
+If a mode has several retrievers, the first retriever can score all images.
+"""
 IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
 
 
@@ -180,7 +183,7 @@ class SearchRequest(SearchFields):
             )
 
     def fingerprint(self) -> str:
-        """Return a hash of all fields except ``k`` and ``cursor``: 16 hexadecimal digits."""
+        """Return a hash (16 hexadecimal digits) of all fields except ``k`` and ``cursor``."""
         said = self.model_dump_json(exclude={"k", "cursor"})
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
@@ -201,7 +204,7 @@ class SearchRequest(SearchFields):
 
 def _check_text(text: str, what: str) -> None:
     if not text.strip():
-        raise ConfigError(f"{what} is empty: write the query in words")
+        raise ConfigError(f"{what} is empty or contains only white space")
     if len(text) > MAX_QUERY_CHARS:
         raise ConfigError(f"{what} has {len(text):,} characters: the limit is {MAX_QUERY_CHARS:,}")
     try:

@@ -1,4 +1,7 @@
-"""Search one table, or several tables together, in a fixed version of each table (no Ray)."""
+"""Search one table, or several tables together, in a fixed version of each table.
+
+Ray is not used.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +58,8 @@ class Searcher:
             the table objects, this searcher reuses the state of that table.
 
     Raises:
-        TableError: an embedder returns vectors with another number of dimensions than the vectors
-            in a table, or the tables were embedded with different models.
+        TableError: the vectors of an embedder and the vectors in a table have different numbers of
+            dimensions, or the tables were embedded with different models.
     """
 
     def __init__(
@@ -211,8 +214,8 @@ class Searcher:
         """Copy the vectors and the fields that hits contain to a local disk.
 
         Later searches read this copy. They return the same results as without the copy. Searches
-        can run while the rows are copied. If the folder already contains a copy of these rows, it
-        is used again.
+        can run while the rows are copied. If the folder already contains a copy of these rows, this
+        copy is used.
 
         Args:
             folder: a folder on a local disk. An image needs about 11 kB of disk space, or 13 kB if
@@ -351,7 +354,7 @@ class Searcher:
         if mode in IMAGE_MODES:
             model = image_column_of(table).model
             return TableError(
-                f"mode {mode} needs the model of the image vectors of {uri}, but the model "
+                f"mode {mode} needs the model that made the image vectors of {uri}, but the model "
                 f"{model!r} is not loaded: search with mode dense"
             )
         return TableError(

@@ -37,12 +37,12 @@ def unseen_pictures(
     fragments: Sequence[int],
     seen: NDArray[np.bytes_],
 ) -> Pictures:
-    """Return the images in some fragments that match the query's filter and are not in ``seen``.
+    """Return the unseen images that match the query's filter. Only some fragments are scanned.
 
     Args:
         table: the version of the table.
         query: the standing query.
-        fragments: ids of the fragments.
+        fragments: ids of the fragments to scan.
         seen: keys of the images that must not be returned.
 
     Raises:

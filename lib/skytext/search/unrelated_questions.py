@@ -1,8 +1,9 @@
 """Unrelated queries: queries about subjects that no aerial image shows.
 
-No image fits an unrelated query. If a query has no higher best score than an unrelated query, its
-best image can be a result of chance. The best scores of unrelated queries depend on the model and
-on the table. So they are measured for each table (`skytext.table.indexes.chance_score`).
+No image fits an unrelated query. But for every query, one image has the best score. If this score
+is not higher than the best scores of unrelated queries, the image can be a result of chance. The
+best scores of unrelated queries depend on the model and on the table. So they are measured for each
+table (`skytext.table.indexes.chance_score`).
 
 Shuffled words from the table's descriptions are not suitable as unrelated queries, because they
 still name what the images show. This was measured with all-MiniLM-L6-v2 and the data sets RSITMD

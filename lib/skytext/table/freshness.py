@@ -35,7 +35,8 @@ class Freshness:
         num_segments: number of segments of the vector index in the live version.
         num_versions: number of versions of the table.
         num_bytes: size in bytes of all files of the images data set, including old versions.
-        last_success: end time of the last successful reindex run; None if there was none.
+        last_success: end time of the last successful reindex run; None if no reindex run has
+            succeeded.
     """
 
     unsearchable_since: dt.datetime | None
@@ -67,7 +68,10 @@ def measure_freshness(location: TableLocation) -> Freshness:
 
 
 def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
-    """Return when the oldest image was described that is only in ``latest``."""
+    """Return the time when the oldest missing image was described.
+
+    An image is missing if it is described in ``latest``, but not in ``live``.
+    """
     known = set().union(*files_by_fragment(live).values())
     fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
     if not fragments:

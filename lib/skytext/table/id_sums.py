@@ -31,7 +31,7 @@ NO_IDS = IdSum(0, 0)
 
 
 def hash_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
-    """Return the first 16 bytes of each hexadecimal string, dtype S16; empty for null."""
+    """Return the first 16 bytes of each hexadecimal string, dtype S16. Null becomes empty bytes."""
     # Null is converted to zero bytes. No real hash consists only of zeros.
     filled = pc.utf8_slice_codeunits(texts.fill_null("0" * 2 * ID_BYTES), 0, 2 * ID_BYTES)
     joined = "".join(filled.to_pylist())

@@ -16,9 +16,10 @@ IMAGES = "images"
 RUNS = "runs"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. Both cut the address at # and ?,
-# decode %20, resolve "." and "..", and reject empty parts. Both keep a % that no two hex digits
-# follow. LanceDB can also open a table. LanceDB removes a space at the end of the address.
+# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. Both libraries cut the address at #
+# and ?, decode %20, resolve "." and "..", and reject empty parts. They keep a % if it is not
+# followed by two hex digits. LanceDB can also open a table. LanceDB removes a space at the end of
+# the address.
 _NOT_IN_A_URL = re.compile(r"[#?\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}| (?=/?\Z)")
 
 
@@ -111,7 +112,7 @@ class TableLocation:
     def short_lived_options(self, name: str) -> dict[str, str]:
         """Return storage options that contain access keys.
 
-        They are needed for one call of a Lance function that cannot request keys.
+        The options are needed for a call of a Lance function that cannot request keys.
 
         Raises:
             TableError: the AWS settings give no access.

@@ -23,7 +23,9 @@ from skytext.table.store.state_files import StateStore
 MAX_QUERIES = 1000
 """Maximum number of searches that a process saves."""
 MAX_AGE = dt.timedelta(days=7)
-"""Searches older than this are not read. An object is deleted if it was not changed for this time.
+"""Maximum age of a search. Older searches are not read.
+
+An object is deleted if it has not changed for this time.
 """
 _MAX_HOLDERS = 100
 _FOLDER = "queries"
@@ -99,7 +101,7 @@ def last_queries(location: TableLocation, number: int) -> LastQueries:
 
 
 def forget_queries(location: TableLocation) -> None:
-    """Delete objects older than `MAX_AGE`. If there are too many objects, delete the oldest.
+    """Delete objects older than `MAX_AGE`. If too many objects are left, delete the oldest objects.
 
     Objects that cannot be read are also deleted. The object of a running process is deleted if the
     process had no new search for `MAX_AGE`. After the next search, the process writes the object

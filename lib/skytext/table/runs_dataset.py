@@ -38,7 +38,10 @@ _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 @again
 def record_run(location: TableLocation, run: RunRecord) -> None:
-    """Append a record of a run. If a retry appends a record twice, readers ignore one of them."""
+    """Append a record of a run.
+
+    If a retry appends a record twice, readers ignore one of the two records.
+    """
     row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
     row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
     lance.write_dataset(

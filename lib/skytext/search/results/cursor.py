@@ -130,7 +130,7 @@ class Cursor:
 
 
 def cursor_version(text: str) -> int:
-    """Return the version of the table that a cursor contains. Only one table was searched.
+    """Return the table version in a cursor. The cursor must come from a search of one table.
 
     Raises:
         ConfigError: the text is not a valid cursor.
@@ -140,7 +140,7 @@ def cursor_version(text: str) -> int:
 
 
 def cursor_versions(text: str, num_tables: int) -> tuple[int, ...]:
-    """Return the version of each searched table that a cursor contains.
+    """Return the table versions in a cursor, one version for each searched table.
 
     The versions are in the order in which the search named the tables.
 

@@ -69,7 +69,7 @@ class Page:
         )
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
-        """Return a ranking, and where the images of this page are in the ranking.
+        """Return a ranking, and the positions of this page's images in the ranking.
 
         Returns:
             The ranking, and a pair for each image of the page: the index of the image, and the

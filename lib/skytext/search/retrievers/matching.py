@@ -36,7 +36,10 @@ class Matching:
 
     @cached_property
     def few(self) -> RowIds | None:
-        """The row ids of all matching images. None if too many images match or without a filter."""
+        """The row ids of all matching images.
+
+        None if there is no filter, or if too many images match.
+        """
         if self.where is None or self._counts.get(self._key, 0) > _SCORED_WITHOUT_INDEX:
             return None
         ids = matching_ids(self._table, self.where, _SCORED_WITHOUT_INDEX + 1)

@@ -39,7 +39,7 @@ class Retriever(Protocol):
 
     @property
     def num_scanned(self) -> int | None:
-        """The number of matching images if all of them are scored; None if an index is used."""
+        """The number of matching images if all of them are scored. None if an index is used."""
 
     @property
     def fetched(self) -> Variants | None:

@@ -1,8 +1,11 @@
-"""Find images by the vectors in one column. The column contains description or image vectors.
+"""Find images by the vectors in one column.
+
+The column contains description vectors or image vectors.
 
 An index proposes candidates. Then every candidate is scored with its exact vectors, so the score of
 an image is the same with and without an index. If the index returns fewer rows than requested
-although more rows match, its result is not used. In this case, every matching row is scored.
+although more rows match, the result of the index is not used. In this case, every matching row is
+scored.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class WordRetriever:
         self._num = 0
 
     def candidates(self, num: int) -> Candidates:
-        """Return the best images for each query: at least ``num`` images that have a query word."""
+        """Return, for each query, at least the best ``num`` images that contain a query word."""
         self._num = num
         self._lists = [self._list(words, num) for words in self._words]
         new = [self._new(words) for words in self._words]

@@ -1,4 +1,4 @@
-"""Commit or delete the staged units of a dead run. A new run calls this before it plans its work.
+"""Commit or delete the staged units of a dead run. A new run does this before it plans its work.
 
 A staged unit has a record. If an image already had a row when its new row was staged, the record
 contains the unit id of the existing row. A record of rows is
@@ -80,14 +80,14 @@ def settle(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Make later commits of a dead run fail, and adopt or discard the units that this run staged.
+    """Make later commits of a dead run fail, and adopt or discard the staged units of the dead run.
 
-    Every writer must call this before it stages units.
+    Every writer must call this function before it stages units.
 
     Args: the same as for `adopt`. The version and the claim check come from ``claim``.
 
-    Raises: the same errors as `adopt`. Also TableError if the table has another model or an old
-    format.
+    Raises: the same errors as `adopt`. The function also raises TableError if the table has another
+    model or an old format.
     """
     location = claim.location
     table = ImagesTable.find(location)

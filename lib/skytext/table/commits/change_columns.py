@@ -1,8 +1,8 @@
 """Add vector columns, make them active, and drop vector columns that are not needed any more.
 
 Each step is a separate commit. A step checks the current state before it changes anything. So if a
-change was interrupted, the caller can repeat it. The caller must hold the claim. It must also have
-settled all staged units.
+change was interrupted, the caller can repeat the change. The caller must hold the claim, and must
+have settled all staged units.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTabl
     """Drop vector columns that are not needed any more, and return the latest version.
 
     A retired column is dropped if no roll-back needs it. A pending column is dropped if ``wanted``
-    contains another column of the same kind. The pending column was then not complete when the user
-    changed to another model.
+    contains another column of the same kind. In this case, the user changed to another model before
+    the pending column was complete.
 
     Args:
         table: the latest version. No staged unit may have vectors for a dropped column.
@@ -188,8 +188,9 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
 
     Args:
         table: the latest version.
-        steps: function that gets a version and changes it. If an index build or a merge commits at
-            the same time, the function is called again with the new version.
+        steps: function that gets a version and commits changes on top of this version. If an index
+            build or a merge commits at the same time, the function is called again with the new
+            version.
 
     Raises:
         CommitConflictError: another writer committed at the same time.

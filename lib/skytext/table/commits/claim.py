@@ -210,9 +210,10 @@ def hold(
 
 
 def current_holder(location: TableLocation) -> Holder | None:
-    """Return the holder of the latest claim; None if no claim exists or the latest one is released.
+    """Return the holder of the latest claim.
 
-    The holder may be a dead process.
+    The result is None if no claim exists, or if the latest claim is released. The holder may be a
+    dead process.
     """
     state = StateStore(location)
     number = _highest(state)

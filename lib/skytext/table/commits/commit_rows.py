@@ -114,7 +114,7 @@ class Committer:
         return self.version
 
     @tenacity.retry(
-        # `_create` raises such an error only if the connection broke and the data set still does
+        # After a broken connection, `_create` raises a `JobError` only if the data set still does
         # not exist. So nothing was committed.
         retry=tenacity.retry_if_exception(lambda error: broke_off(error.__cause__ or error)),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
@@ -295,7 +295,8 @@ def _without_rows(
 ) -> tuple[list[lance.FragmentMetadata], list[int]]:
     """Delete the rows that match a Lance filter, without a commit.
 
-    This writes deletion files. The rows are deleted only when a commit refers to these files.
+    The function writes deletion files. The rows are deleted only when a commit refers to these
+    files.
 
     Returns:
         The changed fragments, and the ids of the fragments that have no rows after the deletion.

@@ -80,7 +80,7 @@ class StagedUnit:
 
     @property
     def outdated_ids(self) -> list[str]:
-        """Ids of the images. The commit removes the existing rows of these images."""
+        """Ids of the images whose existing rows the commit removes."""
         return [*self.replaces, *self.removes]
 
     def to_json(self) -> bytes:

@@ -48,7 +48,7 @@ class Column(Protocol):
 
     @property
     def query_cosines(self) -> Sequence[float]:
-        """The cosines between a query and its stored vector, used in turn."""
+        """The cosines between queries and their stored vectors. The cosines are used in turn."""
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
         """Return one vector per image, for randomly chosen images in no particular order.
@@ -65,7 +65,10 @@ class Column(Protocol):
         """
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
-        """Search in the same way as the service; the arguments and the result are as for `Ask`."""
+        """Search in the same way as the service.
+
+        The arguments and the result are the same as for `Ask`.
+        """
 
 
 class Measured(NamedTuple):
@@ -225,10 +228,11 @@ def judge(
 def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing]:
     """Return the chosen settings, followed by settings to try if the chosen settings fail.
 
-    First come all wider settings (with more partitions) that have the same refine factor. Then come
-    settings with larger refine factors. Larger refine factors are needed because more partitions do
-    not help if the codes of the index are too coarse for some queries. For each larger refine
-    factor, the list has two entries, with the chosen width and the maximum width.
+    The list first contains all wider settings (with more partitions) that have the same refine
+    factor. The list then contains settings with larger refine factors. Larger refine factors are
+    needed because more partitions do not help if the codes of the index are too coarse for some
+    queries. For each larger refine factor, the list has two entries, with the chosen width and the
+    maximum width.
     """
     for place, ladder in enumerate(ladders):
         if chosen in ladder:

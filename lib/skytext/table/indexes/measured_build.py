@@ -98,5 +98,8 @@ def _found(measured: Measured) -> str:
 
 
 def _num_partitions(dataset: lance.LanceDataset, index: str) -> int:
-    """Return the number of partitions. If there are few vectors, Lance makes fewer than planned."""
+    """Return the number of partitions.
+
+    If there are few vectors, Lance makes fewer partitions than planned.
+    """
     return int(dataset.stats.index_stats(index)["indices"][0]["num_partitions"])

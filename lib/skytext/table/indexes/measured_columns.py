@@ -60,10 +60,11 @@ class VariantVectors(_Vectors):
     """The caption vectors. An image has several caption vectors.
 
     The cosine between a query and its stored vector is one of three values. The values 0.9 and 0.8
-    are typical for the cosine between a real caption and the nearest other real caption. (For the
-    validation captions of RSITMD and RSICD, embedded by all-MiniLM-L6-v2, the medians are 0.90 and
-    0.85, and the lower quartiles are 0.81 and 0.75.) The value 0.65 is typical for short queries,
-    such as the name of a class (docs/background/ranking.md, "Short queries").
+    are typical for the cosine between a real caption and the nearest other real caption. This was
+    measured with all-MiniLM-L6-v2 and validation captions. For RSITMD, the median is 0.90 and the
+    lower quartile is 0.81. For RSICD, the median is 0.85 and the lower quartile is 0.75. The value
+    0.65 is typical for short queries, such as the name of a class (docs/background/ranking.md,
+    "Short queries").
 
     Args:
         table: a version with the index.
@@ -89,7 +90,7 @@ class VariantVectors(_Vectors):
 class ImageVectors(_Vectors):
     """The image vectors. An image has at most one image vector.
 
-    Real queries are words. The text encoder of the model computes their vectors. Such vectors are
+    Real queries are texts. The text encoder of the model computes their vectors. Such vectors are
     not close to the vector of any image. In CLIP, the cosine between an image and its caption is at
     most about 0.4 (Hessel et al., CLIPScore, EMNLP 2021). A query that is far from all images needs
     more partitions than a query close to an image. So a measurement with cosines of 0.9 and 0.8

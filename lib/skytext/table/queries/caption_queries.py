@@ -132,7 +132,10 @@ def _fragments(table: ImagesTable, ids: Sequence[int]) -> list[lance.LanceFragme
 
 
 def count_matching(table: ImagesTable, where: Condition | None = None) -> int:
-    """Return the number of described images that match a condition. None matches all images."""
+    """Return the number of described images that match a condition.
+
+    If ``where`` is None, all described images are counted.
+    """
     return int(table.dataset.count_rows(filter=_condition(where)))
 
 
@@ -149,10 +152,10 @@ def nearest(
     """Find the images with the nearest variants. A vector index is used.
 
     The scores are estimated from the codes of the index. So this function returns more than ``k``
-    images, and the caller must compute their exact scores. To compute exact scores with
-    `take_variants` takes half as long as with Lance's own refinement. The function may also return
-    fewer than ``k`` images although more images match, because a search with an index reads only
-    the partitions near the query.
+    images, and the caller must compute their exact scores. The computation with `take_variants`
+    takes half as long as Lance's own refinement. The function may also return fewer than ``k``
+    images although more images match, because a search with an index reads only the partitions near
+    the query.
 
     Args:
         table: a version with a vector index.
@@ -222,7 +225,8 @@ def word_scores(
         chosen = _rows(ids)
         condition = chosen if condition is None else f"{chosen} AND {condition}"
     with warnings.catch_warnings():
-        # Lance advises a newer SDK for full-text options that are not used here.
+        # Lance prints a warning that recommends a newer SDK. The warning is only about full-text
+        # options that are not used here.
         warnings.simplefilter("ignore", DeprecationWarning)
         scanner = table.dataset.scanner(
             columns=["_score"],

@@ -1,6 +1,6 @@
 """Read the rows for searches from the table, or from a copy on the local disk.
 
-A search reads about forty rows at random positions. These are the vectors of the candidates and the
+A search reads about forty rows at random positions, to get the vectors of the candidates and the
 fields of the hits. Lance reads each row separately. On object storage, this needs one request per
 row. A copy is memory-mapped, so no request is needed to read a row. The copy contains the same
 vectors as the table, so the scores are the same. With five long variants and 384 dimensions, the
@@ -247,7 +247,10 @@ def _write(
     path: Path,
     is_wanted: Callable[[], bool],
 ) -> bool:
-    """Write the file of a fragment completely or not at all; return False if cancelled."""
+    """Write the file of a fragment completely or not at all.
+
+    Return False if ``is_wanted`` returned False.
+    """
     unfinished = path.with_suffix(_UNFINISHED)
     scanner = table.dataset.scanner(
         columns=_columns(column),

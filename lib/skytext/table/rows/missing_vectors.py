@@ -75,7 +75,7 @@ def _missing(table: ImagesTable, column: VectorColumn) -> str:
 
 @again
 def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[int, int]:
-    """Return the number of described images, and the number of those that have a vector.
+    """Return the number of described images, and the number of described images with a vector.
 
     Args:
         table: a version.
@@ -89,7 +89,10 @@ def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[in
 
 
 def image_report(table: ImagesTable) -> dict[str, Any] | None:
-    """Return the part of ``status --json`` about image vectors; None if the table has none."""
+    """Return the part of ``status --json`` about image vectors.
+
+    The result is None if the table has no image vectors.
+    """
     column = table.image_column
     if column is None:
         return None
@@ -114,8 +117,8 @@ def image_column_of(table: ImagesTable) -> VectorColumn:
     uri, latest = table.location.uri, ImagesTable.open(table.location)
     if latest.version != table.version and latest.image_column is not None:
         raise TableError(
-            f"version {table.version} of {uri} has no image vectors, but the latest version has: "
-            f"use --version {latest.version}"
+            f"version {table.version} of {uri} has no image vectors, but the latest version has "
+            f"image vectors: use --version {latest.version}"
         )
     raise TableError(
         f"{uri} has no image vectors. To compute them, run: "
@@ -127,7 +130,7 @@ def image_column_of(table: ImagesTable) -> VectorColumn:
 def missing_by_fragment(
     table: ImagesTable, image_ids: pa.Array, column: VectorColumn
 ) -> dict[int, dict[str, str | None]]:
-    """Find those images among the given ones that have no vector in a column.
+    """Find the images among ``image_ids`` that have no vector in a column.
 
     Args:
         table: a version. It must have the column.

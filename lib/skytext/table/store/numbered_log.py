@@ -38,7 +38,7 @@ class NumberedLog:
                 yield data
 
     def append(self, number: int, record: Mapping[str, Any]) -> bool:
-        """Create a record; return False if another writer has already used this number.
+        """Create a record. Return False if another writer has already used this number.
 
         Args:
             number: the number of the last record plus one.

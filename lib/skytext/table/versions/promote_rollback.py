@@ -336,7 +336,10 @@ def _write(
 
 
 def _append(location: TableLocation, last: Promotion | None, following: _Next) -> Promotion | None:
-    """Write the next record and return it; return None if another process wrote it first."""
+    """Write the next record and return it.
+
+    Return None if another process wrote a record with the same number first.
+    """
     record = Promotion(
         number=1 if last is None else last.number + 1,
         at=dt.datetime.now(dt.UTC),
