@@ -98,7 +98,7 @@ def test_failed_work_is_not_a_call_error() -> None:
 def test_disk_errors_of_python_and_rust_get_the_same_message() -> None:
     of_python = OSError(errno.ENOSPC, "text", "/x/y")
     of_rust = OSError('LanceError(IO): (os error 30) at path "/t/a", rust/lance-io/src/x.rs:1:2')
-    message = "No space left on device: /x/y: free some space and run the same command again"
+    message = "No space left on device: /x/y: free some space, and then run the same command again"
     assert errors.disk_failure(of_python, "elsewhere") == message
     assert str(errors.disk_failure(of_rust, "/t")).startswith("Read-only file system: /t/a: ")
     without_path = RuntimeError("no space (os error 28)")

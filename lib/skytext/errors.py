@@ -10,7 +10,7 @@
     - TableError           a table does not exist, has a different schema or model, or is in a store
                            that cannot contain tables
     - CapacityError        the machine or the cluster is too small for the plan
-  + SampleError            one image failed: it becomes a ``failed`` row, and the job continues
+  + SampleError            one image failed: the image gets a ``failed`` row, and the job continues
   + JobError               the work itself failed, exit status 1
     - TableHeldError       another run holds the table
     - CommitConflictError  another writer changed the table during this run
@@ -200,5 +200,6 @@ def disk_failure(error: BaseException, where: object) -> str | None:
     if number not in DISK_ERRNOS:
         return None
     return (
-        f"{os.strerror(number)}: {path or where}: {_ADVICE[number]} and run the same command again"
+        f"{os.strerror(number)}: {path or where}: {_ADVICE[number]}, and then run the same command "
+        "again"
     )

@@ -23,7 +23,7 @@ class Hit(_Answer):
 
     Attributes:
         image_id: the id of the image.
-        score: a cosine similarity, -1 to 1. It says how well the image matches the query. In the
+        score: how well the image matches the query, as a cosine similarity from -1 to 1. In the
             modes image and image+dense, the score is None if the image has no image vector.
         rank_score: the value by which the hits are sorted.
         uri: the address of the image.

@@ -13,7 +13,7 @@ class UnreachableError(ClientError):
     """No service responded at the address, or the connection broke. Retries have also failed.
 
     Attributes:
-        may_pass: true if a later attempt may succeed, so that the client retries the request. False
+        may_pass: true if a later attempt may succeed. The client then retries the request. False
             after a timeout, or if no request can be sent to the address.
     """
 
@@ -43,7 +43,7 @@ class ServiceError(ClientError):
 
 
 class TooBusyError(ServiceError):
-    """The service returned 429 or 503, also after all retries.
+    """The service still returned 429 or 503 after all retries.
 
     The service is overloaded or not available, or this client has exceeded the rate limit.
 

@@ -37,15 +37,16 @@ def geometry(west: float, south: float, east: float, north: float) -> dict[str, 
     """Return a box as a GeoJSON geometry.
 
     The geometry is usually a polygon. A box that crosses the antimeridian is cut there into two
-    polygons. A box without width or without height becomes a line, or two lines if it crosses the
-    antimeridian. A box without width and without height becomes a point. The rings of polygons are
-    counter-clockwise.
+    polygons. A box without width or without height becomes a line. If such a box crosses the
+    antimeridian, it becomes two lines. A box without width and without height becomes a point. The
+    rings of polygons are counter-clockwise.
     """
     if (west, east) == (180, -180):  # both numbers mean the antimeridian
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    # If one of the two parts has no width, this part is an edge of the other part. Then omit it.
+    # The antimeridian cuts the box into two parts. If one of them has no width, it is an edge of
+    # the other part, so omit it.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
     if west <= east:

@@ -23,8 +23,8 @@ A = TypeVar("A", bound=BaseModel)
 MAX_WAIT_S = 30.0
 """The maximum time to wait before a retry, in seconds."""
 SLOW_S = 75.0
-"""The minimum timeout for slow requests, in seconds. By default, the service allows itself 60 s to
-describe an image, and 60 s to make a version live."""
+"""The minimum timeout for slow requests, in seconds. By default, the service stops a search by an
+uploaded image after 60 s, and a promotion or a rollback after 60 s."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
 _NO_PROBLEM = "no-problem"

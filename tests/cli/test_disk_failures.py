@@ -59,7 +59,7 @@ def test_a_full_stdout_is_one_line(shared_table: Path, words: list[str], unbuffe
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines() == [
         "skytext: No space left on device: stdout or the temporary folder "
-        f"{os.environ.get('TMPDIR', '/tmp')}: free some space and run the same command again"
+        f"{os.environ.get('TMPDIR', '/tmp')}: free some space, and then run the same command again"
     ]
 
 
@@ -100,7 +100,7 @@ def test_an_index_on_a_full_disk_fails_in_a_line_and_succeeds_when_space_is_free
     assert called.status == 1
     [line] = called.err.splitlines()
     assert line.startswith(f"skytext: No space left on device: {table} or the temporary folder ")
-    assert line.endswith(": free some space and run the same command again")
+    assert line.endswith(": free some space, and then run the same command again")
     assert skytext("search", table, "a river", "--json").status == 0
     filler.unlink()
     assert skytext("index", table).status == 0
@@ -116,7 +116,8 @@ def test_an_export_to_a_full_disk_leaves_nothing(
     called = skytext("export", shared_table, "--format", format, "--output", path)
     assert called.status == 1
     assert called.err.splitlines() == [
-        f"skytext: No space left on device: {path}: free some space and run the same command again"
+        f"skytext: No space left on device: {path}: free some space, and then run the same "
+        "command again"
     ]
     assert list(small_disk.iterdir()) == [filler]
 

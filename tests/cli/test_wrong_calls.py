@@ -179,7 +179,7 @@ ONE_LINE = {
     "search table river --where 1=1;drop": "column 4: expected a comparison .*, found ;",
     "search table river --where gsd<nan": "nan without single quotes is the name of a column",
     "search table river --polygon missing.json": "cannot read the file .*: No such file",
-    "search table river --polygon {}": "the type of a geometry is one of Point",
+    "search table river --polygon {}": "the type of a geometry must be one of Point",
     "search table river --where=": "the filter is empty",
     "search table river --where metadata.x=1": r"/table has the field metadata\.x as a number",
     "search table river --gsd-max 1": "no image of .*/table has the field gsd",

@@ -44,7 +44,7 @@ WRONG = {
     "S_INTERSECTS(geometry, BBOX(0, 10, 5, -3))": "south must not be above north .*10, north -3",
     "S_INTERSECTS(geometry, BBOX(0, -91, 5, 3))": "latitudes must be between -90 and 90",
     "S_INTERSECTS(geometry, BBOX(0, 1, 181, 3))": "longitudes must be between .*170, -20, -170",
-    "S_INTERSECTS(geometry, 5)": "a geometry of GeoJSON is an object",
+    "S_INTERSECTS(geometry, 5)": "a GeoJSON geometry must be an object",
     "S_TOUCHES(geometry, POINT(1 2))": "S_TOUCHES is not supported. The supported .*S_INTER",
     "S_WITHIN(geometry, POLYGON((0 0, 2 2, 2 0, 0 2, 0 0)))": "the polygon is not valid: Self-",
     "S_INTERSECTS(geometry, POLYGON((0 0, 1 1, 1 0)))": "its last position must equal its first",

@@ -150,7 +150,7 @@ def test_polygons_side_by_side_count_as_one() -> None:
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ("{}", "the type of a geometry is one of"),
+        ("{}", "the type of a geometry must be one of"),
         ("[" * 100_000, "neither GeoJSON nor WKT|cannot read"),
         ('{"a":' * 100_000, "not JSON"),
         ('{"type": "FeatureCollection", "features": []}', "no features"),

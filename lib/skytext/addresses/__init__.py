@@ -1,1 +1,1 @@
-"""One parser for all addresses: sources, tables, archive roots and files."""
+"""One parser for the addresses of sources, tables, archive roots and files."""

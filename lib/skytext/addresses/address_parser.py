@@ -8,7 +8,8 @@
 ==========================  =============================================================
 
 Schemes are case-insensitive. A slash at the end means that the address is a folder. In a bucket,
-more slashes are part of the folder's name: ``a//`` is a folder inside the folder ``a/``.
+additional slashes are part of the folder's name. For example, ``a//`` is a folder inside the folder
+``a/``.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class Location:
 
     Attributes:
         scheme: ``file``, ``s3`` or ``gs``.
-        bucket: the bucket; empty for local paths.
-        path: the key as it is written, including trailing slashes; or an absolute local path
-            without trailing slashes.
+        bucket: the bucket. Empty for local paths.
+        path: in a bucket, the key as it is written, including trailing slashes. Otherwise, an
+            absolute local path without trailing slashes.
     """
 
     scheme: Scheme
@@ -58,7 +59,7 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of the path; for the root of a bucket, the name of the bucket."""
+        """The last part of the path. For the root of a bucket, this is the name of the bucket."""
         return self.path.rstrip("/").rpartition("/")[2] or self.bucket
 
     @property
@@ -97,7 +98,8 @@ def _local(address: str, path: str) -> Location:
             f"{address!r} has a null character, but a path cannot have one: check the address"
         )
     # In POSIX, a path that starts with exactly two slashes may have a special meaning. So abspath
-    # keeps both slashes. Here such a path means the same as a path that starts with one slash.
+    # keeps both slashes. In skytext, such a path means the same as a path that starts with one
+    # slash.
     return Location("file", "", "/" + os.path.abspath(os.path.expanduser(path)).lstrip("/"))
 
 

@@ -1,1 +1,1 @@
-"""The AWS credentials and settings. Each process reads these once, and uses them for S3 access."""
+"""The S3 access of each process, with the AWS credentials and settings of its environment."""

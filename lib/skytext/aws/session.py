@@ -1,4 +1,4 @@
-"""The S3 access of this process: one boto3 session. It is used for shards, state files and Lance.
+"""The S3 access of this process. One boto3 session is used for shards, state files and Lance.
 
 The session reads the standard environment variables and files of AWS. Examples are
 ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, single sign-on, roles and
@@ -162,7 +162,7 @@ def _set_request_payer(params: dict[str, Any], **_: Any) -> None:
 
 
 def access_problem(error: Exception) -> str:
-    """Return one line that says why S3 access failed, and what the user must do."""
+    """Return one line with the reason why S3 access failed, and the next step for the user."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):

@@ -138,7 +138,7 @@ class EngineConfig(Section):
 
 
 class CaptionConfig(Section):
-    """How images are described.
+    """Settings for the descriptions of images.
 
     The caption fingerprint includes all settings that change an answer.
     """

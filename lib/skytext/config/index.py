@@ -108,8 +108,9 @@ class IndexConfig(Section):
     remeasure_growth: float = Field(
         0.05,
         gt=0,
-        description="Share of new rows at which the recall is measured again. The new rows are "
-        "the rows that were added to the index after the last measurement.",
+        description="Number of new rows at which the recall is measured again, as a share of the "
+        "rows at the last measurement. The new rows are the rows that were added to the index "
+        "after this measurement.",
     )
     rebuild_growth: float = Field(
         0.5,

@@ -38,7 +38,7 @@ class JobConfig(Section):
     commit_interval_s: PositiveFloat = Field(
         60.0,
         description="Time in seconds after which finished rows are committed, even if there are "
-        "fewer than `commit_images`.",
+        "fewer than `commit_images` images.",
     )
     cost_per_engine_hour: float | None = Field(
         None,

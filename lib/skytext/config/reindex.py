@@ -13,7 +13,8 @@ from skytext.config.section import PositiveFloat, PositiveInt, Section
 MAX_SHARE = 0.5
 """Maximum share of the searches that a canary may receive.
 
-The live version must receive at least as many searches, so that the two versions can be compared.
+The live version must receive at least as many searches as the canary, so that the two versions can
+be compared.
 """
 
 Share = Annotated[float, Field(gt=0, le=MAX_SHARE)]
@@ -25,8 +26,8 @@ class ReindexConfig(Section):
     max_images: PositiveInt | None = Field(
         None,
         description="Maximum number of images that one run of `reindex` describes or embeds. "
-        "When the limit is reached, the engines also finish the images that they "
-        "have received. The next run of `reindex` processes the remaining images. "
+        "When the limit is reached, the engines still finish the images that they "
+        "have already received. The next run of `reindex` processes the remaining images. "
         "null: no limit.",
     )
     max_hours: PositiveFloat | None = Field(
@@ -67,10 +68,9 @@ class ReindexConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="Maximum share of golden queries that the new version may lose. The new "
-        "version loses a query if only the live version finds an expected image. "
-        "Queries for which only the new version finds an expected image are "
-        "subtracted. If the new version loses a larger share, it is not promoted.",
+        description="Maximum decrease of the share of golden queries that find an expected image, "
+        "from the live version to the new version. If the decrease is larger, the new version "
+        "is not promoted.",
     )
     shadow_queries: int = Field(
         200,
@@ -105,7 +105,7 @@ class ReindexConfig(Section):
         7.0,
         ge=0,
         description="Number of days for which old versions are kept. The clean-up deletes only "
-        "versions that are older than this.",
+        "versions that are older than this number of days.",
     )
     report: str | None = Field(
         None,
@@ -123,8 +123,8 @@ class ReindexConfig(Section):
     command: str | None = Field(
         None,
         min_length=1,
-        description="Command that is started at the end of each run. It receives the JSON "
-        "object of `webhook` on stdin. The command is split into words in the same "
+        description="Command that is started at the end of each run. On stdin, the command "
+        "receives the same JSON object as `webhook`. The command is split into words in the same "
         "way as in a shell, but no shell is started.",
     )
     notify_timeout_s: PositiveFloat = Field(

@@ -203,7 +203,7 @@ class CanaryConfig(Section):
         "quantile of the live version times this factor, the canary is stopped. "
         "Random differences, of up to three standard deviations, do not stop the "
         "canary. The default is above 1, because a canary is usually slower than the "
-        "live version: it receives few searches, and therefore its rows are less "
+        "live version. A canary receives few searches, and therefore its rows are less "
         "often in caches.",
     )
 

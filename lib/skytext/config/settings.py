@@ -153,7 +153,9 @@ def _explain(error: ValidationError, path: str | Path | None) -> str:
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "configuration"
         if item["type"] == "extra_forbidden":
-            problems.append(f"{name}: unknown setting (to list all, run: skytext config show)")
+            problems.append(
+                f"{name}: unknown setting (to list all settings, run: skytext config show)"
+            )
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict) else ""

@@ -94,7 +94,7 @@ def _part(line: Sequence[Sequence[float]]) -> _Part:
     if not all(map(math.isfinite, [*longitudes, *latitudes])):
         raise LookupError("a coordinate is not finite")
     if max(map(abs, longitudes)) > MAX_LONGITUDE:
-        raise ValueError(f"a longitude is not in -{MAX_LONGITUDE} to {MAX_LONGITUDE} degrees")
+        raise ValueError(f"a longitude is not between -{MAX_LONGITUDE} and {MAX_LONGITUDE} degrees")
     south, north = min(latitudes), max(latitudes)
     unrolled = unroll(longitudes)
     if unrolled[-1] != longitudes[-1] and longitudes[0] == longitudes[-1]:

@@ -90,7 +90,7 @@ class Shape:
         return cls(whole, bounding_box(value) if is_box else None)
 
     def intersects(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return whether each box intersects the geometry: bool, shape (boxes,).
+        """Return whether each box intersects the geometry. The result has the shape (boxes,).
 
         Args:
             west: shape (boxes,), degrees. If the value for a box is larger than the value in
@@ -103,7 +103,7 @@ class Shape:
         return found
 
     def contains(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return whether each box is within the geometry; see `intersects` for the arguments."""
+        """Return whether each box is within the geometry. The arguments are as in `intersects`."""
         found: Booleans = shapely.within(_boxes(west, south, east, north), self.geometry)
         return found
 
@@ -147,17 +147,18 @@ def check_geojson(value: object) -> dict[str, Any]:
         PlaceError: the value is not a geometry.
     """
     if not isinstance(value, Mapping):
-        raise PlaceError(f"a geometry of GeoJSON is an object. Write, for example, {_EXAMPLE}")
+        raise PlaceError(f"a GeoJSON geometry must be an object. Write, for example, {_EXAMPLE}")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _LEVELS:
         raise PlaceError(
-            f"the type of a geometry is one of {', '.join(_LEVELS)}, but this type is {kind!r:.60}",
+            f"the type of a geometry must be one of {', '.join(_LEVELS)} (given: {kind!r:.60})",
             ("type",),
         )
     unknown = sorted(map(str, set(value) - {"type", "coordinates", "bbox"}))
     if unknown:
         raise PlaceError(
-            f"a geometry has no field {unknown[0]!r:.60}: remove this field", (unknown[0],)
+            f"the field {unknown[0]!r:.60} is not allowed in a geometry: remove this field",
+            (unknown[0],),
         )
     count = [0]
     checked = _checked(value.get("coordinates"), _LEVELS[kind], ("coordinates",), count)
@@ -180,9 +181,11 @@ def _checked(value: object, level: int, place: tuple[str | int, ...], count: lis
         return [_checked(one, level - 1, (*place, i), count) for i, one in enumerate(value)]
     count[0] += 1
     if count[0] > MAX_POSITIONS:
-        raise PlaceError(f"a geometry has at most {MAX_POSITIONS:,} positions", place)
+        raise PlaceError(f"a geometry may have at most {MAX_POSITIONS:,} positions", place)
     if not 2 <= len(value) <= 4 or not all(map(_is_finite, value)):
-        raise PlaceError("a position is longitude and latitude: expected two finite numbers", place)
+        raise PlaceError(
+            "a position must be a longitude and a latitude, as two finite numbers", place
+        )
     longitude, latitude = float(value[0]), float(value[1])
     if not -90 <= latitude <= 90:
         raise PlaceError(
@@ -223,7 +226,7 @@ def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
 
 
 def _are_stacked(parts: list[BaseGeometry]) -> bool:
-    """Return whether more pairs of bounding boxes overlap than for adjacent polygons."""
+    """Return whether more pairs of bounding boxes overlap than adjacent polygons usually have."""
     tree, num_pairs = shapely.STRtree(parts), 0
     for first in range(0, len(parts), 100):
         num_pairs += tree.query(parts[first : first + 100]).shape[1]

@@ -4,9 +4,9 @@ For each request, the service reads the image from its shard. A row of the table
 address of the shard. The service refuses addresses outside the configured archive roots. If the
 image bytes are not the bytes that were captioned, the response is 410 (gone).
 
-The service also checks a cached image: a thumbnail in the cache of this process, or an image that
-a browser has cached and revalidates. First the service checks whether the shard has changed. Only
-if the shard has changed, the service reads the image again.
+The service also checks cached images. These are thumbnails in the cache of this process, and images
+that a browser has cached and revalidates. First the service checks whether the shard has changed.
+The service reads the image again only if the shard has changed.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ class Images:
             raise ProblemError(
                 422,
                 "image-too-large",
-                f"this image has more than {self._max_bytes:,} bytes, the limit of this service",
+                f"this image has more than {self._max_bytes:,} bytes, which is the limit of this "
+                "service",
             )
 
     def _is_allowed(self, uri: str) -> bool:

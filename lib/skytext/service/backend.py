@@ -40,7 +40,7 @@ class SearchPort(Protocol):
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches. The result is `OtherModel` if a query was embedded with a wrong model."""
+        """Run searches. A result is `OtherModel` if its query was embedded with a wrong model."""
 
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
@@ -61,7 +61,7 @@ class SearchPort(Protocol):
         """Make a version of a table live. If there are several tables, ``table`` is required."""
 
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Make the previous version of a table live. ``table`` has the meaning as in `promote`."""
+        """Make the previous version of a table live. ``table`` is used as in `promote`."""
 
 
 class EmbedPort(Protocol):
@@ -69,8 +69,8 @@ class EmbedPort(Protocol):
 
     The implementation for a cluster is `skytext.service.replicas.deployment_calls.EmbedHandle`.
 
-    The methods have a parameter ``version``. They use the embedding model of this version of the
-    table. None means the live version.
+    The methods with a parameter ``version`` use the embedding model of this version of the table.
+    None means the live version.
     """
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
@@ -124,8 +124,8 @@ class Backend:
     ) -> list[dict[str, Any]]:
         """Run searches.
 
-        A search can name its version. All searches that name no version run in one version: in
-        the live version or, if a canary is running, in the canary for a share of the calls.
+        A search can name its version. All searches that name no version run in the same version.
+        This is the live version. If a canary is running, it is the canary for a share of the calls.
 
         Args:
             requests: the searches.
@@ -303,7 +303,7 @@ class Backend:
         return dict(zip(request.described, vectors, strict=True))
 
     def describer(self) -> Describe:
-        """Return the function that captions uploaded images. It can refuse an image with 422.
+        """Return the function that captions uploaded images. It can refuse an image (status 422).
 
         Raises:
             ProblemError: 501: no captioner is configured.

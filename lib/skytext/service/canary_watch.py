@@ -112,7 +112,10 @@ class CanaryWatch:
             await asyncio.sleep(self._config.poll_interval_s)
 
     async def step(self, try_out: TryOut) -> None:
-        """Read the promotion log. If a canary is running, start it, compare it, or end it.
+        """Read the promotion log. If its last record is a canary, do the next step for this canary.
+
+        The step is one of these: begin to use the canary, compare it with the live version, or end
+        it.
 
         Args:
             try_out: the function that runs a test search.

@@ -25,8 +25,8 @@ class FailureLog:
         """Catch errors of a store in the block, and log them as a warning.
 
         Args:
-            warning: the message. Failures with the same message and the same fields are in a row
-                if no block with them succeeds in between.
+            warning: the message. A failure is logged only if the previous block with the same
+                message and the same fields succeeded, or if there was no such block.
             fields: further fields of the log line, such as the name of a table.
         """
         work = " ".join((warning, *fields.values()))

@@ -55,7 +55,9 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="The problem, and how to solve it.")
     instance: str = Field(description="The requested path.")
-    request_id: str = Field(description="The id of the request, also in the server's log.")
+    request_id: str = Field(
+        description="The id of the request. The log of the service also contains this id."
+    )
     errors: list[FieldProblem] = Field(default=[], description="The invalid fields, if known.")
 
 
@@ -79,7 +81,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return the arguments to unpickle this error. Ray sends it between processes."""
+        """Pickle the arguments of the error, because Ray sends these errors between processes."""
         return ProblemError, (self.status, self.code, self.detail, self.headers)
 
     def __str__(self) -> str:

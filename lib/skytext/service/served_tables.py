@@ -21,9 +21,9 @@ class TableSet:
 
     Attributes:
         locations: the addresses of the tables. There is at least one table.
-        names: the name of each table. A name is the last part of the address, or as many of the
-            last parts as are needed to make the name unique. Responses contain these names instead
-            of addresses.
+        names: the name of each table. A name is the last part of the address. If this part is not
+            unique, the name consists of as many of the last parts as are needed to make the name
+            unique. Responses contain these names instead of addresses.
     """
 
     locations: tuple[TableLocation, ...]
@@ -147,7 +147,7 @@ def followed_canary(tables: Sequence[ImagesTable], pinned: int | None) -> Versio
 def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
     """Return the column of image vectors in the first table.
 
-    Return None unless all tables have image vectors of the same model.
+    If not all tables have image vectors of the same model, return None.
     """
     first = tables[0].image_column
     if first is None:

@@ -108,7 +108,7 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
         ({"text": "a", "filter": ["gsd"]}, "body.filter"),
         (
             {"text": "a", "intersects": {"type": "Polygon", "coordinates": [[[0, 0], [1]]]}},
-            "the geometry is wrong at coordinates.0.1: a position is longitude and latitude",
+            "the geometry is wrong at coordinates.0.1: a position must be a longitude",
         ),
         ({"text": "a", "filter": "metadata.nothing = 1"}, "no image"),
         ({"text": "a", "like": ["../../etc/passwd"]}, "body.like"),

@@ -54,7 +54,7 @@ class Keyring:
         self.keys = await asyncio.to_thread(self._store.load)
 
     async def keep_fresh(self) -> None:
-        """Read the keys again periodically. If this fails, continue with the keys read before."""
+        """Read the keys again periodically. If this fails, keep the previous keys."""
         while True:
             await asyncio.sleep(self._refresh_s)
             try:

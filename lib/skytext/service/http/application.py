@@ -153,7 +153,8 @@ def make_api(
 def _complete_document(app: FastAPI) -> None:
     """Add the schemas of the GeoJSON models to the OpenAPI document.
 
-    FastAPI adds the schema of only one model per response. A search has two: JSON and GeoJSON.
+    FastAPI adds the schema of only one model per response. The response to a search has two models,
+    one for JSON and one for GeoJSON.
     """
     make = app.openapi
 

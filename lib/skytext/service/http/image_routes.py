@@ -149,7 +149,7 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
         version: AskedVersion = None,
         table: AskedTable = None,
     ) -> Response:
-        """Return a thumbnail of an image: WebP, 8-bit RGB, upright.
+        """Return a thumbnail of an image, as an upright WebP image in 8-bit RGB.
 
         If the image has 16-bit or floating-point values, a percentile stretch scales the values to
         8 bits. If the shard no longer contains the image, the status is 410.

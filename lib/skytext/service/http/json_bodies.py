@@ -163,13 +163,14 @@ class HitModel(BaseModel):
         "similarity of the query and the image vector, or null if the image has no image vector."
     )
     rank_score: float = Field(
-        description="The value by which the hits are sorted. In the mode hybrid, the value depends "
-        "on the best hit. In the mode image+dense, it is computed from ranks."
+        description="The value by which the hits are sorted. In the mode hybrid, it combines the "
+        "scores of dense and text, relative to the best hit. In the mode image+dense, it is "
+        "computed from ranks."
     )
     uri: str
     variant: int = Field(description="Index of the description that is nearest to the query.")
     cosine: float = Field(
-        description="Cosine similarity of the query and the nearest description. Every mode has it."
+        description="Cosine similarity of the query and the nearest description, in every mode."
     )
     bm25: float | None = Field(
         None,
@@ -389,8 +390,8 @@ class TableModel(BaseModel):
     )
     default_mode: Mode = Field(description="The mode of a search without the field `mode`.")
     filter_columns: list[str] = Field(
-        description="Those of the columns datetime, bbox, gsd and collection that have a value in "
-        "at least one row."
+        description="Names of the columns that have a value in at least one row. Only the columns "
+        "datetime, bbox, gsd and collection are checked."
     )
     tables: list[OneTableModel] = Field(
         description="Facts about each table. All other fields contain facts about all tables "

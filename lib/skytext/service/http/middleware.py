@@ -2,7 +2,7 @@
 
 The middleware does these steps for each request: assign a request id, authenticate, check the rate
 limit, read the body, wait in the queue, and run the application with a time limit. If the client
-disconnects, the request ends, whatever the current step is.
+disconnects during any of these steps, the request ends.
 
 The body has a maximum size, and there is a time limit for reading it. The body is read before the
 request waits in the queue. Therefore, a client that sends its body slowly does not delay requests

@@ -54,8 +54,8 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that handles a request."""
         answer = super().get_route_handler()
-        # This is true for each parameter that may be given several times. All parameters are in the
-        # query string, because no route has a parameter in a header or a cookie.
+        # The value is true for each parameter that may be given several times. All parameters are
+        # in the query string, because no route has a parameter in a header or a cookie.
         known = {
             field.alias: get_origin(field.field_info.annotation) in (list, tuple)
             for field in get_flat_params(self.dependant)
@@ -88,7 +88,7 @@ def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> 
     """Check the names of parameters.
 
     Args:
-        given: the names in the request. A name that is given twice is contained twice.
+        given: the names in the request. If a name is given twice, the list contains it twice.
         known: a dictionary with all allowed names. The value is true if the name may be given
             several times.
         where: the part of the request: ``query`` or ``body``.

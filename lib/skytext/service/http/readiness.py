@@ -1,4 +1,4 @@
-"""The readiness check. It runs a test search, and so finds out whether the service can search."""
+"""The readiness check. It runs a test search to check whether the service can search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Readiness:
     """Runs a test search when a client requests the readiness.
 
     Requests that arrive at the same time share one test search. The embedding and search replicas
-    have run their own test queries before they accept requests. Therefore, if the test search here
+    run their own test queries before they accept requests. Therefore, if the test search here
     succeeds, the first search of a user is not slower than later searches.
     """
 

@@ -31,7 +31,7 @@ class GeoJson(ApiJson):
 def prefers_geojson(accepted: Sequence[str]) -> bool:
     """Return true if the client prefers GeoJSON to JSON, or accepts both equally.
 
-    The header ``Accept`` must contain GeoJSON.
+    If the header ``Accept`` does not contain GeoJSON, return false.
 
     Args:
         accepted: the values of all ``Accept`` headers.

@@ -133,7 +133,7 @@ def serve_here(
             say(line)
         while not stop.asked.wait(1.0):
             pass
-        say("shutting down: running requests are finished, new requests are refused")
+        say("shutting down: the service finishes running requests and refuses new requests")
         _drain(ingress, config.service.drain_s, say)
     # Everything is closed now. Exit without the normal clean-up of the Python interpreter. After
     # Ray was imported, this clean-up takes seconds on a busy machine, and `_EXIT_AFTER_S` could not

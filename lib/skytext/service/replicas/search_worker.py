@@ -110,7 +110,8 @@ class SearchWorker:
             self._copier = RowCopier(config.service.row_copy_dir, meter)
         self.versions = Versions(tables, config.service, self._searcher, meter, self._went_live)
         if self._copier is not None:
-            # Start the thread after `Versions` is created: if that fails, no thread must stay.
+            # Start the thread after `Versions` is created. Otherwise the thread would keep running
+            # if `Versions` raised an error.
             self._copier.start()
         self.follower = Follower(
             {
@@ -178,12 +179,12 @@ class SearchWorker:
         """Run searches.
 
         A search can name its version. All searches that name no version run in the same version.
-        This is the live version or, until the embedding replicas have loaded the model of the live
-        version, the previous version.
+        This is usually the live version. Until the embedding replicas have loaded the model of the
+        live version, it is the previous version.
 
         Returns:
-            One result per search: the value of `SearchResult.to_json`. The result is `OtherModel`
-            if the search was not embedded with the model of the version to search.
+            One result per search. The result is the value of `SearchResult.to_json`, or
+            `OtherModel` if the search was not embedded with the model of the version to search.
 
         Raises:
             CallError: a search is invalid.
@@ -199,9 +200,9 @@ class SearchWorker:
 
         A new version may become live here before all embedding replicas have loaded the model of
         the new version. Until then, queries may contain vectors of the previous model. If at least
-        one query does, all queries are searched in the previous version. The queries with vectors
-        of the new model must then be embedded again. This is possible, because the embedding
-        replicas still have the previous model.
+        one query contains such vectors, all queries are searched in the previous version. The
+        queries with vectors of the new model must then be embedded again. This is possible, because
+        the embedding replicas still have the previous model.
         """
         lately = self.versions.lately_live()
         fitting = [
@@ -222,7 +223,7 @@ class SearchWorker:
         return answer if len(searcher.tables) == 1 else self._by_name(answer, searcher)
 
     def _by_name(self, answer: dict[str, Any], searcher: Searcher) -> dict[str, Any]:
-        """Replace the addresses of tables with their names, in a result of several tables."""
+        """In a result of several tables, replace the addresses of the tables with their names."""
         shown = self.private_names
         for hit in answer["hits"]:
             hit["table"] = shown[hit["table"]]
@@ -330,7 +331,9 @@ class SearchWorker:
 
     @hands_back_refusals
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live. When this returns, this replica serves that version.
+        """Make a version of a table live.
+
+        When this method returns, this replica serves the new live version.
 
         Args:
             version: the version to promote. None means the latest version.

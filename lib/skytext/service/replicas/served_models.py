@@ -3,8 +3,8 @@
 In this module, *a version* is a tuple with one version number per table. All tables in one version
 were embedded with the same model. Different versions may have different models.
 
-A model is loaded when a version is promoted or requested and needs this model. The module keeps a
-limited number of versions. A model is released when no kept version needs the model.
+A model is loaded when a version that needs the model is promoted or requested. The models of a
+limited number of versions are kept. A model is released when no kept version needs the model.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class ServedModels:
         return found
 
     def refresh(self) -> None:
-        """Load the models of the promoted version, and use them for requests without a version.
+        """Load the models of the promoted version, and use them for requests that name no version.
 
         Raises:
             SkytextError: for the same reasons as in `of`. After this error, the models of the
@@ -205,10 +205,10 @@ class ServedModels:
         try:
             model = make()
             self._warm(model)
-        except (RuntimeError, MemoryError) as error:  # torch: RuntimeError if memory is full
+        except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError if memory is full
             said = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model for {self._uri} cannot be loaded ({said}). Free memory, or make the "
-                f"previous version live. To do this, run: skytext rollback {self._uri}"
+                f"a model for {self._uri} cannot be loaded ({said}): free memory, or make the "
+                f"previous version live with the command: skytext rollback {self._uri}"
             ) from error
         return model

@@ -205,8 +205,8 @@ class Versions:
     def at(self, version: VersionOfEach) -> Searcher:
         """Return the searcher of a version that a request names.
 
-        If the version is not open, but was live or a canary recently, open the version. This blocks
-        while this version or another version is being opened.
+        If the version is not open, but was recently live or a canary, open the version. This method
+        blocks while this version or another version is being opened.
 
         Raises:
             CallError: the version does not contain one number for each table.
@@ -271,7 +271,7 @@ class Versions:
         self._logged_errors[version] = str(error)
 
     def _open(self, version: VersionOfEach) -> Searcher:
-        """Open a version. Use a table that is already open if it has the same version number."""
+        """Open a version. If a table is already open in the right version, use the open table."""
         opened = tuple(self._held.values())
         known = {
             (place, table.version): table

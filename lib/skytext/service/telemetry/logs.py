@@ -1,4 +1,4 @@
-"""Log format: one JSON object per line. It contains the message, the time and the request."""
+"""The log of the service. Each line is a JSON object."""
 
 from __future__ import annotations
 

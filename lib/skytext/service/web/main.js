@@ -299,7 +299,7 @@ async function copyLink() {
     await navigator.clipboard.writeText(location.href);
     said.textContent = "Copied";
   } catch {
-    // A browser allows this only over HTTPS, or if the service is on the same machine.
+    // A browser allows access to the clipboard only over HTTPS, or if the service is on the same machine.
     said.textContent = "Cannot copy the link: copy the address of this page";
   }
   setTimeout(() => { said.textContent = "Copy link"; }, 2500);

@@ -32,7 +32,7 @@ export function welcomeBox({ num_ok: number, caption_models: models }, search) {
 
 export function aboutText({ table_version: version, num_ok: number, created_at: made, pinned, tables }) {
   const where = tables.length > 1 ? ` in ${tables.map(({ name }) => name).join(", ")}` : "";
-  return `${images(number)}${where} · version ${version}${pinned ? ", pinned" : ""} of ${moment(made)}`;
+  return `${images(number)}${where} · version ${version} of ${moment(made)}${pinned ? ", pinned" : ""}`;
 }
 
 export function foundText(answer, found) {
