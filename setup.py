@@ -1,6 +1,7 @@
-"""Put one `.pth` file beside the packages: `pyproject.toml` has no setting for that.
+"""Install a `.pth` file next to the packages. `pyproject.toml` has no setting for this.
 
-Each interpreter of the environment reads it: see `lib/skytext/models/torchvision_ops.py`.
+Each Python interpreter of the environment reads this file when it starts. See
+`lib/skytext/models/torchvision_ops.py`.
 """
 
 from pathlib import Path
@@ -12,10 +13,10 @@ PTH = "lib/skytext_torchvision_ops.pth"
 
 
 class BuildWithPth(build_py):
-    """Builds the packages and copies the file; an editable install leaves it out."""
+    """A build step that also copies the `.pth` file, except for an editable install."""
 
     def run(self) -> None:
-        """Build."""
+        """Build the packages, and copy the `.pth` file."""
         super().run()
         if not self.editable_mode:
             self.copy_file(PTH, str(Path(self.build_lib, Path(PTH).name)))

@@ -1,6 +1,7 @@
-"""Install ``requirements/cpu.txt`` with pip and say how far it is: ``make setup`` runs this.
+"""Install ``requirements/cpu.txt`` with pip, and print the progress.
 
-pip is silent or prints a page for each package. This prints a line for every fifty.
+``make setup`` runs this script. pip itself prints either nothing, or a page of text for each
+package. This script prints one line for every 50 packages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ POLL_S = 2.0
 
 
 def main() -> int:
-    """Run pip; return its exit status."""
+    """Run pip, and return the exit status of pip."""
     total = sum("==" in line for line in REQUIREMENTS.read_text().splitlines())
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
     command += ["--progress-bar", "off", "-r", str(REQUIREMENTS)]
@@ -43,7 +44,7 @@ def main() -> int:
 
 
 def count_installed(total: int, done: threading.Event) -> None:
-    """Print how many packages are installed, until ``done`` is set."""
+    """Print the number of installed packages from time to time, until ``done`` is set."""
     said = 0
     while not done.wait(POLL_S):
         installed = len(list(Path(sysconfig.get_path("purelib")).glob("*.dist-info")))

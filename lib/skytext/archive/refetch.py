@@ -135,7 +135,7 @@ def fetch_rows(
     num_threads: int,
     find_moved: FindMoved | None = None,
 ) -> list[bytes | Exception]:
-    """Read images in the table. Return the bytes or the error for each image, in order of the rows.
+    """Read the images of some rows. Return the bytes or the error for each row, in order.
 
     If the shard of an image has changed, the image is read from its new location. The bytes from a
     new location are returned only if they are equal to the bytes that were captioned.
@@ -177,8 +177,8 @@ def fetch_images(
     """Yield the encoded bytes or the error for each image, in the order of ``places``.
 
     Images in tars and folders are read in parallel. If consecutive images are in the same Parquet
-    row group, the row group is read only once. At most twice ``num_threads`` images are read before
-    the caller takes them.
+    row group, the row group is read only once. Before the caller takes an image, at most
+    ``2 * num_threads`` images are read.
 
     Args:
         places: the locations of the images.
@@ -238,8 +238,8 @@ def _ranges(
 def _range(place: Place, retry_s: float) -> bytes | Exception:
     if place.byte_offset is None or place.byte_length is None:
         return OSError(
-            f"{place.uri} cannot be read alone, because its shard does not contain it as one range "
-            "of bytes. Read the whole shard instead"
+            f"{place.uri} cannot be read alone, because its bytes are not stored as one range in "
+            "the shard. Read the whole shard instead"
         )
     try:
         return read_range(

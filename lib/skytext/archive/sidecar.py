@@ -89,7 +89,9 @@ def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadat
             fields = {**more, **fields}
     kept = _dump(rest) if rest else None
     if kept is not None and max_bytes is not None and len(kept.encode()) > max_bytes:
-        kept = _dump({_ERROR: f"the other columns have more than {max_bytes} bytes of metadata"})
+        kept = _dump(
+            {_ERROR: f"the metadata in the columns of this row have more than {max_bytes} bytes"}
+        )
     return Metadata(**fields, metadata=kept)
 
 
@@ -132,7 +134,7 @@ def _parse_object(data: bytes) -> dict[str, Any]:
     item = json.loads(data, parse_constant=str, parse_float=_float_or_text)
     if not isinstance(item, dict):
         raise ValueError(f"expected a JSON object, but got a {type(item).__name__}")
-    # The json module can read objects that are nested too deeply for it to write. Refuse them here.
+    # The json module can read some deeply nested objects that it cannot write. Refuse such objects.
     json.dumps(item)
     return item
 
@@ -175,7 +177,7 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         except (ValueError, OverflowError):
             invalid.append(name)
         else:
-            if not (name == "bbox" and len(raw) == 6):  # keep a box of 6 numbers: it has heights
+            if not (name == "bbox" and len(raw) == 6):  # a box of 6 numbers also contains heights
                 del holder[key]
     if item.get("type") == "Feature" and item.get("bbox") is None and item.get("geometry"):
         try:

@@ -47,8 +47,9 @@ def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Ima
 def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
     """Return scenes that together show every land cover, linear feature and kind of object.
 
-    The scenes are chosen one after the other. Each choice is made from the scenes of 200 seeds. The
-    scene is chosen that has the most content that is rare in the scenes chosen before.
+    The scenes are chosen one after the other. Each choice has 200 candidates with consecutive
+    seeds. The function chooses the candidate whose content is most rare in the scenes that were
+    chosen before.
     """
     shown: Counter[str] = Counter()
     chosen: list[Scene] = []
@@ -111,7 +112,7 @@ def main(
     columns: Annotated[int, typer.Option(min=1, help="Number of scenes in a row.")] = 10,
     tile_px: Annotated[int, typer.Option(min=16, help="Side length of a scene in pixels.")] = 88,
 ) -> None:
-    """Draw a contact sheet of held-out scenes."""
+    """Draw an overview of held-out scenes."""
     sheet = contact_sheet(varied_scenes(number), columns=columns, tile_px=tile_px)
     save_small(sheet, path)
     typer.echo(f"{path}: {path.stat().st_size / 1000:.0f} kB")

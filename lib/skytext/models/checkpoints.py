@@ -14,14 +14,14 @@ from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedC
 from skytext.errors import ConfigError, ModelError
 from skytext.models.folder_hash import hash_folder
 
-# This is a path, because an import of the demo package would be circular: it imports the models.
+# Do not import this path from `skytext.demo`, because `skytext.demo` imports this package.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 CHECKPOINT = "checkpoint"
 """The kind of a model that is loaded from a folder or from a hub."""
 
-# All other kinds of models. The key is the prefix of the model name, which is PREFIX or PREFIX:….
-# The value is the revision that is stored for models of this kind.
+# All other kinds of models. The key is the prefix of the model name, which has the form PREFIX or
+# PREFIX:…. The value is the revision that is stored for models of this kind.
 _REVISIONS = {FAKE_MODEL_PREFIX: "fake-1"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -176,8 +176,8 @@ def _local_captioner(name: str, folder: Path) -> ModelIdentity:
     missing += _missing_weights(name, folder)
     if missing:
         raise ModelError(
-            f"model {name!r}: {folder} is not a checkpoint of a vision-language model (it has no "
-            f"{', no '.join(missing)}): use the folder of a model that vLLM supports"
+            f"model {name!r}: {folder} is not a checkpoint of a vision-language model. It does not "
+            f"contain: {'; '.join(missing)}. Use the folder of a model that vLLM supports"
         )
     return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
 
@@ -246,7 +246,7 @@ def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdent
         return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
     try:
         # The file is read from the local cache or downloaded from the hub (a few kilobytes). The
-        # file's folder has the commit as its name.
+        # name of the file's folder is the commit.
         found = hf_hub_download(name, last, revision=revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""

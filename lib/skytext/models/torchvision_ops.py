@@ -86,8 +86,8 @@ def declare_missing_ops() -> None:
 def watch_imports() -> None:
     """Register a hook that prepares torchvision, torchaudio and torchcodec when they are imported.
 
-    Further calls do nothing. The call is so fast that every interpreter can make it at startup,
-    because it does not import torch. The hook imports torch only when torchvision is imported.
+    Further calls do nothing. The call does not import torch, so it is fast enough for the startup
+    of every interpreter. The hook imports torch only when torchvision is imported.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -127,10 +127,10 @@ class _WrappedLoader:
 
 
 class _TorchaudioUtilsLoader(_WrappedLoader):
-    """A loader that makes torchaudio handle a library that does not load like a missing library.
+    """A loader that changes the function ``_load_lib`` of torchaudio.
 
-    If a library is missing, the function ``_load_lib`` of torchaudio returns ``False``, and the
-    import succeeds.
+    If a library is missing, the original function returns ``False``, and the import of torchaudio
+    succeeds. The changed function also returns ``False`` if a library does not load.
     """
 
     def exec_module(self, module: ModuleType) -> None:

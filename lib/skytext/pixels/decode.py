@@ -9,8 +9,8 @@ The kinds of remote-sensing images are converted as follows:
 
 * **Grey, palette, CMYK, 1 bit**: the image is converted to RGB.
 * **Alpha**: in a PNG or WebP, transparent pixels are combined with a black background. In a TIFF, a
-  fourth band is not used, because it is often near infrared or a mask. This is also true if the
-  header says that the band is opacity.
+  fourth band is not used, because it is often near infrared or a mask. The fourth band is also not
+  used if the header says that it is opacity.
 * **16-bit, float and other deep bands**: each band is scaled linearly. Its 2nd percentile becomes
   0, and its 98th percentile becomes 255. NaN, infinities, the largest number of the float type and
   the GDAL nodata value are missing pixels. Missing pixels are ignored when the percentiles are
@@ -237,8 +237,8 @@ def decode_rgb(data: bytes) -> Image.Image:
     """
     image_format = sniff_format(data)
     try:
-        # Use `_quiet` only while the header is read, because it holds a lock. Several threads can
-        # then decode images at the same time.
+        # `_quiet` holds a lock, so use it only while the header is read. Then several threads can
+        # decode images at the same time.
         with _quiet():
             image = _PLUGINS[image_format](io.BytesIO(data))
         return image.convert("RGB")

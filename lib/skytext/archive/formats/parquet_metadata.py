@@ -62,8 +62,8 @@ def row_metadata(row_values: dict[str, Any], max_bytes: int) -> Metadata:
 def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | None]:
     """Return for each row the bounding box of its geometry, or the reason why there is no box.
 
-    The list is empty if the file has no geometry column. A reason is stored instead of the box. So
-    it is later counted and reported as an unusable box.
+    The list is empty if the file has no geometry column. The reason is stored as the value of
+    ``bbox``. So the reason is later counted and reported as an unusable box.
     """
     if columns.geometry is None:
         return []

@@ -52,11 +52,15 @@ class Place(NamedTuple):
 
 
 class _Link(NamedTuple):
-    """A link. If several members have the name of the target, a hard link means an earlier member.
+    """A link.
+
+    If several members have the name of the target, the target of a hard link is the last of these
+    members before the link. If all of them follow the link, it is the last of them.
 
     Attributes:
         target: the normal name of the target.
-        before: the offset of the header if the link is a hard link. None if it is a symbolic link.
+        before: the offset of the link's header if the link is a hard link. None if the link is a
+            symbolic link.
     """
 
     target: str

@@ -113,7 +113,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _walk(root: str) -> Iterator[str]:
     """Yield the files in a folder and its sub-folders.
 
-    Links to folders are followed. If links give a folder several paths, it is listed only once.
+    Links to folders are followed. If a folder has several paths because of links, it is listed only
+    once.
     """
     seen: set[str] = set()
     try:

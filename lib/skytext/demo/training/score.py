@@ -189,8 +189,8 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     def share(right: str, of: str) -> float:
         whole: int = sum(getattr(score, of) for score in counted)
         if not whole:
-            # There was nothing to find. In this case the share is 1 if all descriptions are valid,
-            # and 0 if one is not.
+            # There was nothing to find. In this case, the share is 1 if all descriptions are valid,
+            # and 0 if a description is invalid.
             return 0.0 if num_invalid else 1.0
         found: int = sum(getattr(score, right) for score in counted)
         return found / whole

@@ -79,9 +79,9 @@ class VllmEngine:
         self._requests = itertools.count()
         self.num_signs = 0
         self._processes = processes or EngineProcesses()
-        # Python's resource tracker is a process of this Python process, and must continue to run
-        # when an engine ends. Therefore start the resource tracker before the processes of the
-        # engine are registered.
+        # Python's resource tracker is a child process of this process. It must continue to run when
+        # an engine ends. Therefore start the resource tracker before the processes of the engine
+        # are registered.
         resource_tracker.ensure_running()
         self._processes.leave_out_running()
         self._engine = start_engine(
@@ -209,7 +209,7 @@ class _Samples:
         self.num_cached_tokens = 0
 
     def add(self, output: RequestOutput) -> None:
-        """Add a partial output. It has only the tokens that the previous partial outputs lack."""
+        """Add a partial output. It contains only the tokens after the previous partial output."""
         self.num_prompt_tokens = len(output.prompt_token_ids or ())
         self.num_cached_tokens = output.num_cached_tokens or 0
         for item in output.outputs:

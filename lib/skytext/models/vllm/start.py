@@ -18,8 +18,8 @@ from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, 
 from skytext.models.vllm.processes import EngineProcesses, start_limit
 
 # Number of tokens in a block of the cache. The cache reuses only whole blocks, so a block must not
-# be longer than the part at the beginning that all prompts share. vLLM's default for CPUs is 128
-# tokens, and the whole prompt can be shorter.
+# be longer than the common beginning of all prompts. vLLM's default for CPUs is 128 tokens, and the
+# whole prompt can be shorter.
 _CPU_BLOCK_SIZE = 32
 # This class runs the model in the core's process. Its short name "uni" has no effect on CPUs: vLLM
 # replaces the name by "mp", which starts one more process for the model.
@@ -99,9 +99,10 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
             options["dtype"] = native_precision(device)
         options["block_size"] = _CPU_BLOCK_SIZE
         if config.tensor_parallel_size == 1:
-            # A further process would import vLLM once more, and each step of the engine would pass
-            # data to it. On two cores, the start takes half the time without it, and the engine
-            # generates 1.3 to 1.9 times as many tokens per second.
+            # Do not use a separate process for the model. This process would also import vLLM, and
+            # each step of the engine would send data to it. On two cores, the start without this
+            # process takes half the time, and the engine generates 1.3 to 1.9 times as many tokens
+            # per second.
             options["distributed_executor_backend"] = _MODEL_IN_CORE_PROCESS
         # Do not compile the model. Compilation makes the start slower, and needs a C++ compiler on
         # every machine. With torch 2.13, compilation fails if the path of the environment contains
@@ -161,12 +162,13 @@ def _make_engine(args: Any, context: Any) -> Any:
     config = args.create_engine_config(context)
     threads = OMPProcessManager(config)
     # vLLM reserves one core for the scheduler. Here the scheduler and the model are in one process
-    # and work in turn, so the model can use this core, too.
-    # There is no list if VLLM_CPU_OMP_THREADS_BIND is "nobind".
+    # and never work at the same time, so the model can also use this core. If
+    # VLLM_CPU_OMP_THREADS_BIND is "nobind", there is no list of cores.
     if threads.cpu_lists:
         threads.cpu_lists[0] = sorted(threads.cpu_lists[0] + threads.reserved_cpu_list)
-    # OpenMP reads its settings when a process starts. vLLM sets them only for a process that runs
-    # nothing but the model, and Ray sets one thread in an actor with one CPU.
+    # OpenMP reads its settings when a process starts. vLLM sets them only for a separate process of
+    # the model, and in an actor with one CPU, Ray sets the number of threads to one. Therefore set
+    # them here.
     with threads.configure_omp_envs(rank=0, local_rank=0):
         return AsyncLLM.from_vllm_config(
             config, usage_context=context, disable_log_stats=args.disable_log_stats
