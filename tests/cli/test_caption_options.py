@@ -151,14 +151,14 @@ def test_the_summary_is_printed_as_text(
         "  unusable values in the source, stored as null: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
         "  unusable values in the source, stored as null: 1,200 × gsd, e.g. "
         '"10m" of s3://b/a.tar#a.jpg',
-        "note: 40 images with more than three bands: the model saw the first three bands. To "
-        "select other bands, use --set images.bands=…",
+        "note: the model received only the first three bands of 40 images. To select other bands, "
+        "use --set images.bands=…",
         "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
-        "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
-        "cache",
+        "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompt "
+        "tokens from the cache",
         "embedding: the model's token limit truncated 3 of 5,000 variants",
-        "kept 1 row with descriptions from other settings (to describe these images again, use "
-        "--stale captions)",
+        "kept 1 row whose descriptions were made with other settings (to describe these images "
+        "again, use --stale captions)",
         "kept 2 rows of images that the source no longer contains",
         f"to list the failures, run: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",

@@ -86,15 +86,15 @@ def test_plan_shows_the_work_for_every_image(
         "7 images in 2 shards, 2 to be read",
         "             1  new: would be described",
         "             1  changed: would be described again, and the rows would be replaced",
-        "             1  in a changed shard: the run decides when it reads the shard",
+        "             1  in a changed shard: would be described again if their bytes have changed",
         "             1  described with other settings: kept, unless --stale captions is given",
         "             1  failed in an earlier run: only skytext retry-failed and reindex try them "
         "again",
         "             2  done",
         "             1  no longer in the archive: their rows are kept (skytext reindex withdraws "
         "these rows)",
-        "no time estimate: there is no earlier run of this model",
-        "at the same time, if the cluster is large enough: engines 1, embedders 1, readers 2, "
+        "no time estimate: there is no earlier run with this model",
+        "actors and tasks, if the cluster is large enough: engines 1, embedders 1, readers 2, "
         "writers 2",
     ]
     assert contents(tmp_path) == before

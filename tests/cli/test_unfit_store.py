@@ -75,7 +75,7 @@ def test_doctor_reports_an_unfit_store(skytext: Skytext, s3: Any, table: str) ->
 def test_doctor_accepts_a_fit_store(skytext: Skytext, s3: Any, tmp_path: Path) -> None:
     s3.create_bucket(Bucket="fit")
     assert (
-        "table's store: can hold a table; its clock differs by 0 s"
+        "table's store: can hold a table; the clock of the store differs by 0 s from the"
         in skytext("doctor", "--table", "s3://fit/t").out
     )
     local = skytext("doctor", "--table", tmp_path / "new").out

@@ -54,7 +54,8 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        # The file from mkstemp is readable only for its owner. Set the permissions of a new file.
+        # The file from mkstemp is readable only for its owner. So set the default permissions of a
+        # new file.
         umask = os.umask(0)
         os.umask(umask)
         written.chmod(0o666 & ~umask)

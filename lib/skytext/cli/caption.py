@@ -276,8 +276,9 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     ]
     if summary.num_many_bands:
         lines.append(
-            f"note: {plural(summary.num_many_bands, 'image')} with more than three bands: the "
-            "model saw the first three bands. To select other bands, use --set images.bands=…"
+            "note: the model received only the first three bands of "
+            f"{plural(summary.num_many_bands, 'image')}. To select other bands, use --set "
+            "images.bands=…"
         )
     if summary.ignored:
         lines.append(ignored_words(summary.ignored))
@@ -286,7 +287,8 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
             f"engine: {summary.output_tokens_per_s:,.0f} tokens/s over "
             f"{summary.engine_span_s:.1f} s, "
             f"idle {100 * summary.engine_idle_s / summary.engine_span_s:.1f} %; "
-            f"{summary.num_variants:,} variants, {_share_cached(summary)} of the prompts from cache"
+            f"{summary.num_variants:,} variants, {_share_cached(summary)} of the prompt tokens "
+            "from the cache"
         )
     if summary.num_truncated_variants:
         lines.append(
@@ -300,11 +302,11 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     ]
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"committed {images} from an interrupted run, without a new description")
+        lines.append(f"committed {images} that an interrupted run had described")
     if summary.num_stale:
         lines.append(
-            f"kept {plural(summary.num_stale, 'row')} with descriptions from other settings (to "
-            "describe these images again, use --stale captions)"
+            f"kept {plural(summary.num_stale, 'row')} whose descriptions were made with other "
+            "settings (to describe these images again, use --stale captions)"
         )
     if summary.num_gone:
         rows = plural(summary.num_gone, "row")

@@ -31,7 +31,8 @@ _MARKER = ".skytext-demo"
 _NUM_IMAGES = 120
 _IMAGES_PER_SHARD = 20
 _NUM_HITS = 4
-# The default of 256 queries needs eight seconds, and the table is too small to need a good measure.
+# A measurement of the recall with the default of 256 queries needs eight seconds. The table is so
+# small that a precise measurement is not necessary.
 _RECALL_QUERIES = 32
 # The seed of the first scene, counted from the first held-out seed. It was chosen so that each of
 # the queries below matches at least two of the 120 scenes.

@@ -145,7 +145,10 @@ def _gpus(*, has_cpu_build: bool) -> Finding:
 def _package(name: str) -> Finding:
     version = _version(name)
     return Finding(
-        name, version is not None, version or "not installed", f"pip install {name} (make setup)"
+        name,
+        version is not None,
+        version or "not installed",
+        f"pip install {name}, or in a checkout: make setup",
     )
 
 
@@ -196,7 +199,11 @@ def _store(table: str) -> str:
     from skytext.table.store.store_preflight import try_store
 
     ahead_s = try_store(TableLocation.parse(table))
-    clock = "" if ahead_s is None else f"; its clock differs by {abs(ahead_s):.0f} s"
+    clock = (
+        ""
+        if ahead_s is None
+        else f"; the clock of the store differs by {abs(ahead_s):.0f} s from the local clock"
+    )
     return f"can hold a table{clock}"
 
 

@@ -73,7 +73,7 @@ def embed_images(
     from skytext.run.vector_run import check_store_gave_all, run_vectors
 
     plan = plan_images(table, resolved, replace=replace)
-    note(f"{plan.location.uri}  (images by {plan.model.name})")
+    note(f"{plan.location.uri}  (image embedding model {plan.model.name})")
     with _progress() as on_progress:
         summary = run_vectors(plan, ray_address=ray_address, on_progress=on_progress)
     if as_json:
@@ -127,7 +127,7 @@ def _show(plan: VectorPlan, summary: VectorSummary) -> None:
         lines.append(f"  failed: {count:,} × {key}, e.g. {summary.failure_samples[key]}")
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"committed {images} from an interrupted run, without a new embedding")
+        lines.append(f"committed {images} that an interrupted run had embedded")
     if summary.num_embedded or summary.num_adopted:
         table = shlex.quote(uri)
         lines.append(f'next: skytext search {table} "a river beside a town" --mode image')

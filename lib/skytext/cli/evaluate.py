@@ -119,7 +119,7 @@ def evaluate(
     if benchmark is not None and not annotations:
         raise CallError("--benchmark needs --annotations")
     if image_vectors and (text_only or golden is not None):
-        raise CallError("--image-vectors needs a table, and one of --annotations and --queries")
+        raise CallError("--image-vectors needs a table, and either --annotations or --queries")
     if text_only and granularity:
         raise CallError(
             "--granularity cannot be used with --text-only, because the captions of a benchmark "

@@ -84,9 +84,9 @@ def make_rules(
 ) -> list[Rule] | None:
     """Return one rule for every combination of the ranking options.
 
-    If no mode is given, the mode is hybrid if a fusion or a text weight is given, and dense
-    otherwise. Other missing options have the values of `PAPER_RULE`. In mode hybrid, they have the
-    values of `BEST_RULE`, which is the default rule of searches.
+    If a fusion or a text weight is given without a mode, the mode is hybrid. If only poolings are
+    given, the mode is dense. In mode hybrid, other missing options have the values of `BEST_RULE`,
+    which is the default rule of searches. In the other modes, they have the values of `PAPER_RULE`.
 
     Returns:
         The rules, or None if no ranking option is given.
@@ -129,8 +129,8 @@ def make_setups(
         granularities: the parts of a variant to embed. Each part is measured separately.
         variants: maximum numbers of variants per image. Each number is measured separately.
         embedders: names of embedding models to measure in addition to the default model.
-        only_best: true if only one setup is allowed. In this case, the rule is the default rule of
-            searches if ``rules`` is None.
+        only_best: true if only one setup is allowed. If ``rules`` is None, this setup then has the
+            default rule of searches.
 
     Raises:
         CallError: an option has an unknown value, or there are several setups although

@@ -48,8 +48,8 @@ def import_(
 ) -> None:
     """Embed existing descriptions, and write the descriptions and vectors to a table.
 
-    A new row is written for each new image. If an image in the table has changed, its row is
-    replaced. If it has not changed, its row is kept.
+    A new row is written for each new image. If the descriptions of an image have changed, its row
+    is replaced. Otherwise its row is kept.
     """
     resolved = make_config(config, settings, {"embed.model": embedding_model})
     from skytext.cli.output import answers, plural, print_json

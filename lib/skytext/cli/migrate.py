@@ -21,7 +21,11 @@ def migrate(table: Table, as_json: AsJson = False) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    was = "had" if done.from_format == done.to_format else f"had format {done.from_format}, now has"
+    was = (
+        "already has"
+        if done.from_format == done.to_format
+        else f"had format {done.from_format} and now has"
+    )
     answers.print(
         f"the table {was} format {done.to_format} (table version {done.table_version})",
         markup=False,

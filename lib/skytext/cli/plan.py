@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "new": "new: would be described",
     "changed": "changed: would be described again, and the rows would be replaced",
-    "unsure": "in a changed shard: the run decides when it reads the shard",
+    "unsure": "in a changed shard: would be described again if their bytes have changed",
     "stale": "described with other settings: kept, unless --stale captions is given",
     "failed": "failed in an earlier run: only skytext retry-failed and reindex try them again",
     "done": "done",
@@ -140,14 +140,14 @@ def _show(found: Preview, num_engines: int) -> None:
             f"per engine, as measured in earlier runs{cost})"
         )
     elif found.num_to_describe:
-        lines.append("no time estimate: there is no earlier run of this model")
+        lines.append("no time estimate: there is no earlier run with this model")
     if found.num_old_versions:
         lines.append(
             f"{plural(found.num_old_versions, 'old version')}, "
             f"{found.old_version_bytes / 1e6:,.1f} MB in files that only old versions need. To "
             "remove unused versions, run: skytext clean TABLE"
         )
-    lines.append(f"at the same time, if the cluster is large enough: {found.pools.describe()}")
+    lines.append(f"actors and tasks, if the cluster is large enough: {found.pools.describe()}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 

@@ -129,9 +129,11 @@ def _comparison_lines(kind: str, found: Comparison | None, why_not: str) -> Iter
         yield why_not
     if found is None:
         return
-    refused = f"; both versions refused {found.num_refused:,} more" if found.num_refused else ""
+    refused = (
+        f"; both versions rejected {found.num_refused:,} other queries" if found.num_refused else ""
+    )
     yield (
-        f"{found.num_queries:,} {kind} queries: overlap@10 with version {found.live_version} "
+        f"{found.num_queries:,} {kind} queries: overlap@10 with version {found.live_version} is "
         f"{found.overlap_at_10:.2f}{refused}"
     )
     for change in found.changes:

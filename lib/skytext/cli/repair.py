@@ -8,7 +8,7 @@ from skytext.cli.options import AsJson, Table
 
 
 def repair(table: Table, as_json: AsJson = False) -> None:
-    """Remove duplicate rows of images. If a run finds duplicate rows, it tells you to run this.
+    """Remove duplicate rows of images. Run this command if a run reports duplicate rows.
 
     If an image has several rows, the newest row with the status `ok` is kept.
     """

@@ -80,10 +80,10 @@ def import_descriptions(
 ) -> ImportReport:
     """Import JSON lines in the RSRT format into a table, one row per image.
 
-    The id of an image depends on the name of the archive, the name of the file, and the path of the
-    image that the file contains. So an interrupted import can be repeated. If the file was
-    corrected, an import replaces only the changed rows. The file is read twice: the first reading
-    checks all lines before any row is written.
+    The id of an image depends on the name of the archive, the name of the file, and the image path
+    in the line. A repeated import computes the same ids, so an interrupted import can be repeated.
+    If the file was corrected, an import replaces only the changed rows. The file is read twice. The
+    first reading checks all lines before any row is written.
 
     Args:
         path: path of the file. Each line has the form ``{"image", "variants": [{one_sentence,
@@ -94,9 +94,9 @@ def import_descriptions(
         root: folder, bucket prefix or web prefix of the images; None if unknown.
 
     Raises:
-        CallError: one of these is true. The file does not exist. A line is malformed. An image
-            occurs twice. The table has another embedding model. The store cannot hold a new table.
-            ``root`` is not an address.
+        CallError: the file does not exist, a line is malformed, an image occurs twice, the table
+            has another embedding model, the store cannot hold a new table, or ``root`` is not an
+            address.
         JobError: a store request failed, or another process holds the table.
     """
     if not path.is_file():

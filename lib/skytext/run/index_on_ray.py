@@ -26,7 +26,7 @@ from skytext.table.location import IMAGES
 
 # By default the tasks of lance-ray request no CPU. Ray then starts the tasks on random nodes, so
 # one node may get two tasks and another node may get no task. A head node that was started without
-# CPUs must not run tasks, but may get such tasks.
+# CPUs must not run tasks, but Ray may start a task without a CPU request on this head node.
 _ONE_A_NODE: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
 
 

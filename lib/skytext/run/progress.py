@@ -119,7 +119,7 @@ class Progress:
             count_kind(self.ignored, kind, number)
 
     def is_unread(self, shard: Shard) -> bool:
-        """Return whether the shard is unread: the store did not deliver a part of the shard."""
+        """Return whether the store did not deliver a part of the shard."""
         return (shard.archive, shard.path) in self.unread
 
     def was_read(self, shard: Shard) -> bool:
@@ -127,7 +127,7 @@ class Progress:
         return self.met(shard)[1] > 0 and not self.is_unread(shard)
 
     def met(self, shard: Shard) -> tuple[int, int]:
-        """Return two numbers for a shard: its images and its units that the driver has received."""
+        """Return how many images and how many units of a shard the driver has received."""
         key = (shard.archive, shard.path)
         return self.listed_by_shard[key], self.units_by_shard[key]
 
@@ -135,8 +135,8 @@ class Progress:
         """Add the counts of a proof. A proof counts the rows of the shards that the run read."""
         self.totals.update(proof.totals)
         self.num_gone += proof.num_gone
-        # If a shard was not read to its end, its total number of images is unknown. The number of
-        # listed images must not include such shards.
+        # If a shard was not read to its end, its total number of images is unknown. So subtract the
+        # images of this shard from the number of listed images.
         self.num_listed -= sum(self.listed_by_shard[key] for key in self.unread)
 
     def _measure_rate(self) -> None:

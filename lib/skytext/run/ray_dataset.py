@@ -33,8 +33,8 @@ from skytext.run.stages.stage_vectors import StageVectors
 from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitRecord
 
-# Every unit is one row, and every row is one block; see `skytext.run.units`. The batch size must be
-# set: if an operator uses GPUs, Ray Data requires a batch size.
+# Every unit is one row, and every row is one block; see `skytext.run.units`. The batch size is set,
+# because Ray Data requires a batch size if an operator uses GPUs.
 ONE_UNIT: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
 
 
@@ -259,8 +259,8 @@ def own_context() -> DataContext:
     context.print_on_execution_start = False
     # With this setting, the error that an operator raised is the direct cause of the task's error.
     context.raise_original_map_exception = True
-    # A pool grows when all its actors are busy. A pool never shrinks: an actor may be idle for only
-    # a short time, and an engine needs minutes to start.
+    # A pool grows when all its actors are busy. A pool never shrinks, because an actor may be idle
+    # for only a short time, and an engine needs minutes to start.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
     return context

@@ -35,8 +35,8 @@ class UnitHead:
         fault: the error of the store if a part of the shard could not be fetched; otherwise empty.
             Only the last unit of a shard can have an error.
         is_store_away: whether the store did not respond. The whole store may then be unavailable.
-        num_many_bands: number of images with more than three bands. The decoder counts them, if
-            ``images.bands`` is not set.
+        num_many_bands: number of images with more than three bands. The decoder counts these images
+            if ``images.bands`` is not set.
         ignored: pairs of a file kind and the number of files of this kind in the shard; see
             :mod:`skytext.archive.ignored`. Only the last unit of a shard has pairs.
     """

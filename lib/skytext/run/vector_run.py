@@ -133,8 +133,8 @@ def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
     Otherwise Ray would wait forever without a message.
 
     Raises:
-        CapacityError: the plan needs more resources than the cluster has. The message contains both
-            amounts and the settings to lower.
+        CapacityError: the plan needs more resources than the cluster has. The message contains the
+            needed resources, the available resources and the settings to lower.
     """
     job, number, one = plan.config.job, plan.num_actors, plan.per_actor
     needed = Resources(
@@ -142,7 +142,7 @@ def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
     )
     section = "image_embed" if plan.of_images else "embed"
     advice = (
-        f"{section}.num_actors ({number}), {section}.num_cpus_per_actor ({one.num_cpus:g}) or "
+        f"{section}.num_actors ({number}), {section}.num_cpus_per_actor ({one.num_cpus:g}), "
         f"{section}.num_gpus_per_actor"
     )
     check_needed(needed, offer, advice)
@@ -189,10 +189,10 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
 def _num_without(plan: VectorPlan, progress: Progress) -> int:
     """Return how many rows may have no vector when the new column becomes active.
 
-    Deleted or damaged images never get a vector, so these images may have none. If the store did
-    not return an image, a later run can embed it, so the result is 0. Searches then use the older
-    column until that later run. For descriptions the result is also 0, because every description
-    must have a vector.
+    Deleted and damaged images never get a vector, so the result is the number of these images. If
+    the store did not return an image, a later run can embed the image, so the result is 0. Searches
+    then use the older column until that later run. For descriptions the result is also 0, because
+    every description must have a vector.
     """
     if not plan.of_images or STORE_FAULT in progress.failures:
         return 0

@@ -7,7 +7,7 @@ ON ERROR a failed store request ends the run before any work starts.
 
 If the etag in the manifest of a shard equals the current etag of the shard, the plan uses the
 manifest, and the shard is not opened. For all other shards, ``skytext plan`` reads the headers.
-``skytext caption`` reads these shards completely, so it does not read their headers before.
+``skytext caption`` reads these shards completely, so it does not read their headers first.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """What a run must do with a shard. The plan is made before the shard is read.
+    """The work of a run for one shard. The plan is made before the shard is read.
 
     Attributes:
         shard: the shard.
@@ -164,8 +164,8 @@ class RowIndex:
     """The table rows of the images in some shards. A row needs about 56 bytes of memory.
 
     Attributes:
-        described: the first 16 bytes of the content hash of each image that was described with this
-            caption fingerprint, dtype S16, shape (N,), sorted. The images may be in any shard.
+        described: the first 16 bytes of the content hash of each image that was described with
+            ``caption_fingerprint``, dtype S16, shape (N,), sorted. The images may be in any shard.
             Withdrawn images are included.
         gone_shards: number of rows by archive and shard, for shards that no longer exist. Withdrawn
             rows are not counted.

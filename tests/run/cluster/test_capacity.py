@@ -99,7 +99,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
         (
             CPUS_ONLY,
             {},
-            r"needs 1\.85 CPUs and 1 GPUs, but the cluster has 8 CPUs and 0 GPUs: .*skytext\[cpu\]",
+            r"needs 1\.85 CPUs and 1 GPUs, but the cluster has 8 CPUs and 0 GPUs.*skytext\[cpu\]",
         ),
     ],
 )

@@ -92,7 +92,7 @@ def test_logs_named_in_an_error_are_kept(short: Path, monkeypatch: pytest.Monkey
 def test_a_configured_folder_is_not_replaced(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (short / "ray").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(short))
-    with pytest.raises(ConfigError, match=f"RAY_TMPDIR={short}: set it to"), short_temp_dir():
+    with pytest.raises(ConfigError, match=f"RAY_TMPDIR={short}. Set"), short_temp_dir():
         pass
     assert environment() == (str(short), None)
 

@@ -235,7 +235,7 @@ def test_logged_queries_are_compared_and_add_a_check_only_without_golden_queries
     assert "queries/broken.json is damaged" in notes
     assert "a logged query was skipped: the request is invalid at new" in notes
     lines = "\n".join(_lines(summary))
-    assert f"2 logged queries: overlap@10 with version {versions[0]} 0.50" in lines
+    assert f"2 logged queries: overlap@10 with version {versions[0]} is 0.50" in lines
     assert summary.to_json()["shadow"]["changes"][0]["overlap_at_10"] == 0.5
     assert compare(shadow_queries=0)[0].shadow is None
 

@@ -17,7 +17,7 @@ from skytext.run.cluster.nodes import Nodes, Resources
 
 _MANY = 2**31
 _OPTION = "--autoscaling-config="
-# Ray stores the output of `ray status` with this key. On Kubernetes, the key exists only if there
+# Ray stores the output of `ray status` under this key. On Kubernetes, the key exists only if there
 # is an autoscaler. On other platforms, every head node writes the key.
 _STATUS_KEY = "__autoscaling_status"
 _ON_KUBERNETES = "RAY_USAGE_STATS_KUBERAY_IN_USE"

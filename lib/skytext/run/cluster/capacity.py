@@ -115,19 +115,20 @@ def fit_plan(
     if needed.fits(offer.most.total):
         raise CapacityError(
             f"an engine needs {one} on one node, but only {offer.most.room_for(one):g} of "
-            f"{sizes.num_engines} engines fit on the nodes of this cluster: lower "
-            "caption.engine.num_engines, tensor_parallel_size, num_gpus_per_engine or "
-            "num_cpus_per_engine, or use larger nodes"
+            f"{sizes.num_engines} engines fit on the nodes of this cluster. Use larger nodes, or "
+            "lower one of these settings of caption.engine: num_engines, tensor_parallel_size, "
+            "num_gpus_per_engine, num_cpus_per_engine"
         )
     engine = config.caption.engine
     has_gpus = offer.most.total.num_gpus or not gpus
     without = "" if has_gpus else ". If you install skytext[cpu], the engines need no GPU"
     raise CapacityError(
-        f"the plan needs {needed}, but the cluster has {_shown(offer)}: lower "
-        f"caption.engine.num_engines ({engine.num_engines}), caption.engine.num_cpus_per_engine "
-        f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine ({gpus:g}) or embed.num_actors "
-        f"({sizes.num_embedders}), use a larger cluster (--ray-address), or wait for nodes "
-        f"(--set job.wait_for_nodes_s=600){without}"
+        f"the plan needs {needed}, but the cluster has {_shown(offer)}. Use a larger cluster "
+        "(--ray-address), wait for nodes (--set job.wait_for_nodes_s=600), or lower one of these "
+        f"settings: caption.engine.num_engines ({engine.num_engines}), "
+        f"caption.engine.num_cpus_per_engine ({engine.num_cpus_per_engine:g}), "
+        f"caption.engine.num_gpus_per_engine ({gpus:g}), embed.num_actors "
+        f"({sizes.num_embedders}){without}"
     )
 
 
@@ -166,8 +167,8 @@ def check_needed(needed: Resources, offer: Offer, advice: str) -> None:
     """
     if offer.has_limits and not needed.fits(offer.most.total):
         raise CapacityError(
-            f"the plan needs {needed}, but the cluster has {_shown(offer)}: lower {advice}, or use "
-            "a larger cluster (--ray-address)"
+            f"the plan needs {needed}, but the cluster has {_shown(offer)}. Use a larger cluster "
+            f"(--ray-address), or lower one of these settings: {advice}"
         )
 
 

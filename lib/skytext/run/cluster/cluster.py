@@ -140,7 +140,7 @@ def _held_back_stderr() -> Iterator[None]:
     """Collect the stderr output of the block. Print the output only if the block raises an error.
 
     The block starts Ray. If RAY_BACKEND_LOG_LEVEL is set, Ray's C++ code prints a line about this
-    variable, which users do not need.
+    variable. Users do not need this line.
     """
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -55,8 +55,8 @@ def short_temp_dir() -> Iterator[str]:
         if not _serves(wanted_temp_dir()):
             if before["RAY_TMPDIR"]:
                 raise ConfigError(
-                    f"Ray cannot write in RAY_TMPDIR={before['RAY_TMPDIR']}: set it to a writable "
-                    "folder"
+                    f"Ray cannot write in RAY_TMPDIR={before['RAY_TMPDIR']}. Set RAY_TMPDIR to a "
+                    "writable folder"
                 )
             _set("RAY_TMPDIR", str(_private(private)))
         _check_space(wanted_temp_dir())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Budget:
-    """A limit for the number of images and a limit for the time. Consecutive runs share both.
+    """A limit for the number of images and a limit for the time. Consecutive runs share the limits.
 
     Attributes:
         max_images: maximum number of images to describe or embed; None for no limit. When the limit

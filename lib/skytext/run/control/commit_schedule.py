@@ -62,8 +62,8 @@ class Pending:
             unit_id: id of the unit; None if nothing was staged for the unit.
             num_images: number of staged images in the unit.
             group: name of the unit's group; empty if the unit has no group.
-            num_settled: number of images of the group that are finished with this unit. They are
-                staged or failed.
+            num_settled: number of images of the group that this unit finishes. Each of these images
+                is staged or failed.
         """
         with self._lock:
             if unit_id is not None:

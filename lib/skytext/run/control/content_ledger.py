@@ -86,7 +86,8 @@ class Settled(NamedTuple):
 
     Attributes:
         content_sha256: hash of the content, hexadecimal.
-        image_id: id of the image that had claimed the content or that was looked up in the table.
+        image_id: id of the image that had claimed the content, or for which the content was looked
+            up in the table.
         words: the description of the content. None if the engine could not describe the image.
             Another image may then claim the content.
     """

@@ -31,7 +31,8 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
     node_id = str(ray.get_runtime_context().get_node_id())
 
     def look(_: threading.Event) -> bool:
-        # Ray has no public function for this. Ray Data and Ray Serve use the same private function.
+        # Ray has no public function that lists the nodes to be removed. Ray Data and Ray Serve use
+        # the same private function.
         draining = ray_state.state.get_draining_nodes()
         if node_id not in draining:
             return True

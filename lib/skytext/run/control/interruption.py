@@ -27,8 +27,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _COMMIT_PART = 0.25
 # The signal handler of the timer raises an error. Python ignores the error if the signal interrupts
 # a destructor. A callback may also ignore the error. So the timer sends signals again until it is
-# switched off. The interval is long for this reason: after the first error, Ray Data ends its
-# execution. If a second error interrupted Ray Data, some actors would continue to run.
+# switched off. The interval is long, because Ray Data ends its execution after the first error. If
+# a second error interrupted Ray Data during this time, some actors would continue to run.
 _RING_AGAIN_S = 20.0
 
 

@@ -1,8 +1,8 @@
-"""Whether the engines of a run have started, and how many images they have described.
+"""Record whether an engine of a run has started, and how many images the engines have described.
 
 The number includes images in units that are not finished, because a slow machine needs minutes for
-a unit. Each engine writes its own count to the key-value store of Ray's control service. An actor
-that adds the counts would need an additional process.
+a unit. Each engine writes its own count to the key-value store of Ray's control service. No actor
+adds the counts, because an actor would need an additional process.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class PreparedVectors:
         num_ok: number of described images.
         num_there: number of described images that already have a vector in the column to fill.
         num_adopted: number of images whose vectors an interrupted run had staged and this run has
-            committed. They are included in ``num_there``.
+            committed. These images are included in ``num_there``.
         groups: groups of rows without a vector.
     """
 

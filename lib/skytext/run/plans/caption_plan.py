@@ -144,9 +144,9 @@ def plan_caption(
         sources: addresses of the sources.
         table: address of the table.
         config: the settings.
-        stale: what is made again if its settings have changed. ``captions`` means the descriptions.
-            ``vectors`` means the vectors of existing descriptions and images. ``all`` means
-            descriptions and vectors. None means nothing.
+        stale: the results that are made again if they were made with other settings. ``captions``
+            means the descriptions. ``vectors`` means the vectors of existing descriptions and
+            images. ``all`` means descriptions and vectors. None means that no result is made again.
 
     Raises:
         CallError: a source, model, prompt, setting or table is not usable.
@@ -231,7 +231,10 @@ def _with_template_text(config: Config) -> Config:
 
 
 def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
-    """Check the models cheaply; return the caption model, the prompt and the embedding model.
+    """Check the models without loading them.
+
+    Returns:
+        The caption model, the prompt and the embedding model.
 
     Raises:
         CallError: a model, prompt, chat template or setting is not usable.
@@ -239,7 +242,8 @@ def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
     model, embedder = caption_model(config.caption), embed_model(config.embed)
     prompt = prompt_of(config.caption)
     check_name(model.name)
-    # Compute the fingerprint only for its errors. It reads all inputs, such as a chat template.
+    # Compute the fingerprint only to check its inputs, such as a chat template. The function raises
+    # an error if an input is not usable.
     caption_fingerprint(config.caption, config.images, model, prompt)
     if config.caption.variants_by == "one_request":
         prompt.all_text(config.caption.num_variants)

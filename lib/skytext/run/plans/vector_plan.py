@@ -169,8 +169,8 @@ def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
     check_writable(opened)
     model = embed_model(config.embed)
     if num_with_vector(opened, None)[0] == 0:
-        # The table has no descriptions, so no run can embed them and determine the length of the
-        # vectors. The table cannot change to another model.
+        # The table has no descriptions. Without a description, no run can compute a vector and
+        # determine the length of the vectors. So the table cannot change to another model.
         check_writable(opened, text_column(model, config))
     plans = [VectorPlan(config, location, model, text_column(model, config))]
     if config.image_embed.model is not None and opened.image_column is not None:

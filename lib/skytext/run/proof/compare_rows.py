@@ -6,9 +6,9 @@ FAN-OUT  one task. It reads the manifest of each shard that the run read, and sc
          If the ids of a shard's rows are not the expected ids, the task scans the table again.
 ON ERROR the run ends with a job error, without a proof.
 
-The evidence has four sources: the listing of the store contains the shards, the manifest of a shard
-contains the size of the shard and its images, the table contains the rows, and the driver has
-counted the received units. A reader writes the manifest of a shard only when it has reached the end
+The evidence has four sources. The listing of the store contains the shards. The manifest of a shard
+contains the size of the shard and its images. The table contains the rows. The driver has counted
+the received units. A reader writes the manifest of a shard only when the reader has reached the end
 of the shard. If two sources contradict each other for a shard, the manifest of the shard is
 deleted, so that the next run reads the shard again.
 """

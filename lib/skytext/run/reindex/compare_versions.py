@@ -79,7 +79,8 @@ class Comparison:
         num_queries: number of queries that at least one of the two versions could run. If a version
             rejected such a query, the query has no hits in this version.
         found_live: share of these queries for which the live version finds an expected image among
-            the first ten hits. A query can set another number of hits. None for logged queries.
+            the first ten hits. A golden query can set a number of hits other than ten. None for
+            logged queries.
         found_new: share of these queries for which the new version finds an expected image, with
             the same number of hits. None for logged queries.
         overlap_at_10: share of the first ten hits that are in both results, as the mean over these
@@ -246,7 +247,7 @@ def _change(query: str, before: Sequence[_Found], after: Sequence[_Found]) -> Ch
 def _described(request: SearchRequest) -> str:
     other = request.model_dump(mode="json", exclude_defaults=True, exclude={"text", "k"})
     parts = (request.text, json.dumps(other, ensure_ascii=False) if other else None)
-    # Terminals show the text, and users of services wrote it. So replace control characters.
+    # Users of services wrote the text, and terminals show the text. So replace control characters.
     said = "".join(c if c.isprintable() else " " for c in " ".join(filter(None, parts)))
     return said if len(said) <= _MAX_CHARS else f"{said[: _MAX_CHARS - 1]}…"
 

@@ -213,8 +213,8 @@ def run_reindex(
     summary = ReindexSummary()
     if plan.is_new_table:
         check_store(plan.location)
-    # Call this function only for its error: it raises an error if the image model cannot be found.
-    # Otherwise the command would fail only after hours of other work.
+    # Call this function only because it raises an error if the image model cannot be found. Without
+    # this call, the command would fail only after hours of other work.
     missing_image_vectors(plan, is_limited=budget.is_limited)
     golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
@@ -263,8 +263,8 @@ def _compute(
     ]
     num_before = 2
     if not held.budget.is_limited:
-        # Without a budget, process failed images before new images. The command then does not try
-        # again the images that fail in its own runs.
+        # Without a budget, process failed images before new images. If a new image then fails, the
+        # command does not describe this image a second time.
         plans[:2] = reversed(plans[:2])
         # Embed the existing descriptions with the new model first. New rows then need no vectors of
         # the old model.

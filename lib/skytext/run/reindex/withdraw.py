@@ -89,8 +89,8 @@ def _withdraw(
     if table is None or not gone:
         return Withdrawn(version=None if table is None else table.version)
     check = partial(check_claim, claim.location, claim.number)
-    # Delete the manifests before the rows are withdrawn. A repeated call finds the missing shards
-    # only by rows that are not withdrawn.
+    # Delete the manifests before the rows are withdrawn, because a repeated call finds the missing
+    # shards only by rows that are not withdrawn.
     for archive, shard in gone_shards:
         forget_manifest(claim.location, archive, shard)
     return Withdrawn(len(gone), withdraw_rows(table, gone, run_id, _REASON, check))

@@ -66,11 +66,10 @@ class CaptionUnits:
         images: the pixel settings. They are used only to compute the caption fingerprint.
         model: the checkpoint of the caption model.
         prompt: the caption prompt.
-        stop: the stop flag of the run. If the flag is raised, an image is not described if the
-            engine has not started to describe it. The image then gets no row, and the next run
-            describes the image.
-        location: the table. An earlier run may have described an image with the same bytes. The
-            description of this image is then in the table.
+        stop: the stop flag of the run. After the flag is raised, the engine does not start to
+            describe further images. These images get no row, and the next run describes them.
+        location: the table. It may contain the description of an image with the same bytes, which
+            an earlier run made. This description is then reused.
         ledger: the object that decides, for each content, which image is described; None if the run
             has a single engine.
         live_count: records that the engine starts, and counts the images that have a result; None

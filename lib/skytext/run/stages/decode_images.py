@@ -5,8 +5,8 @@ OUTPUT   the same units with content_sha256, width_px, height_px and format. The
          decoded arrays, because ``data`` stays encoded. ``data`` is encoded again only if a decoder
          would read the original bytes incorrectly.
 FAN-OUT  one input unit gives one output unit.
-ON ERROR an image cannot be decoded, or the hash of its bytes differs from the hash in its row. The
-         image then gets a ``failure``, and its ``data`` becomes null.
+ON ERROR if an image cannot be decoded, or if the hash of its bytes differs from the hash in its
+         row, the image gets a ``failure``, and its ``data`` becomes null.
 """
 
 from __future__ import annotations

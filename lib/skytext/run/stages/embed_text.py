@@ -97,7 +97,8 @@ class EmbedUnits:
 
     def _load_early(self, live_count: LiveCount) -> None:
         """Wait until an engine starts. Then load the models."""
-        # If loading fails, the call for the first unit repeats it and reports the error.
+        # If loading fails here, the call for the first unit loads the models again and reports the
+        # error.
         with contextlib.suppress(RayError, SkytextError):
             while not live_count.has_begun():
                 time.sleep(_POLL_S)

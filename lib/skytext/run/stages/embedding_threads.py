@@ -14,8 +14,8 @@ def use_idle_cores(num_actors: int) -> None:
     """Let torch use more threads than Ray assigns to this actor.
 
     Ray sets the number of threads to the number of CPUs that an actor requests. An embedding actor
-    requests few CPUs, because it is idle while the engine describes images. With one thread, it
-    would use one core even if all other cores are idle. Call this function before torch is
+    requests few CPUs, because it is idle while the engine describes images. With one thread, the
+    actor would use one core even if all other cores are idle. Call this function before torch is
     imported. If the user has set the number of threads, this function does nothing.
 
     Args:

@@ -42,8 +42,8 @@ from skytext.table.rows.rows_to_redo import rows_to_redo
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 from skytext.table.shards.manifest import MANIFEST, Manifest, write_manifest
 
-# Convert members to an Arrow table after this number. Arrow needs a tenth of the memory that Python
-# objects need.
+# When a list contains this number of members, the list is converted to an Arrow table. Arrow needs
+# a tenth of the memory that Python objects need.
 _MEMBERS_A_TABLE = 8192
 
 
@@ -78,9 +78,8 @@ class ShardReader:
         table_version: the table version that this pass of the run started from; None if there is no
             table.
         run_id: id of the run. It is the prefix of every unit id.
-        select: which images to process. If ``new``, process images without a row, and images whose
-            bytes have changed since their row was written. If ``failed``, process images with a
-            failed row.
+        select: the images to process. ``new`` means images without a row, and images whose bytes
+            have changed since their row was written. ``failed`` means images with a failed row.
         described_with: the caption fingerprint of the run, or an empty string. If it is not empty
             and ``select`` is ``new``, images that were described with another fingerprint are also
             described again.
@@ -225,8 +224,8 @@ class _UnitCutter:
     def is_known(self, member: Member) -> bool:
         """Return whether the reader can skip a file of a folder.
 
-        The reader skips a file that is not in ``only``. If the etag of a file equals the etag in
-        its row, the reader also skips this file, but not if the image must be described again.
+        The reader skips a file whose image is not in ``only``. The reader also skips a file if the
+        etag of the file equals the etag in its row and the image need not be described again.
         """
         if self._is_left_out(member.image_id):
             return True
@@ -283,8 +282,8 @@ class _UnitCutter:
         there was one.
         """
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
-        # An earlier run may have made a row because the shard was unreadable. If the shard was now
-        # read to its end, this row must be removed.
+        # An earlier run may have made a row because the shard was unreadable. If this run has read
+        # the shard to its end, this row must be removed.
         is_whole = not self.fault and self._reader.only is None
         removes = tuple(i for i, row in self._found.items() if row.is_shard and is_whole)
         return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))

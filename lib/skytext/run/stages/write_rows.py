@@ -124,7 +124,7 @@ def _dim(schema: pa.Schema, name: str) -> int:
 
 
 def _without_kept(samples: pa.Table) -> pa.Table:
-    """Remove failed rows of images that already have a row without a failure for the same bytes."""
+    """Remove the failed row of an image if the table has an ``ok`` row for the same bytes."""
     failed = pc.equal(samples.column("status"), STATUS_FAILED)
     kept = samples.column("keeps_row").fill_null(False)
     return samples.filter(pc.invert(pc.and_(failed, kept)))

@@ -33,7 +33,7 @@ def samples(
     for kind, title in _TITLES.items():
         ids: RowIds = getattr(rows, kind)
         shown = list(_cards(_spread(ids), before, after, facts))
-        texts = [f"{len(shown)} of {len(ids):,}."] if len(ids) > len(shown) else []
+        texts = [f"{len(shown)} of {len(ids):,} images are shown."] if len(ids) > len(shown) else []
         yield Section(title, texts if shown else (), cards=shown)
 
 
@@ -75,7 +75,7 @@ def withdrawn(facts: RunFacts, after: ImagesTable) -> Section:
     columns = ["uri", "captions"]
     rows = withdrawn_since(after, facts.started_at, columns, _SHOWN)
     lines = [[row["uri"], _sentence(row) if row["captions"] else ""] for row in rows]
-    texts = [f"{len(lines)} of {number:,}."] if number > len(lines) else []
+    texts = [f"{len(lines)} of {number:,} images are shown."] if number > len(lines) else []
     return Section("Withdrawn images", texts, Grid(["image", "last description"], lines, 2))
 
 

@@ -1,4 +1,4 @@
-"""Make small copies of images, which a report shows."""
+"""Make the small copies of images that a report shows."""
 
 from __future__ import annotations
 

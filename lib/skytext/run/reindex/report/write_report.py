@@ -21,8 +21,8 @@ _FOLDER = "reports"
 def report_store(location: TableLocation, config: Config) -> StateStore:
     """Return the store for the reports of a table.
 
-    If ``reindex.report`` is set, each table has its own folder in ``reindex.report``. Several
-    tables may use the same setting, and the names of their reports may be the same.
+    If ``reindex.report`` is set, each table has its own folder in ``reindex.report``, because
+    several tables may use the same setting and may write reports with the same names.
 
     Raises:
         AddressError: ``reindex.report`` is not a valid address.
