@@ -47,7 +47,7 @@ def main(
     ] = None,
     repeats: Annotated[int, typer.Option(help="Ignored, because there is always one run.")] = 1,
 ) -> None:
-    """Score the descriptions with and without structured output, and the retrieval."""
+    """Score the descriptions with and without structured output. Also score the retrieval."""
     if first_seed < HELD_OUT_SEED:
         raise typer.BadParameter(
             f"seeds below {HELD_OUT_SEED} are for training: use this seed or a higher seed"

@@ -426,7 +426,7 @@ CONDITIONS = st.recursive(
     max_leaves=5,
 )
 PROPERTY = settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -590,7 +590,7 @@ def is_readable(condition: Condition) -> bool:
     return max(depths) <= MAX_PARENTHESES
 
 
-@settings(PROPERTY, max_examples=300)
+@settings(PROPERTY, max_examples=100)
 @given(condition=CONDITIONS.filter(is_readable))
 def test_cql2_text_says_every_condition(
     plain_table: ImagesTable, rows: Rows, condition: Condition
@@ -598,7 +598,7 @@ def test_cql2_text_says_every_condition(
     assert found_by(plain_table, parse_filter(written(condition))) == matching(condition, rows)
 
 
-@settings(PROPERTY, max_examples=300)
+@settings(PROPERTY, max_examples=100)
 @given(condition=CONDITIONS)
 def test_cql2_json_says_every_condition(
     plain_table: ImagesTable, rows: Rows, condition: Condition
@@ -607,7 +607,7 @@ def test_cql2_json_says_every_condition(
     assert found_by(plain_table, filter_from_json(fields)) == matching(condition, rows)
 
 
-@settings(PROPERTY, max_examples=500)
+@settings(PROPERTY, max_examples=200)
 @given(text=st.text(st.sampled_from(" gsd<1'=()\"andornotmetadata.in,;-\\\né")) | st.text())
 def test_any_other_text_is_refused_or_means_something(text: str) -> None:
     with contextlib.suppress(ConfigError):

@@ -35,8 +35,8 @@ _CONTROLS_OF_LINES = {code: shown for code, shown in _CONTROLS.items() if chr(co
 class _Console(Console):
     """A console that escapes control characters.
 
-    If a text contains a command, the console writes the name of the program as the user can type it
-    (see `as_typed`).
+    If a text contains a command of skytext, the console writes the command in a form that the user
+    can paste (see `as_typed`).
     """
 
     def __init__(self, **options: Any) -> None:

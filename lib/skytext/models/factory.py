@@ -143,9 +143,8 @@ def make_table_image_embedder(
     if by.fingerprint not in [image_embedding_fingerprint(found, one) for one in shown]:
         raise TableError(
             f"the images of {table} were embedded with {by.model!r}. Vectors of {config.model!r} "
-            "cannot be compared with the stored vectors. The reason is that it is a different "
-            "model or a different revision, or that images.max_side_px or images.bands has "
-            "changed. Give the folder of the table's model with --set image_embed.model=…, or the "
+            "cannot be compared with the stored vectors. Either the model or its revision is "
+            "different, or the setting images.max_side_px or images.bands has changed. Give the folder of the table's model with --set image_embed.model=…, or the "
             "revision of the table's model with --set image_embed.revision=…"
         )
     return make_image_embedder(config, found)

@@ -65,7 +65,7 @@ def prepare(
     options: PlanOptions,
     run: RunRecord,
 ) -> Prepared:
-    """Commit or delete the staged units of an earlier run, and plan every shard.
+    """Commit or delete the staged units of an earlier run, and determine the work in every shard.
 
     This work is done in a worker process. If the process of the earlier run is still running, its
     commits fail after this call.

@@ -96,7 +96,7 @@ class ReindexSummary:
             services have logged; None if these queries were not compared.
         no_shadow: the reason why the logged queries could not be compared; otherwise empty.
         live_version: the version that is live at the end; None if no version is live.
-        was_promoted: whether the re-indexing promoted the live version.
+        was_promoted: whether this re-indexing made ``live_version`` live.
         canary: the canary that the re-indexing started; None if it started no canary.
         cleaned: the data that the re-indexing deleted; None if it did not try to delete data.
         report: address of the HTML report; empty if no report was written.

@@ -118,8 +118,8 @@ def _check(
             raise BrokenListingError(
                 f"{number:,} of {num_images:,} images of the archive {archive!r} are missing from "
                 f"its source. This share is larger than reindex.max_withdrawn ({max_share:g}), so "
-                "no image was withdrawn. If the images were really removed, raise the limit with "
-                "--max-withdrawn"
+                "no image of the table was withdrawn. If the images were really removed from the "
+                "source, raise the limit with --max-withdrawn"
             )
     return ids, list(index.gone_shards)
 

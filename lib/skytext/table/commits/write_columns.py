@@ -28,7 +28,7 @@ def vectors_update(
     The result is None if no row needs one of the vectors.
 
     Args:
-        table: the version. It must have the column.
+        table: the table, opened in the version that gets the vectors. It must have the column.
         column: column of the vectors.
         vectors: result of `skytext.table.commits.stage_vectors.read_vectors`.
     """

@@ -206,7 +206,7 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
 def _column_kind(name: str) -> FieldKind:
     kind = COLUMNS[name].kind
     if kind is None:
-        raise TypeError(f"{name} is not a column of one kind")
+        raise TypeError(f"the values of the column {name} have no single kind")
     return kind
 
 
