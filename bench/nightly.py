@@ -1,8 +1,8 @@
 """Compare the cost of a nightly ``skytext reindex`` with the cost of describing the whole archive.
 
 The models are fake. The other parts are real: shards are listed and read, images are decoded, and
-rows are written, committed, checked and promoted. No vector index is built. `bench.search` measures the
-build of a vector index.
+rows are written, committed, checked and promoted. No vector index is built. `bench.search` measures
+the build of a vector index.
 
     python -m bench.nightly --num-images 200000
 """

@@ -144,8 +144,9 @@ def make_table_image_embedder(
         raise TableError(
             f"the images of {table} were embedded with {by.model!r}. Vectors of {config.model!r} "
             "cannot be compared with the stored vectors. Either the model or its revision is "
-            "different, or the setting images.max_side_px or images.bands has changed. Give the folder of the table's model with --set image_embed.model=…, or the "
-            "revision of the table's model with --set image_embed.revision=…"
+            "different, or the setting images.max_side_px or images.bands has changed. Give "
+            "the folder of the table's model with --set image_embed.model=…, or the revision of "
+            "the table's model with --set image_embed.revision=…"
         )
     return make_image_embedder(config, found)
 
