@@ -154,7 +154,7 @@ def test_polygons_side_by_side_count_as_one() -> None:
         ("[" * 100_000, "neither GeoJSON nor WKT|cannot read"),
         ('{"a":' * 100_000, "not JSON"),
         ('{"type": "FeatureCollection", "features": []}', "no features"),
-        ('{"type": "Feature", "geometry": null}', "is an object"),
+        ('{"type": "Feature", "geometry": null}', "must be an object"),
         ('{"type": "GeometryCollection", "geometries": []}', "one of Point"),
         ("POLYGON((0 0, 1 1", "neither GeoJSON nor WKT"),
         ("POLYGON EMPTY", "a list that is not empty|neither"),

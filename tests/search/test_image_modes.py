@@ -366,7 +366,7 @@ def test_a_table_or_version_without_image_vectors_is_refused(tmp_path: Path, tab
         Searcher.open(str(tmp_path / "t"), with_images=True)
     with pytest.raises(TableError, match=r"has no image vectors\. .* run: skytext embed-images"):
         ask(Searcher(bare, FakeEmbedder()))
-    with pytest.raises(TableError, match=r"version 1 of .* the latest version has: use --version"):
+    with pytest.raises(TableError, match=r"version 1 of .* has image vectors: use --version"):
         Searcher.open(table, version=1, with_images=True)
 
 

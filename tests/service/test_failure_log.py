@@ -13,6 +13,7 @@ from skytext.service.failure_log import FailureLog
 def test_only_the_first_of_several_failures_in_a_row_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="work")
     failures = FailureLog(logging.getLogger("work"))
 
     def work(table: str, error: Exception | None) -> None:

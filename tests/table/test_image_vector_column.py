@@ -99,7 +99,7 @@ def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableL
     # The earlier version has no image vectors. The error names a version that has image vectors.
     old = ImagesTable.open(where, before.version)
     assert old.image_column is None
-    with pytest.raises(TableError, match=rf"the latest version has: use --version {table.version}"):
+    with pytest.raises(TableError, match=rf"has image vectors: use --version {table.version}"):
         image_column_of(old)
 
 

@@ -150,7 +150,7 @@ def test_a_model_that_cannot_be_loaded_is_logged_once_and_tried_again(
         assert failed_swaps(application.meter) >= 2
         said = [one for one in caplog.records if one.getMessage() == "cannot load"]
         assert len(said) == 1
-        assert "CUDA out of memory.). Free memory" in vars(said[0])["error"]
+        assert "CUDA out of memory.): free memory" in vars(said[0])["error"]
         is_broken = False
         wait_until(lambda: models.live.versions == (last,))
         assert http.post("/v1/search", json=ASKED).json()["table_version"] == last
