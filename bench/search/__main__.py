@@ -27,6 +27,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "table": sections.table,
     "skytext": sections.large("skytext"),
     "copied": sections.of_skytext("skytext-copied"),
+    "equal": sections.of_skytext("skytext-copied-equal"),
     "lance": sections.of_skytext("lance"),
     "filtered": sections.filtered,
     "filters": sections.filters,
@@ -122,8 +123,9 @@ def medians(found: Sequence[Any]) -> Any:
     first = found[0]
     if isinstance(first, dict):
         return {key: medians([one[key] for one in found if key in one]) for key in first}
-    if isinstance(first, int | float) and not isinstance(first, bool):
-        return statistics.median(found)
+    numbers = [one for one in found if isinstance(one, int | float) and not isinstance(one, bool)]
+    if numbers:
+        return statistics.median(numbers)
     return first
 
 

@@ -7,6 +7,7 @@ from typing import Any
 _LARGE = {
     "skytext": "skytext",
     "copied": "the same, rows copied",
+    "equal": "the same, rows copied, `search_effort` 0.45",
     "lance": "the same index, Lance alone",
     "exact": "exact, NumPy",
     "faiss": "faiss IVF-PQ",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -183,5 +184,24 @@ class Made:
 
 def test_the_refine_factor_grows_if_more_partitions_do_not_help() -> None:
     measured = measure_index(Made(8), IndexConfig(recall_queries=8), 64)
+    assert measured.recall == 1.0
+    assert measured.probing == Probing(1, 3, 0.3)
+
+
+class Uneven(Made):
+    """A column where a fixed number of partitions needs a larger refine factor than an effort.
+
+    An effort of 0.7 needs the refine factor 2. Smaller efforts need the refine factor 3.
+    """
+
+    def ask(self, query: Any, probing: Probing) -> Any:
+        is_enough = probing.refine_factor >= 3 or (probing.effort or 0) >= 0.7
+        if probing.refine_factor >= 3:
+            time.sleep(0.002)  # So the refine factor 2 is faster, and is chosen first.
+        return np.sort(self.vectors @ query)[::-1][: 10 if is_enough else 9]
+
+
+def test_a_smaller_effort_is_chosen_if_a_filtered_search_needs_a_larger_refine_factor() -> None:
+    measured = measure_index(Uneven(8), IndexConfig(recall_queries=8), 64)
     assert measured.recall == 1.0
     assert measured.probing == Probing(1, 3, 0.3)

@@ -127,6 +127,14 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     if flexible.recall < config.target_recall and config.search_effort is None:
         return fixed
     factor = max(flexible.probing.refine_factor, fixed.probing.refine_factor)
+    if factor > flexible.probing.refine_factor:
+        # With more exact scores, a smaller effort may reach the same recall.
+        smaller = choose(
+            try_out, [_by_effort(config, num_partitions, factor)], config.target_recall
+        )
+        if smaller is not None:
+            flexible = judge_rest(settings=_from(smaller, efforts))
+            factor = flexible.probing.refine_factor
     both = Probing(fixed.probing.nprobes, factor, flexible.probing.effort)
     return flexible._replace(probing=both)
 
