@@ -32,6 +32,9 @@ def main() -> int:
     shown = {"fetched": 0, "installed": 0}
     while any(reader.is_alive() for reader in readers):
         time.sleep(POLL_S)
+        if any(pip.poll() for pip in running):
+            for pip in running:
+                pip.terminate()
         counts = {"fetched": len(fetched), "installed": num_installed()}
         for what, count in counts.items():
             if count // STEP > shown[what]:

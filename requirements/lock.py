@@ -17,7 +17,7 @@ HEADER = """\
 # All packages of the environment for development and demonstrations, with exact versions. The
 # environment is for Python 3.11 to 3.13 on Linux x86-64 without a GPU. `make lock` writes this
 # file, so do not edit it. `make setup` first installs torch in a separate step. It then installs
-# all other packages with `pip install --no-deps -r`.
+# all other packages with `pip install --no-deps`.
 #
 # To change the version of a package, run these commands:
 # .venv/bin/python -m pip install -U NAME, make test, make lock.

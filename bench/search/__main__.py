@@ -98,6 +98,8 @@ def main(
     # sections.
     for number in range(repeats):
         for name in names:
+            if name in failed:
+                continue
             typer.echo(f"== {name}, round {number + 1} of {repeats}", err=True)
             try:
                 found = SECTIONS[name](bench if number == 0 else replace(bench, anew=False))
@@ -112,7 +114,7 @@ def main(
             output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     typer.echo(report.markdown(results))
     if failed:
-        raise SystemExit(f"failed: {', '.join(sorted(set(failed)))}")
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 def medians(found: Sequence[Any]) -> Any:
@@ -125,7 +127,8 @@ def medians(found: Sequence[Any]) -> Any:
         return {key: medians([one[key] for one in found if key in one]) for key in first}
     numbers = [one for one in found if isinstance(one, int | float) and not isinstance(one, bool)]
     if numbers:
-        return statistics.median(numbers)
+        # The median of an even number of integers would be a float.
+        return numbers[0] if len(set(numbers)) == 1 else statistics.median(numbers)
     return first
 
 

@@ -61,7 +61,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def _with_ratio(found: dict[str, Any], lance: dict[str, Any] | None) -> dict[str, Any]:
     """Add the ratio of the median latencies of a system and of Lance alone."""
-    if lance is None or "p50_ms" not in found:
+    if lance is None or "p50_ms" not in found or "p50_ms" not in lance:
         return found
     return found | {"p50_to_lance": found["p50_ms"] / lance["p50_ms"]}
 

@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,12 +102,13 @@ def test_no_row_is_lost_double_or_back(where: TableLocation, tmp_path: Path) -> 
     forget_records(where, read_records(where, staged_unit_ids(where)))
     log = tmp_path / "log"
     log.touch()
-    with multiprocessing.get_context("spawn").Pool(NUM_PROCESSES) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(NUM_PROCESSES, mp_context=spawn) as pool:
         for number in range(NUM_ROUNDS):
             seeds = [1000 * number + i for i in range(NUM_PROCESSES)]
-            jobs = [pool.apply_async(work, (where.uri, seed, log)) for seed in seeds]
+            jobs = [pool.submit(work, where.uri, seed, log) for seed in seeds]
             for job in jobs:
-                job.get(ROUND_S)
+                job.result(ROUND_S)
             check(where, log, {row["image_id"] for row in first}, number)
     rows = ImagesTable.open(where).num_rows()
     print(f"{NUM_ROUNDS} rounds, {rows} rows", flush=True)  # noqa: T201

@@ -98,7 +98,7 @@ def demo(
 
         def on_described(num_images: int) -> None:
             bar.on_described(num_images)
-            _import_early()
+            _import_early(is_local=plan.embed_model.is_local)
 
         summary = run_caption(plan, on_progress=bar.on_progress, on_described=on_described)
     if not as_json:
@@ -129,11 +129,17 @@ def demo(
 
 
 @functools.cache
-def _import_early() -> None:
+def _import_early(*, is_local: bool) -> None:
     """Start to import the library that embeds the queries.
 
     The import takes eight seconds on one core. The start of the engine leaves a core idle.
+
+    Args:
+        is_local: true if the embedding model is in a local folder.
     """
+    if is_local:
+        # The library reads this variable only once, when it is imported.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     thread = threading.Thread(
         target=importlib.import_module, args=("sentence_transformers",), daemon=True
     )
@@ -196,7 +202,9 @@ def _index_and_open(table: Path, config: Config) -> Searcher:
     images = ImagesTable.open(TableLocation.parse(str(table)))
     measure_chance(images, config)
     # Such a small table needs no vector index. The demo builds one to show how it is done.
-    changes = {"vector": "always", "recall_queries": _RECALL_QUERIES}
+    changes: dict[str, Any] = {"vector": "always"}
+    if "recall_queries" not in config.index.model_fields_set:
+        changes["recall_queries"] = _RECALL_QUERIES
     index = config.index.model_copy(update=changes)
     build_indexes(images, index)
     return Searcher.open(str(table), index=index, search=config.search)

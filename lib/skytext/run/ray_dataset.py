@@ -23,6 +23,7 @@ from skytext.run.control.stop_flag import StopFlag
 from skytext.run.plans.caption_plan import CaptionPlan
 from skytext.run.plans.vector_plan import VectorPlan
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
+from skytext.run.stages.background_actor import number_to_share
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.decode_images import ImageDecoder
 from skytext.run.stages.embed_text import EmbedUnits
@@ -128,8 +129,12 @@ def _written(
         EmbedUnits,
         fn_constructor_args=(config.embed, plan.embed_model, plan.load_pending),
         fn_constructor_kwargs={
-            "live_count": LiveCount(run_id),
-            "num_actors": sizes.num_embedders,
+            # Some of several embedders may get no unit, so they must not load their models early.
+            # On a GPU, the engine must measure the free memory before the models are loaded.
+            "live_count": LiveCount(run_id)
+            if sizes.num_embedders == 1 and not config.embed.num_gpus_per_actor
+            else None,
+            "num_actors": number_to_share(sizes.num_embedders, config.embed.num_gpus_per_actor),
         },
         compute=actor_pool(sizes.num_embedders, sizes.num_embedders, 1),
         num_cpus=config.embed.num_cpus_per_actor,
@@ -184,7 +189,9 @@ def build_vector_dataset(
     return units.map_batches(
         StageVectors,
         fn_constructor_args=(plan.load, plan.column, plan.location, stop),
-        fn_constructor_kwargs={"num_actors": None if plan.per_actor.num_gpus else plan.num_actors},
+        fn_constructor_kwargs={
+            "num_actors": number_to_share(plan.num_actors, plan.per_actor.num_gpus)
+        },
         compute=actor_pool(plan.num_actors, plan.num_actors, 1),
         num_cpus=plan.per_actor.num_cpus,
         num_gpus=plan.per_actor.num_gpus,

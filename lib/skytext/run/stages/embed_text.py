@@ -16,7 +16,6 @@ ON ERROR if a model cannot be loaded, the job ends. The vectors of failed rows a
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError
 
@@ -36,27 +34,26 @@ from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder, Embeddings
 from skytext.run.control.live_count import LiveCount
-from skytext.run.stages.embedding_threads import use_idle_cores
+from skytext.run.stages.background_actor import run_in_background
 from skytext.run.units import UnitHead, failure_row, pack, unpack
 from skytext.table.schema import PENDING_VECTORS, STATUS_FAILED, embedded
 
-_NICENESS = 19
 _POLL_S = 0.5
 
 
 class EmbedUnits:
     """A stage with one or two embedding models.
 
-    The models are loaded when the first engine of the run starts, so they are ready when the first
-    unit arrives. If no engine starts, the models are loaded when the first unit with rows arrives.
+    The models are loaded when the first unit with rows arrives, or earlier if ``live_count`` is
+    given.
 
     Args:
         config: the embedding settings.
         model: the first model.
         pending: a function that loads the second model; None if there is no second model.
-        live_count: shows whether an engine of the run has started; None if the models must be
-            loaded when the first unit with rows arrives.
-        num_actors: number of actors of this stage.
+        live_count: if it is given, the models are loaded as soon as an engine of the run starts. So
+            they are ready when the first unit arrives.
+        num_actors: the result of `skytext.run.stages.background_actor.number_to_share`.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class EmbedUnits:
         model: ModelIdentity,
         pending: Callable[[], Embedder] | None = None,
         live_count: LiveCount | None = None,
-        num_actors: int = 1,
+        num_actors: int | None = None,
     ) -> None:
         self._config = config
         self._model = model
@@ -80,10 +77,8 @@ class EmbedUnits:
         # If there are few CPUs, the front end of the engine must have priority over this actor.
         # This actor can process its units later. But if the engine has to wait for its next batch,
         # the whole run needs more time.
-        if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
-            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-            if not config.num_gpus_per_actor:
-                use_idle_cores(num_actors)
+        if num_actors is not None:
+            run_in_background(num_actors)
         if live_count is not None:
             threading.Thread(target=self._load_early, args=(live_count,), daemon=True).start()
 

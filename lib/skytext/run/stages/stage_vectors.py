@@ -27,8 +27,8 @@ from skytext.models.image_embedder import ImageEmbedder
 from skytext.models.text_embedder import Embedder
 from skytext.pixels.decode import decode_rgb
 from skytext.run.control.stop_flag import StopFlag
+from skytext.run.stages.background_actor import run_in_background
 from skytext.run.stages.embed_text import by_image, vector_lists
-from skytext.run.stages.embedding_threads import use_idle_cores
 from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.location import TableLocation
@@ -117,8 +117,7 @@ class StageVectors:
         location: the table.
         stop: the stop flag of the run. If the flag is raised, the remaining units are not embedded.
             The next run processes these units.
-        num_actors: number of actors of this stage if the model runs on CPUs. The actors then share
-            all cores. None if the number of threads must not be changed.
+        num_actors: the result of `skytext.run.stages.background_actor.number_to_share`.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class StageVectors:
         num_actors: int | None = None,
     ) -> None:
         if num_actors is not None:
-            use_idle_cores(num_actors)
+            run_in_background(num_actors)
         self._load = load
         self._column = column
         self._location = location
