@@ -14,6 +14,4 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(
         "skytext.run.stages.caption_images.ray.get_runtime_context", lambda: context
     )
-    # A stage lowers the priority of its process. In these tests, this would be the test process.
-    monkeypatch.setattr("skytext.run.stages.embed_text.os.setpriority", lambda *_: None)
     return "actor-1"
