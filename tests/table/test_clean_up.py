@@ -7,7 +7,9 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+import lance
 import pytest
 
 from skytext.errors import JobError, TableHeldError
@@ -118,3 +120,22 @@ def test_the_runs_are_merged_and_all_are_still_there(where: TableLocation) -> No
     clean_up(where, keep_days=0)
     assert [run.run_id for run in last_runs(where, 100)] == [f"run-{n}" for n in range(69, -1, -1)]
     assert len(list((Path(where.uri) / "runs.lance" / "data").iterdir())) <= 71
+
+
+def test_a_clean_up_is_repeated_if_a_promotion_deletes_a_tag_meanwhile(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = lance.LanceDataset.cleanup_old_versions, 0
+
+    def interrupted(dataset: lance.LanceDataset, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        # Lance lists the tags, and then reads each tag.
+        if tries == 1:
+            raise OSError("Not found: table/images.lance/_refs/tags/kept-51.json, refs.rs:956:21")
+        return real(dataset, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "cleanup_old_versions", interrupted)
+    assert clean_up(where, keep_days=0).num_versions == NUM - 1
+    assert tries > 1
+    assert versions(where) == [NUM]

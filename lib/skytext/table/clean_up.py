@@ -24,7 +24,7 @@ from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable, open_dataset
 from skytext.table.location import RUNS, TableLocation
 from skytext.table.logged_queries import forget_queries
-from skytext.table.store.store_retry import again
+from skytext.table.store.store_retry import again, while_tags_change
 from skytext.table.versions.held_versions import held_versions
 from skytext.table.versions.promote_rollback import MAX_KEPT, recent_versions
 
@@ -111,6 +111,7 @@ def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
     return done
 
 
+@while_tags_change
 def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp:
     versions = again(table.dataset.versions)()
     held = held_versions(table.location, forget=not is_dry)

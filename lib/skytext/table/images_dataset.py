@@ -28,11 +28,10 @@ from skytext.table.schema import (
     STATUS_OK,
     STATUS_WITHDRAWN,
 )
-from skytext.table.store.store_retry import again
+from skytext.table.store.store_retry import again, while_tags_change
 from skytext.table.vector_columns import Role, VectorColumn, VectorKind, read_metadata
 
 _ROWS_AT_ONCE = 10_000_000
-_TAG_TRIES = 8
 LIVE_TAG = "live"
 CANARY_TAG = "canary"
 
@@ -247,21 +246,9 @@ class ImagesTable:
         """Return the version number of the canary, or None if no canary is running."""
         return self.tags().get(CANARY_TAG)
 
+    @while_tags_change
     def tags(self) -> dict[str, int]:
-        """Return the version number of each tag, by the name of the tag.
-
-        Lance first lists the tags, and then reads each tag. If another process deletes a tag
-        between these two steps, this function lists the tags again.
-        """
-        for _ in range(_TAG_TRIES):
-            try:
-                return self._tags()
-            except ValueError as error:
-                if "not found" not in str(error).lower():
-                    raise
-        return self._tags()
-
-    def _tags(self) -> dict[str, int]:
+        """Return the version number of each tag, by the name of the tag."""
         return {name: int(tag["version"]) for name, tag in again(self.dataset.tags.list)().items()}
 
     def set_tag(self, name: str, version: int) -> None:

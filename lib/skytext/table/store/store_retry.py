@@ -1,4 +1,4 @@
-"""Retry store requests whose response was interrupted.
+"""Retry store requests whose response was interrupted, and requests for tags that were deleted.
 
 Lance and `skytext.table.store.state_files` use Rust's object_store as client library. This library
 retries failed requests several times, with increasing delays. In two cases, the library does not
@@ -12,6 +12,7 @@ from __future__ import annotations
 import tenacity
 
 _ATTEMPTS = 6
+_TAG_ATTEMPTS = 20
 
 
 def broke_off(error: BaseException) -> bool:
@@ -29,4 +30,23 @@ again = tenacity.retry(
 """Decorator that calls a function up to six times if a response is interrupted.
 
 It must be safe to repeat the function.
+"""
+
+
+def tag_was_deleted(error: BaseException) -> bool:
+    """Return whether Lance could not read a tag, because another process deleted the tag."""
+    said = str(error).lower()
+    return isinstance(error, ValueError | OSError) and "not found" in said and "ref" in said
+
+
+while_tags_change = tenacity.retry(
+    retry=tenacity.retry_if_exception(tag_was_deleted),
+    wait=tenacity.wait_random(max=0.1),
+    stop=tenacity.stop_after_attempt(_TAG_ATTEMPTS),
+    reraise=True,
+)
+"""Decorator that calls a function again if another process deletes a tag during the call.
+
+Lance first lists the tags of a data set, and then reads each tag. If a listed tag no longer exists,
+Lance raises an error. It must be safe to repeat the function.
 """
