@@ -14,6 +14,7 @@ from skytext.config.index import IndexConfig
 from skytext.table.field_catalogue import read_catalogue
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
+    IMAGE_VECTOR_INDEX,
     TEXT_INDEX,
     VECTOR_INDEX,
     index_names,
@@ -24,8 +25,10 @@ from skytext.table.index_facts import (
 )
 from skytext.table.indexes import refresh_indexes as module
 from skytext.table.indexes.build_indexes import build_indexes
+from skytext.table.indexes.image_vector_index import build_image_index
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
+from tests.table.image_rows import embed_numbers, image_column
 from tests.table.rows import ALWAYS, DIM, committer, good_row, location, stage, unit_vectors
 
 NUM = 2_000
@@ -33,7 +36,7 @@ NUM = 2_000
 
 def add(where: TableLocation, first: int, count: int) -> ImagesTable:
     vectors = unit_vectors(np.random.default_rng(first), (count, 2, DIM))
-    rows = [good_row(f"{first + i:06d}.jpg", vectors=vectors[i]) for i in range(count)]
+    rows = [good_row(f"{first + i:05d}.jpg", vectors=vectors[i]) for i in range(count)]
     committer(where).commit([stage(where, rows)])
     return ImagesTable.open(where)
 
@@ -153,3 +156,18 @@ def test_large_growth_low_recall_or_a_missing_index_cause_a_rebuild(
     assert VECTOR_INDEX not in index_names(ImagesTable.open(table.location).dataset)
     refresh_indexes(table, IndexConfig(vector="never"))
     assert calls == ["built"] * 4
+
+
+def test_the_image_index_gets_new_rows_even_if_the_other_indexes_are_rebuilt(
+    table: ImagesTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = table.location
+    embed_numbers(where, *range(300), column=image_column())
+    build_image_index(ImagesTable.open(where), ALWAYS)
+    calls = built_anew(monkeypatch)
+    add(where, NUM, 20)
+    ImagesTable.open(where).dataset.drop_index(TEXT_INDEX)
+    assert IMAGE_VECTOR_INDEX in uncovered(table)
+    refresh_indexes(table, ALWAYS)
+    assert (calls, uncovered(table)) == (["built"], set())
+    assert num_segments(ImagesTable.open(where).dataset, IMAGE_VECTOR_INDEX) == 2

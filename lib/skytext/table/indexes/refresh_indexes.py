@@ -69,24 +69,30 @@ def refresh_indexes(
     num_ok, _ = num_with_vector(latest, None)
     if num_ok == 0:
         raise TableError(f"{latest.location.uri} has no described image")
-    _, num_images = num_with_vector(latest, latest.image_column)
-    if not _can_be_refreshed(latest, config, IMAGE_VECTOR_INDEX, num_images):
-        build_image_index(latest, config)
+    _refresh_image_index(latest, config)
     if TEXT_INDEX not in index_names(latest.dataset) or not _can_be_refreshed(
         latest, config, VECTOR_INDEX, num_ok
     ):
         return build_indexes(latest, config, build_vector, promote_first=False)
-    for index, number in ((VECTOR_INDEX, num_ok), (IMAGE_VECTOR_INDEX, num_images)):
-        _refresh_vector_index(latest, config, index, number)
+    _refresh_vector_index(latest, config, VECTOR_INDEX, num_ok)
     _add_new_rows(latest)
     _refresh_catalogue(latest, config, num_ok)
     refreshed = ImagesTable.open(table.location)
     facts = read_facts(refreshed.dataset)
     if not _finds_enough(facts, config):
         return build_indexes(latest, config, build_vector, promote_first=False)
-    if not _finds_enough(read_facts(refreshed.dataset, IMAGE_VECTOR_INDEX), config):
-        build_image_index(latest, config)
-    return report_of(ImagesTable.open(table.location), facts, num_ok)
+    return report_of(refreshed, facts, num_ok)
+
+
+def _refresh_image_index(table: ImagesTable, config: IndexConfig) -> None:
+    """Update the index on image vectors, so that it covers all rows."""
+    _, num_images = num_with_vector(table, table.image_column)
+    if _can_be_refreshed(table, config, IMAGE_VECTOR_INDEX, num_images):
+        _refresh_vector_index(table, config, IMAGE_VECTOR_INDEX, num_images)
+        facts = read_facts(ImagesTable.open(table.location).dataset, IMAGE_VECTOR_INDEX)
+        if _finds_enough(facts, config):
+            return
+    build_image_index(table, config)
 
 
 def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_rows: int) -> bool:
