@@ -36,7 +36,9 @@ class EmbedConfig(Section):
         "cluster.",
     )
     num_cpus_per_actor: PositiveFloat = Field(
-        0.5, description="Number of CPUs that an actor requests from Ray."
+        0.5,
+        description="Number of CPUs that an actor requests from Ray. An actor without a GPU also "
+        "uses idle cores, with the lowest priority.",
     )
     num_gpus_per_actor: float = Field(
         0.0, ge=0, description="Number of GPUs that an actor requests from Ray."
@@ -66,7 +68,9 @@ class ImageEmbedConfig(Section):
         1, description="Number of embedding actors. Each actor loads the model."
     )
     num_cpus_per_actor: PositiveFloat = Field(
-        1.0, description="Number of CPUs that an actor requests from Ray."
+        1.0,
+        description="Number of CPUs that an actor requests from Ray. An actor without a GPU also "
+        "uses idle cores, with the lowest priority.",
     )
     num_gpus_per_actor: float = Field(
         0.0, ge=0, description="Number of GPUs that an actor requests from Ray."
