@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -18,10 +18,11 @@ Rate = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]
 class AccessConfig(Section):
     """Settings for access control and rate limits."""
 
-    require_keys: bool = Field(
+    require_keys: bool | Literal["auto"] = Field(
         True,
         description="Whether each request must have an API key (see `skytext keys`). If false, "
-        "only requests from this machine are accepted.",
+        "only requests from this machine are accepted. `auto`: requests must have a key as soon "
+        "as the first table has a key. Until then, only requests from this machine are accepted.",
     )
     key_rate: Rate | None = Field(
         "6000/minute",

@@ -106,6 +106,26 @@ def test_a_revoked_key_is_refused(own: TableLocation) -> None:
         assert ask(http, headers={"X-API-Key": other}).status_code in (200, 429)
 
 
+def test_the_first_key_protects_a_running_service(own: TableLocation) -> None:
+    with client(own.uri, access__require_keys="auto", access__refresh_s=0.02) as http:
+        assert ask(http).status_code == 200
+        key = KeyStore(own).add("a", Right.SEARCH)
+        for _ in range(500):
+            if ask(http).status_code == 401:
+                break
+            http.get("/readyz")
+        assert ask(http).status_code == 401
+        assert http.post("/v1/admin/promote", json={}).status_code == 401
+        assert ask(http, headers=bearer(key)).status_code == 200
+        # The service does not become open again.
+        KeyStore(own).revoke("a")
+        for _ in range(500):
+            if ask(http, headers=bearer(key)).status_code == 401:
+                break
+            http.get("/readyz")
+        assert ask(http).status_code in (401, 429)
+
+
 def test_guessing_keys_is_cut_short(own: TableLocation) -> None:
     key = KeyStore(own).add("a", Right.SEARCH)
     with client(own.uri, access__require_keys=True, access__failure_rate="5/hour") as http:

@@ -20,7 +20,7 @@ from skytext.table.location import TableLocation
 
 def asks_for_keys(where: TableLocation, host: str, keys: bool | None) -> bool:
     tables = TableSet.parse([where.uri])
-    return decide_access(tables, host, keys, Config()).service.access.require_keys
+    return decide_access(tables, host, keys, Config()).service.access.require_keys is True
 
 
 def test_keys_are_required_if_the_table_has_any(own: TableLocation) -> None:

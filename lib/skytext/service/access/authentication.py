@@ -71,17 +71,19 @@ class Guard:
 
     Args:
         config: the access settings.
-        keyring: the API keys. None if no keys are required.
+        keyring: the API keys. None if keys are never required. If ``require_keys`` is ``auto``,
+            keys are required as soon as the keyring contains a key.
         rates: the object that limits the rates of requests and of wrong keys.
     """
 
     def __init__(self, config: AccessConfig, keyring: Keyring | None, rates: Rates) -> None:
         self._keyring = keyring
+        self._requires_keys = config.require_keys is True
         self._rates = rates
         self._proxies = [ipaddress.ip_network(network) for network in config.trusted_proxies]
         self._origins = frozenset(config.cors_origins)
         self._hosts: frozenset[str] | None = None
-        if config.allowed_hosts or keyring is None:
+        if config.allowed_hosts or not self._requires_keys:
             self._hosts = frozenset(name.lower() for name in (*config.allowed_hosts, *_LOCAL_NAMES))
 
     async def admit(self, scope: Scope, headers: Mapping[str, str], right: Right) -> Caller:
@@ -94,7 +96,11 @@ class Guard:
         """
         address = self.address(scope, headers)
         self.check_host(headers)
-        if self._keyring is None:
+        keyring = self._keyring
+        if keyring is not None and len(keyring.keys):
+            # If all keys are revoked later, keys are still required.
+            self._requires_keys = True
+        if keyring is None or not self._requires_keys:
             if not _is_loopback(address):
                 raise ProblemError(
                     403,
@@ -104,7 +110,7 @@ class Guard:
             self._check_page(scope["method"], headers)
             caller = Caller(f"address:{address}", address)
         else:
-            caller = await self._by_key(self._keyring.keys, headers, address, right)
+            caller = await self._by_key(keyring.keys, headers, address, right)
         await self._rates.take(caller.who)
         return caller
 

@@ -62,7 +62,7 @@ def add_page(app: FastAPI, config: ServiceConfig) -> None:
     @app.get("/page.json", include_in_schema=False)
     async def settings() -> dict[str, Any]:
         return {
-            "requires_key": config.access.require_keys,
+            "requires_key": config.access.require_keys is True,
             "map_tiles_url": config.map_tiles_url,
             "map_tiles_attribution": config.map_tiles_attribution,
             "has_images": bool(config.archive_roots),

@@ -115,7 +115,7 @@ class Ingress:
     ) -> None:
         self._config = _start(INGRESS, settings)
         has_proxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
-        if has_proxy and not self._config.service.access.require_keys:
+        if has_proxy and self._config.service.access.require_keys is not True:
             raise ConfigError(
                 "Ray Serve's HAProxy is enabled. It hides the addresses of clients. Therefore, a "
                 "service without API keys would accept requests from every machine. Set "

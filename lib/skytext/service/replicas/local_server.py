@@ -60,8 +60,8 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
     Args:
         tables: the served tables. The keys of the first table are used.
         host: the address to listen on.
-        keys: true if keys are required, false if not. None means that keys are required if the
-            first table has a key, or if other machines can reach the address.
+        keys: true if keys are required, false if not. None means that keys are required as soon as
+            the first table has a key, or if other machines can reach the address.
         config: the settings.
 
     Raises:
@@ -86,7 +86,9 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
             f"{location.uri} has no API key, so no client could search. To create a key, run: "
             f"skytext keys add {location.uri} NAME"
         )
-    access = config.service.access.model_copy(update={"require_keys": wanted})
+    # A key that is added later must protect the running service.
+    required = "auto" if keys is None and not wanted else wanted
+    access = config.service.access.model_copy(update={"require_keys": required})
     roots = archive_roots(config.service.archive_roots)
     service = config.service.model_copy(update={"access": access, "archive_roots": roots})
     return config.model_copy(update={"service": service})
@@ -166,7 +168,7 @@ def _start_lines(host: str, port: int, config: Config) -> Iterator[str]:
     if (FOLDER / "index.html").is_file():
         yield f"web page: http://{shown}:{port}/"
     yield f"API description: http://{shown}:{port}/openapi.json"
-    if not config.service.access.require_keys:
+    if config.service.access.require_keys is not True:
         yield (
             "API keys are not required: every user of this machine can search, administer the "
             "service, and see the images"
