@@ -97,6 +97,8 @@ def test_plan_shows_the_work_for_every_image(
         "actors and tasks, if the cluster is large enough: engines 1, embedders 1, readers 2, "
         "writers 2",
     ]
+    called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES, "--stale", "captions")
+    assert "1  described with other settings: would be described again" in called.out
     assert contents(tmp_path) == before
 
 

@@ -368,9 +368,12 @@ def test_index_prints_text(skytext: Skytext, table: Path) -> None:
     assert (called.status, called.err) == (0, "")
     assert re.search(r"scores of unrelated queries: up to 0\.\d+ \(text vectors\)", called.out)
     assert "vector index: none: 4 rows are searched exactly" in called.out
-    assert f"table version {latest(table)}, now live" in called.out
+    assert f"table version {latest(table)} is live\nnext: skytext search" in called.out
     assert f'next: skytext search {table} "' in called.out
-    assert ", not live" in skytext("index", table).out
+    live = latest(table)
+    called = skytext("index", table)
+    assert f"{latest(table)} is not live: searches use version {live} until" in called.out
+    assert "next: skytext promote" in called.out
     called = skytext("index", table, "--set", "index.measure_chance=false")
     assert "other subjects" not in called.out
 

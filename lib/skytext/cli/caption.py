@@ -255,7 +255,7 @@ def announce(plan: CaptionPlan) -> None:
         )
 
 
-def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
+def show_summary(plan: CaptionPlan, summary: RunSummary, *, says_next: bool = True) -> None:
     """Print the result of a run."""
     from skytext.cli.output import answers, ignored_words, plural
 
@@ -315,7 +315,7 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         lines.append(
             f"to list the failures, run: skytext failures {shlex.quote(plan.location.uri)}"
         )
-    if summary.num_captioned or summary.stale_vectors:
+    if says_next and (summary.num_captioned or summary.stale_vectors):
         lines.append(f"next: skytext index {shlex.quote(plan.location.uri)}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)

@@ -102,7 +102,7 @@ def demo(
 
         summary = run_caption(plan, on_progress=bar.on_progress, on_described=on_described)
     if not as_json:
-        show_summary(plan, summary)
+        show_summary(plan, summary, says_next=False)
     note("3. building the vector index")
     searcher = _index_and_open(table, resolved)
     note("4. searching in words")

@@ -102,11 +102,18 @@ def index(
         answers.print(f"image vector index: {words}", soft_wrap=True)
     for kind, score in chance.items():
         answers.print(f"scores of unrelated queries: up to {score:.3f} ({kind} vectors)")
-    state = "now live" if report.promoted else "not live (to show the live version: skytext status)"
-    answers.print(f"table version {report.table_version}, {state}")
-    answers.print(
-        f'next: skytext search {shlex.quote(table)} "a river beside a town"', soft_wrap=True
-    )
+    live = ImagesTable.open(images.location).live_version()
+    next_words = f'skytext search {shlex.quote(table)} "a river beside a town"'
+    if report.table_version == live:
+        answers.print(f"table version {live} is live")
+    else:
+        answers.print(
+            f"table version {report.table_version} is not live: searches use version {live} until "
+            "the new version is promoted",
+            soft_wrap=True,
+        )
+        next_words = f"skytext promote {shlex.quote(table)}"
+    answers.print(f"next: {next_words}", soft_wrap=True)
 
 
 def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:

@@ -41,6 +41,7 @@ _WORDS = {
     "failed": "failed in an earlier run: only skytext retry-failed and reindex try them again",
     "done": "done",
 }
+_REDONE = "described with other settings: would be described again"
 
 
 def plan(
@@ -91,7 +92,7 @@ def plan(
     if as_json:
         print_json(found.to_json())
     else:
-        _show(found, planned.config.caption.engine.num_engines)
+        _show(found, planned.config.caption.engine.num_engines, planned.redo_stale)
 
 
 def _print_members(shard: Shard, members: pa.Table, verdicts: NDArray[np.uint8]) -> None:
@@ -103,13 +104,14 @@ def _print_members(shard: Shard, members: pa.Table, verdicts: NDArray[np.uint8])
         typer.echo(f"{Verdict(verdict).name.lower()}\t{shard.uri}#{one_line(name)}")
 
 
-def _show(found: Preview, num_engines: int) -> None:
+def _show(found: Preview, num_engines: int, redo_stale: bool) -> None:
     from skytext.cli.output import answers, ignored_words, plural
 
     num_images = plural(sum(found.num_images.values()), "image")
     num_shards = plural(found.num_shards, "shard")
     lines = [f"{num_images} in {num_shards}, {found.num_shards_to_read:,} to be read"]
-    lines += [f"  {found.num_images[key]:>12,}  {words}" for key, words in _WORDS.items()]
+    shown = _WORDS | ({"stale": _REDONE} if redo_stale else {})
+    lines += [f"  {found.num_images[key]:>12,}  {words}" for key, words in shown.items()]
     if found.ignored:
         lines.append(ignored_words(found.ignored))
     if found.num_gone:
