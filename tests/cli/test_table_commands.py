@@ -378,6 +378,13 @@ def test_index_prints_text(skytext: Skytext, table: Path) -> None:
     assert "other subjects" not in called.out
 
 
+def test_a_refresh_says_that_no_version_is_live(skytext: Skytext, table: Path) -> None:
+    called = skytext("index", table, "--refresh")
+    assert (called.status, called.err) == (0, "")
+    assert "is not live: searches use the latest version, because no version is live" in called.out
+    assert f'next: skytext search {table} "' in called.out
+
+
 def test_a_search_reports_that_no_image_fits_well(skytext: Skytext, table: Path) -> None:
     skytext("index", table)
     called = skytext("search", table, "zzz qqq xxx", "--mode", "dense")

@@ -66,7 +66,7 @@ def stopped_after(rng: random.Random, slowdown: float, num_failing: float) -> in
 
 
 def test_chance_does_not_stop_a_canary_and_trouble_does() -> None:
-    """Test with times that vary like the times of a service. One search in a hundred fails."""
+    """The durations of the searches vary as in a real service. One search in a hundred fails."""
     rng = random.Random(1)
     assert [stopped_after(rng, 1, 0.01) for _ in range(10)] == [None] * 10
     for slowdown, num_failing in ((4, 0.01), (1, 0.2)):

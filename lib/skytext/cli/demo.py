@@ -106,19 +106,19 @@ def demo(
     note("3. building the vector index")
     searcher = _index_and_open(table, resolved)
     note("4. searching in words")
-    truth = _read_truth(archive)
-    searches, shown = [], []
-    for query in _QUERIES:
-        hits = searcher.search(query, _NUM_HITS).hits
-        searches.append({"query": query, "hits": [hit.to_json() for hit in hits]})
-        shown.append((query, hits))
-        if not as_json:
+    searches = [(query, searcher.search(query, _NUM_HITS).hits) for query in _QUERIES]
+    if not as_json:
+        truth = _read_truth(archive)
+        for query, hits in searches:
             _show(query, hits, truth)
     with naming(directory):
-        picture = _draw(shown, archive, directory / _PICTURE)
+        picture = _draw(searches, archive, directory / _PICTURE)
     duration_s = time.monotonic() - started
     if as_json:
-        found = {"searches": searches, "picture": str(picture), "demo_s": round(duration_s, 1)}
+        shown = [
+            {"query": query, "hits": [hit.to_json() for hit in hits]} for query, hits in searches
+        ]
+        found = {"searches": shown, "picture": str(picture), "demo_s": round(duration_s, 1)}
         print_json({**summary.to_json(), **found})
         return
     note(f"done in {duration_s:.0f} s. An image of the results: {picture}. What you can run next:")

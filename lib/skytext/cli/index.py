@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from skytext.cli.options import (
 if TYPE_CHECKING:
     from skytext.config.settings import Config
     from skytext.table.images_dataset import ImagesTable
+    from skytext.table.index_facts import VectorIndexFacts
     from skytext.table.indexes.build_indexes import IndexReport
 
 
@@ -64,7 +66,7 @@ def index(
     search. If the recall is below the setting index.min_recall, the command drops the index and
     fails. If no version of the table is live, the command makes the new version live.
     """
-    from skytext.cli.output import answers, index_words, print_json
+    from skytext.cli.output import print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.indexes.build_indexes import build_indexes
     from skytext.table.indexes.image_vector_index import build_image_index, image_index_facts
@@ -94,6 +96,17 @@ def index(
         facts = None if of_images is None else of_images.to_json()
         print_json(report.to_json() | {"image_vector_index": facts, "chance_scores": chance})
         return
+    _show(report, of_images, chance)
+    live = ImagesTable.open(images.location).live_version()
+    _show_next(table, report.table_version, live)
+
+
+def _show(
+    report: IndexReport, of_images: VectorIndexFacts | None, chance: Mapping[str, float]
+) -> None:
+    """Print which indexes were built, and their measurements."""
+    from skytext.cli.output import answers, index_words
+
     answers.print(
         f"vector index: {_described(report)}; full text and scalar indexes built", soft_wrap=True
     )
@@ -102,18 +115,22 @@ def index(
         answers.print(f"image vector index: {words}", soft_wrap=True)
     for kind, score in chance.items():
         answers.print(f"scores of unrelated queries: up to {score:.3f} ({kind} vectors)")
-    live = ImagesTable.open(images.location).live_version()
-    next_words = f'skytext search {shlex.quote(table)} "a river beside a town"'
-    if report.table_version == live:
-        answers.print(f"table version {live} is live")
+
+
+def _show_next(table: str, version: int, live: int | None) -> None:
+    """Print whether the new version is live, and the next command."""
+    from skytext.cli.output import answers
+
+    command = f'skytext search {shlex.quote(table)} "a river beside a town"'
+    if version == live:
+        state = "is live"
+    elif live is None:
+        state = "is not live: searches use the latest version, because no version is live"
     else:
-        answers.print(
-            f"table version {report.table_version} is not live: searches use version {live} until "
-            "the new version is promoted",
-            soft_wrap=True,
-        )
-        next_words = f"skytext promote {shlex.quote(table)}"
-    answers.print(f"next: {next_words}", soft_wrap=True)
+        state = f"is not live: searches use version {live} until the new version is promoted"
+        command = f"skytext promote {shlex.quote(table)}"
+    answers.print(f"table version {version} {state}", soft_wrap=True)
+    answers.print(f"next: {command}", soft_wrap=True)
 
 
 def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:

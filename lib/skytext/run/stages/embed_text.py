@@ -53,7 +53,8 @@ class EmbedUnits:
         pending: a function that loads the second model; None if there is no second model.
         live_count: if it is given, the models are loaded as soon as an engine of the run starts. So
             they are ready when the first unit arrives.
-        num_actors: the result of `skytext.run.stages.background_actor.number_to_share`.
+        num_actors: the result of `skytext.run.stages.background_actor.number_to_share`. None if the
+            stage does not run in an actor.
     """
 
     def __init__(

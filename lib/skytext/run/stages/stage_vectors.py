@@ -126,9 +126,9 @@ class StageVectors:
         column: VectorColumn,
         location: TableLocation,
         stop: StopFlag | None = None,
-        num_actors: int | None = None,
+        num_actors: int = 0,
     ) -> None:
-        if num_actors is not None:
+        if num_actors:
             run_in_background(num_actors)
         self._load = load
         self._column = column
